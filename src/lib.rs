@@ -1,0 +1,9 @@
+//! One AceStream engine session per channel, shared by every player in the house.
+
+pub mod cli;
+pub mod config;
+pub mod id;
+pub mod logging;
+pub mod sim;
+pub mod threads;
+pub mod ts;

@@ -1,0 +1,3 @@
+//! The `acerelay` program.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The integration tests: the real server and the simulated engine over real sockets.
