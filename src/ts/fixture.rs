@@ -1,5 +1,6 @@
 //! Packets and tables for tests.
 
+use super::crc::crc32;
 use super::packet::{PACKET_BYTES, Pid, SYNC_BYTE};
 
 /// A packet of this PID and counter, with a payload that names it and holds no sync byte.
@@ -22,4 +23,77 @@ pub(crate) fn media(count: usize) -> Vec<u8> {
     (0..count)
         .flat_map(|counter| media_packet(Pid::new(0x0100), counter))
         .collect()
+}
+
+/// A long section: head, body, checksum.
+pub(crate) fn section(table_id: u8, extension: u16, version: u8, part: (u8, u8), body: &[u8]) -> Vec<u8> {
+    let length = 0xB000 | (body.len() + 9) as u16;
+    let mut section = vec![table_id];
+    section.extend(length.to_be_bytes());
+    section.extend(extension.to_be_bytes());
+    section.extend([0xC1 | version << 1, part.0, part.1]);
+    section.extend(body);
+    section.extend(crc32(&section).to_be_bytes());
+    section
+}
+
+/// A PAT section of these programmes: number and PMT PID.
+pub(crate) fn pat(version: u8, part: (u8, u8), programmes: &[(u16, Pid)]) -> Vec<u8> {
+    let entry =
+        |&(number, pid): &(u16, Pid)| [number.to_be_bytes(), (0xE000 | pid.get()).to_be_bytes()].concat();
+    section(
+        0x00,
+        1,
+        version,
+        part,
+        &programmes.iter().flat_map(entry).collect::<Vec<_>>(),
+    )
+}
+
+/// A PMT of these streams: type and PID. Each has a descriptor of `padding` bytes, to make it long.
+pub(crate) fn pmt(number: u16, version: u8, pcr_pid: Pid, streams: &[(u8, Pid)], padding: usize) -> Vec<u8> {
+    let mut body = (0xE000 | pcr_pid.get()).to_be_bytes().to_vec();
+    body.extend([0xF0, 0x00]);
+    for &(stream_type, pid) in streams {
+        body.push(stream_type);
+        body.extend((0xE000 | pid.get()).to_be_bytes());
+        body.extend((0xF000 | padding as u16).to_be_bytes());
+        body.extend((0..padding).map(|index| index as u8));
+    }
+    section(0x02, number, version, (0, 0), &body)
+}
+
+/// Puts sections into packets of a PID, one behind the other without stuffing between them, as clause 2.4.4
+/// allows, with counters from `counter` on.
+pub(crate) fn packetise(pid: Pid, counter: usize, sections: &[Vec<u8>]) -> Vec<u8> {
+    let mut starts = sections.iter().scan(0, |at, section| {
+        let start = *at;
+        *at += section.len();
+        Some(start)
+    });
+    let mut next_start = starts.next();
+    let data = sections.concat();
+    let mut out = Vec::new();
+    let (mut at, mut count) = (0, counter);
+    while at < data.len() {
+        let mut packet = [0xFF; PACKET_BYTES];
+        packet[0] = SYNC_BYTE;
+        packet[1..3].copy_from_slice(&pid.get().to_be_bytes());
+        packet[3] = 0x10 | (count % 16) as u8;
+        let mut head_bytes = 4;
+        if let Some(start) = next_start.filter(|start| *start < at + PACKET_BYTES - 5) {
+            packet[1] |= 0x40;
+            packet[4] = (start - at) as u8;
+            head_bytes = 5;
+        }
+        let part = (data.len() - at).min(PACKET_BYTES - head_bytes);
+        packet[head_bytes..head_bytes + part].copy_from_slice(&data[at..at + part]);
+        at += part;
+        count += 1;
+        while next_start.is_some_and(|start| start < at) {
+            next_start = starts.next();
+        }
+        out.extend(packet);
+    }
+    out
 }

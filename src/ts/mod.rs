@@ -1,4 +1,8 @@
-//! MPEG transport streams (ISO/IEC 13818-1).
+//! MPEG transport streams (ISO/IEC 13818-1): whole packets out of loose bytes, and the tables a decoder
+//! needs in front of them.
+//!
+//! The way of a byte: [`align`] cuts what came into packets, [`packet`] reads a packet's head, [`psi`] keeps
+//! the packets of the last PAT and PMTs, which it finds with `section` and checks with [`crc`].
 //!
 //! Everything here is a value that takes bytes and gives bytes. It reads no clock, does no I/O, logs nothing,
 //! starts no thread, and imports nothing from the rest of the crate. Whatever a peer sends, nothing here
@@ -7,9 +11,13 @@
 pub mod align;
 pub mod crc;
 pub mod packet;
+pub mod psi;
+
+mod section;
 
 #[cfg(test)]
 pub(crate) mod fixture;
 
 pub use align::Aligner;
 pub use packet::{PACKET_BYTES, Packet, Pid, SYNC_BYTE, null_packet, packets};
+pub use psi::{PsiCache, PsiChange};
