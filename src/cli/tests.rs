@@ -72,7 +72,7 @@ fn help_fits_a_screen_and_names_every_flag_and_variable() {
     for line in HELP.lines() {
         assert!(line.chars().count() <= 80, "{line}");
     }
-    let source = include_str!("../cli.rs");
+    let source = include_str!("mod.rs");
     let quoted = |before: &str| -> Vec<&str> {
         let rest = source.split(before).skip(1);
         rest.filter_map(|rest| rest.split_once('"').map(|(name, _)| name))
