@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod escape;
 pub mod id;
 pub mod logging;
 pub mod sim;

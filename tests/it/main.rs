@@ -1,1 +1,3 @@
 //! The integration tests: the real server and the simulated engine over real sockets.
+
+mod layering;

@@ -1,0 +1,570 @@
+//! What a file may say, and the exact words for what it may not.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const SHIPPED: &str = include_str!("../../config.toml");
+
+fn parsed(text: &str) -> Result<Config, Mistakes> {
+    Config::parse("config.toml", text.as_bytes())
+}
+
+fn good(text: &str) -> Config {
+    parsed(text).unwrap_or_else(|mistakes| panic!("{text}\n{mistakes}"))
+}
+
+/// Holds that `text` has this one mistake, told in these words behind the file's name.
+fn refused(text: &str, message: &str) {
+    let mistakes = parsed(text).expect_err(text);
+    assert_eq!(mistakes.to_string(), format!("config.toml:{message}"), "{text}");
+}
+
+/// The keys and section headers of a file, in their order.
+fn keys(text: &str) -> Vec<&str> {
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .filter_map(|line| line.split(" = ").next())
+        .map(str::trim)
+        .filter(|key| !key.is_empty())
+        .collect()
+}
+
+#[test]
+fn the_shipped_file_says_the_defaults() {
+    assert_eq!(good(SHIPPED), Config::default());
+    assert_eq!(good(""), Config::default());
+}
+
+#[test]
+fn the_shipped_file_names_every_key_there_is() {
+    assert_eq!(keys(SHIPPED), keys(&Config::default().to_toml()));
+}
+
+#[test]
+fn every_key_of_the_shipped_file_is_read_into_the_configuration() {
+    let other = r#"
+[server]
+listen = "[::1]:0"
+max_clients = 1
+max_clients_per_address = 2
+admin_token = "secret"
+public_url = "https://tv.example:8443/ace/"
+write_timeout_s = 0.5
+
+[[engines]]
+host = "Engine-1.LAN"
+port = 6879
+name = "the first"
+forwarded = true
+max_streams = 3
+max_starts = 5
+
+[[engines]]
+host = "fd00::1"
+
+[health]
+interval_s = 6
+timeout_s = 7
+failures = 8
+
+[stream]
+connect_timeout_s = 9
+first_data_timeout_s = 10
+stall_timeout_s = 11
+recover_timeout_s = 0
+linger_s = 0
+abandon_s = 0.25
+max_streams = 12
+backlog_s = 13
+backlog_mb = 14
+memory_mb = 15
+start_behind_s = 1.6
+keepalive_s = 0
+
+[log]
+level = "trace"
+file = "/var/log/acerelay.log"
+"#;
+    let secs = Duration::from_secs;
+    let config = good(other);
+    assert_eq!(
+        config,
+        Config {
+            server: Server {
+                listen: "[::1]:0".parse().expect("an address"),
+                max_clients: 1,
+                max_clients_per_address: NonZeroUsize::new(2),
+                admin_token: Some("secret".parse().expect("a token")),
+                public_url: Some("https://tv.example:8443/ace".parse().expect("a URL")),
+                write_timeout: Duration::from_millis(500),
+            },
+            engines: vec![
+                Engine {
+                    host: Host::Name("engine-1.lan".to_owned()),
+                    port: NonZeroU16::new(6879).expect("not 0"),
+                    name: "the first".to_owned(),
+                    forwarded: true,
+                    max_streams: 3,
+                    max_starts: 5,
+                },
+                Engine {
+                    host: Host::Ip("fd00::1".parse().expect("an address")),
+                    name: "[fd00::1]:6878".to_owned(),
+                    ..Engine::default()
+                },
+            ],
+            health: Health {
+                interval: secs(6),
+                timeout: secs(7),
+                failures: 8,
+            },
+            stream: Stream {
+                connect_timeout: secs(9),
+                first_data_timeout: secs(10),
+                stall_timeout: secs(11),
+                recover_timeout: Duration::ZERO,
+                linger: Duration::ZERO,
+                abandon: Duration::from_millis(250),
+                max_streams: 12,
+                backlog: secs(13),
+                backlog_bytes: 14 * MEBIBYTE,
+                memory_bytes: 15 * MEBIBYTE,
+                start_behind: Duration::from_millis(1600),
+                keepalive: None,
+            },
+            log: Log {
+                level: LevelFilter::Trace,
+                file: Some(PathBuf::from("/var/log/acerelay.log")),
+            },
+        }
+    );
+    let mut without_token = config.clone();
+    without_token.server.admin_token = None;
+    assert_eq!(good(&config.to_toml()), without_token);
+}
+
+#[test]
+fn a_mistake_is_told_with_its_line_its_key_and_what_is_allowed() {
+    let cases = [
+        (
+            "[stream]\nlinger = 5",
+            "2: stream.linger: unknown key; [stream] takes connect_timeout_s, first_data_timeout_s, \
+             stall_timeout_s, recover_timeout_s, linger_s, abandon_s, max_streams, backlog_s, backlog_mb, \
+             memory_mb, start_behind_s, keepalive_s",
+        ),
+        (
+            "[log]\n\"a\\nb\" = 1",
+            r"2: log.a\nb: unknown key; [log] takes level, file",
+        ),
+        (
+            "listen = 1",
+            "1: listen: unknown section; allowed are [server], [[engines]], [health], [stream] and [log]",
+        ),
+        (
+            "\n[[channels]]\nname = 'x'",
+            "2: channels: reserved for the channel list of a later version; this version takes no such section",
+        ),
+        (
+            "[[playlists]]",
+            "1: playlists: reserved for the channel list of a later version; this version takes no such section",
+        ),
+        (
+            "[[server]]",
+            "1: server: an array is no section; write [server] once, with its keys below",
+        ),
+        (
+            "log = 1",
+            "1: log: 1 is no section; write [log] once, with its keys below",
+        ),
+        (
+            "[engines]\nhost = 'a'",
+            "1: engines: a table is no list of engines; write [[engines]] for each, with its keys below",
+        ),
+        (
+            "engines = []",
+            "1: engines: there is no engine; name at least one",
+        ),
+        (
+            "engines = ['a:1']",
+            "1: engines: \"a:1\" is no engine; write [[engines]] for each, with its keys below",
+        ),
+        (
+            "[[engines]]\n\n[[engines]]\nport = 6878",
+            "3: engines: 127.0.0.1:6878 is there twice; name each engine once",
+        ),
+        (
+            "[[engines]]\nhost = '::1'\n[[engines]]\nhost = '[0:0::1]'",
+            "3: engines: [::1]:6878 is there twice; name each engine once",
+        ),
+        (
+            "[[engines]]\nname = 'x'\n[[engines]]\nport = 1\nname = 'x'",
+            "3: engines: the name \"x\" is there twice; give each engine a name of its own",
+        ),
+        (
+            "[[engines]]\nname = '127.0.0.1:2'\n[[engines]]\nport = 2",
+            "3: engines: the name \"127.0.0.1:2\" is there twice; give each engine a name of its own",
+        ),
+        (
+            "[[engines]]\nhost = 'http://a'\n[[engines]]",
+            "2: engines.host: \"http://a\" is no host; allowed is a host name, an IPv4 or an IPv6 address, \
+             without scheme, port or path",
+        ),
+        (
+            "[[engines]]\nport = 0",
+            "2: engines.port: 0 is out of range; allowed is a whole number from 1 to 65535",
+        ),
+        (
+            "[[engines]]\nforwarded = 'yes'",
+            "2: engines.forwarded: \"yes\" is no truth value; allowed are true and false",
+        ),
+        (
+            "[[engines]]\nname = ' a'",
+            "2: engines.name: \" a\" is no name; allowed are up to 64 characters, without control characters \
+             and outer blanks; empty for host:port",
+        ),
+        (
+            "[server]\nlisten = ':8000'",
+            "2: server.listen: \":8000\" is no IP address with a port; allowed is ADDRESS:PORT, such as \
+             0.0.0.0:8000 for every IPv4 address or [::]:8000 for IPv6",
+        ),
+        (
+            "[server]\nlisten = 8000",
+            "2: server.listen: 8000 is no string; allowed is text in quotes",
+        ),
+        (
+            "[server]\nmax_clients = 0",
+            "2: server.max_clients: 0 is out of range; allowed is a whole number from 1 to 100000",
+        ),
+        (
+            "[server]\nmax_clients = 1.5",
+            "2: server.max_clients: 1.5 is no whole number; allowed is a whole number from 1 to 100000",
+        ),
+        (
+            "[server]\nmax_clients = 99_999_999_999_999_999_999",
+            "2: server.max_clients: 99999999999999999999 is out of range; allowed is a whole number from 1 to \
+             100000",
+        ),
+        (
+            "[server]\nmax_clients_per_address = -1",
+            "2: server.max_clients_per_address: -1 is out of range; allowed is a whole number from 0 to 100000",
+        ),
+        (
+            "[server]\nadmin_token = 'my secret'",
+            "2: server.admin_token: no header can carry this token; allowed are 1 to 256 ASCII characters \
+             without blanks",
+        ),
+        (
+            "[server]\npublic_url = 'tv.lan'",
+            "2: server.public_url: \"tv.lan\" is no base URL; allowed is http:// or https:// with a host, a \
+             port and a path if need be, and no query",
+        ),
+        (
+            "[server]\nwrite_timeout_s = 0",
+            "2: server.write_timeout_s: 0 is out of range; allowed are seconds, whole or decimal, from 0.1 to \
+             86400",
+        ),
+        (
+            "[stream]\nlinger_s = -1",
+            "2: stream.linger_s: -1 is out of range; allowed are seconds, whole or decimal, from 0 to 86400",
+        ),
+        (
+            "[stream]\nlinger_s = nan",
+            "2: stream.linger_s: nan is out of range; allowed are seconds, whole or decimal, from 0 to 86400",
+        ),
+        (
+            "[stream]\nkeepalive_s = +inf",
+            "2: stream.keepalive_s: +inf is out of range; allowed are seconds, whole or decimal, from 0 to \
+             86400",
+        ),
+        (
+            "[stream]\nlinger_s = '30s'",
+            "2: stream.linger_s: \"30s\" is no number; allowed are seconds, whole or decimal, from 0 to 86400",
+        ),
+        (
+            "[stream]\nbacklog_mb = 0",
+            "2: stream.backlog_mb: 0 is out of range; allowed is a whole number from 1 to 1048576",
+        ),
+        (
+            "[log]\nlevel = 'off'",
+            "2: log.level: \"off\" is no log level; allowed are error, warn, info, debug and trace",
+        ),
+        (
+            "[log]\nfile = \"a\\u0000b\"",
+            "2: log.file: \"a\\u{0}b\" is no file name; allowed is a path without control characters, or empty \
+             for standard error",
+        ),
+        (
+            "[log]\nlevel = 2024-01-01",
+            "2: log.level: a date is no string; allowed is text in quotes",
+        ),
+    ];
+    for (text, message) in cases {
+        refused(text, message);
+    }
+}
+
+#[test]
+fn what_is_no_toml_is_told_with_its_line() {
+    let allowed = "; a line is [section], key = value or # comment, with text in quotes";
+    let cases = [
+        ("[server\nlisten = 1", "1: not TOML: unclosed table, expected `]`"),
+        (
+            "[server]\nlisten 0.0.0.0:8000",
+            "2: not TOML: key with no value, expected `=`",
+        ),
+        (
+            "[log]\nlevel = 'info'\nlevel = 'warn'",
+            "3: level: not TOML: duplicate key",
+        ),
+        ("[log]\n[log]\n", "2: not TOML: duplicate key"),
+        (
+            "[log]\nfile = \"\n",
+            "2: file: not TOML: invalid basic string, expected `\"`",
+        ),
+        // The value is not repeated: it might be the token.
+        (
+            "[server]\nadmin_token = info",
+            "2: admin_token: not TOML: invalid float, expected `inf`",
+        ),
+    ];
+    for (text, message) in cases {
+        refused(text, &format!("{message}{allowed}"));
+    }
+}
+
+#[test]
+fn text_that_is_not_utf8_is_told_with_its_line() {
+    let mistakes = Config::parse("config.toml", b"[log]\nfile = '\xff'").expect_err("not UTF-8");
+    assert_eq!(
+        mistakes.to_string(),
+        "config.toml:2: the text is not UTF-8; save the file as UTF-8"
+    );
+}
+
+#[test]
+fn a_byte_order_mark_and_windows_line_ends_are_taken() {
+    let config = good("\u{feff}[log]\r\nlevel = 'debug'\r\n");
+    assert_eq!(config.log.level, LevelFilter::Debug);
+    refused(
+        "\u{feff}[log]\r\n\r\nlevel = 'x'\r\n",
+        "3: log.level: \"x\" is no log level; allowed are error, warn, info, debug and trace",
+    );
+}
+
+#[test]
+fn several_mistakes_are_told_at_once_in_the_order_of_their_lines() {
+    let text = "[stream]\nlinger_s = -1\n[server]\nmax_client = 3\n[[channels]]\n[[engines]]\nport = 70_000\n\
+                [log]\nlevel = 'no'";
+    assert_eq!(
+        parsed(text).expect_err("five of them").to_string(),
+        "config.toml: 5 mistakes\n\
+         config.toml:2: stream.linger_s: -1 is out of range; allowed are seconds, whole or decimal, from 0 to \
+         86400\n\
+         config.toml:4: server.max_client: unknown key; [server] takes listen, max_clients, \
+         max_clients_per_address, admin_token, public_url, write_timeout_s\n\
+         config.toml:5: channels: reserved for the channel list of a later version; this version takes no such \
+         section\n\
+         config.toml:7: engines.port: 70000 is out of range; allowed is a whole number from 1 to 65535\n\
+         config.toml:9: log.level: \"no\" is no log level; allowed are error, warn, info, debug and trace"
+    );
+}
+
+#[test]
+fn a_long_list_of_mistakes_is_cut() {
+    let text: String = (0..50).map(|number| format!("key{number} = 1\n")).collect();
+    let told = parsed(&text).expect_err("fifty of them").to_string();
+    assert_eq!(told.lines().count(), 22);
+    assert!(told.ends_with("\nconfig.toml: and 30 more"), "{told}");
+}
+
+#[test]
+fn a_host_cannot_smuggle_anything_into_a_url() {
+    let label = "a".repeat(63);
+    let good = [
+        ("localhost", "localhost"),
+        ("ACE.Example", "ace.example"),
+        ("acestream_engine-2", "acestream_engine-2"),
+        ("10.0.0.1", "10.0.0.1"),
+        ("::1", "[::1]"),
+        ("[fd00::0:1]", "[fd00::1]"),
+        ("3com.example", "3com.example"),
+        (&*label, &*label),
+    ];
+    for (text, shown) in good {
+        let host: Host = text.parse().unwrap_or_else(|refused| panic!("{refused}"));
+        assert_eq!(host.to_string(), shown);
+        assert_eq!(host.to_string().parse(), Ok(host), "{shown}");
+    }
+    let (long_label, long) = ("a".repeat(64), "a.".repeat(130) + "a");
+    let bad = [
+        "",
+        ".",
+        "a.",
+        ".a",
+        "a..b",
+        "-a",
+        "a-",
+        "a b",
+        "a:1",
+        "a/b",
+        "a?b",
+        "a#b",
+        "a@b",
+        "user:pw@a",
+        "a\nb",
+        "a\r\nHost: b",
+        "a%20b",
+        "a\\b",
+        "[::1",
+        "::1]",
+        "[a]",
+        "[10.0.0.1]",
+        "[::1]x",
+        "fe80::1%eth0",
+        "mañana",
+        "1.2.3",
+        "256.1.1.1",
+        "0x7f.1",
+        "http://a",
+        &long_label,
+        &long,
+        "a\0",
+        "a\"",
+        "[]",
+        "a,b",
+        "a;b",
+    ];
+    for text in bad {
+        assert!(text.parse::<Host>().is_err(), "{text}");
+    }
+}
+
+#[test]
+fn a_public_url_is_a_base_and_nothing_more() {
+    let good = [
+        ("http://tv.lan", "http://tv.lan", "tv.lan"),
+        ("https://tv.lan/", "https://tv.lan", "tv.lan"),
+        ("http://[::1]:80/a-b/c_d/", "http://[::1]:80/a-b/c_d", "[::1]"),
+        ("http://[::1]", "http://[::1]", "[::1]"),
+        ("http://10.0.0.1:8000", "http://10.0.0.1:8000", "10.0.0.1"),
+    ];
+    for (text, shown, host) in good {
+        let url: PublicUrl = text.parse().unwrap_or_else(|refused| panic!("{refused}"));
+        assert_eq!((url.as_str(), &*url.host().to_string()), (shown, host));
+    }
+    let long = format!("http://a/{}", "b".repeat(600));
+    let bad = [
+        "",
+        "tv.lan",
+        "//tv.lan",
+        "ftp://a",
+        "http://",
+        "http:///a",
+        "http://a:0",
+        "http://a:",
+        "http://a:x",
+        "http://a:+1",
+        "http://a:70000",
+        "http://a?b",
+        "http://a/?b",
+        "http://a/#b",
+        "http://u@a",
+        "http://a b",
+        "http://a/\"",
+        "http://a/<b>",
+        "http://a\n",
+        "http://::1",
+        "http://::1:80",
+        "javascript://a",
+        &long,
+    ];
+    for text in bad {
+        assert!(text.parse::<PublicUrl>().is_err(), "{text}");
+    }
+}
+
+#[test]
+fn an_engine_is_a_host_and_a_port() {
+    let engine = |text: &str| text.parse::<Engine>().map(|engine| engine.authority());
+    assert_eq!(engine("ace.lan:6878").expect("good"), "ace.lan:6878");
+    assert_eq!(engine("[::1]:1").expect("good"), "[::1]:1");
+    for text in [
+        "",
+        ":",
+        "a",
+        "a:",
+        ":1",
+        "a:0",
+        "a:+1",
+        "a:65536",
+        "::1",
+        "::1:1",
+        "a:1:2",
+        "http://a:1",
+        "a:1 ",
+    ] {
+        assert!(engine(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn a_token_matches_itself_alone_and_is_not_shown() {
+    let token: AdminToken = "correct".parse().expect("a token");
+    assert!(token.matches("correct"));
+    for offered in ["", "correc", "correct ", "correct\0", "Correct", "correctcorrect"] {
+        assert!(!token.matches(offered), "{offered}");
+    }
+    assert_eq!(format!("{token:?}"), "AdminToken(...)");
+}
+
+#[test]
+fn a_file_that_is_too_large_or_a_directory_is_refused() {
+    for (path, end) in [("/dev/zero", "larger than 1 MiB"), ("/", "(os error 21)")] {
+        let error = Config::read(Path::new(path)).expect_err(path).to_string();
+        assert!(
+            error.starts_with(&format!("cannot read {path}: ")) && error.ends_with(end),
+            "{error}"
+        );
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_the_parser_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _: Result<Config, Mistakes> = Config::parse("any", &bytes);
+    }
+
+    #[test]
+    fn nothing_that_looks_like_a_configuration_makes_it_panic(
+        lines in prop::collection::vec(
+            "(\\[?\\[(server|engines|stream|log|channels)\\]\\]?|(listen|port|host|linger_s|backlog_mb|level|x)( = )?[-+0-9a-z.:'\"\\[\\]{}]{0,12})",
+            0..12,
+        ),
+    ) {
+        let text = lines.join("\n");
+        if let Err(mistakes) = parsed(&text) {
+            prop_assert!(!mistakes.list().is_empty());
+            for mistake in mistakes.list() {
+                prop_assert!((1..=lines.len() + 1).contains(&mistake.line));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_printed_reads_back_to_the_same(
+        millis in 100_u64..86_400_000,
+        nanos in 0_u32..1_000_000_000,
+        name in "[^\\p{Cc}\\p{Z}]{1,60}",
+        port in 1_u16..,
+    ) {
+        let mut config = Config::default();
+        config.stream.linger = Duration::from_millis(millis);
+        config.stream.start_behind = Duration::new(86_399, nanos);
+        config.engines[0].name.clone_from(&name);
+        config.server.listen.set_port(port);
+        config.log.file = Some(PathBuf::from(name));
+        let printed = config.to_toml();
+        prop_assert_eq!(parsed(&printed).map_err(|mistakes| TestCaseError::fail(format!("{mistakes}\n{printed}")))?, config);
+    }
+}

@@ -1,0 +1,146 @@
+//! TOML as a tree with line numbers, taken apart key by key.
+//!
+//! A [`Section`] gives out the values of its keys; what nobody asked for is an unknown key. So the list of
+//! allowed keys is the list of keys that are read, and every mistake is collected rather than the first.
+
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::mistake::{Mistake, Refused};
+use crate::escape::Escaped;
+
+/// A value of the file, as yet unchecked.
+pub(super) type Value<'i> = DeValue<'i>;
+
+/// What was found wrong so far, and the text that turns offsets into lines.
+pub(super) struct Findings<'i> {
+    text: &'i str,
+    list: Vec<Mistake>,
+}
+
+impl<'i> Findings<'i> {
+    pub(super) fn new(text: &'i str) -> Self {
+        Self {
+            text,
+            list: Vec::new(),
+        }
+    }
+
+    /// The line, from 1, in which the byte at `offset` stands.
+    pub(super) fn line(&self, offset: usize) -> usize {
+        let before = self.text.as_bytes().iter().take(offset);
+        1 + before.filter(|&&byte| byte == b'\n').count()
+    }
+
+    pub(super) fn add(&mut self, offset: usize, key: Option<String>, refused: Refused) {
+        let line = self.line(offset);
+        self.list.push(Mistake { line, key, refused });
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.list.len()
+    }
+
+    /// `good`, unless something was found.
+    pub(super) fn or<T>(self, good: T) -> Result<T, Vec<Mistake>> {
+        if self.list.is_empty() {
+            Ok(good)
+        } else {
+            Err(self.list)
+        }
+    }
+}
+
+/// The whole document, or what makes it no TOML.
+pub(super) fn parse<'i>(text: &'i str, findings: &mut Findings<'i>) -> DeTable<'i> {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    for error in errors {
+        let offset = error.span().map_or(0, |span| span.start);
+        let refused = Refused::new(
+            format!("not TOML: {}", error.message().replace(char::is_control, " ")),
+            "a line is [section], key = value or # comment, with text in quotes",
+        );
+        findings.add(offset, key_at(text, offset), refused);
+    }
+    table.into_inner()
+}
+
+/// The key of the line at `offset`, if it has one. Its value is not told: it may be the admin token.
+fn key_at(text: &str, offset: usize) -> Option<String> {
+    let (before, after) = text.split_at_checked(offset)?;
+    let start = before.rfind('\n').map_or(0, |end| end + 1);
+    let line = &text[start..offset + after.find('\n').unwrap_or(after.len())];
+    let key = line.split_once('=')?.0.trim();
+    let is_bare = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    (!key.is_empty() && key.bytes().all(is_bare)).then(|| Escaped(key).to_string())
+}
+
+/// One table of the file while it is read.
+pub(super) struct Section<'i> {
+    /// As in the file, without brackets.
+    name: &'static str,
+    table: DeTable<'i>,
+    taken: Vec<&'static str>,
+}
+
+impl<'i> Section<'i> {
+    pub(super) fn new(name: &'static str, table: DeTable<'i>) -> Self {
+        Self {
+            name,
+            table,
+            taken: Vec::new(),
+        }
+    }
+
+    /// Reads the value of `key` into `target` by `rule`; `target` stays as it is when the file is silent.
+    pub(super) fn read<T>(
+        &mut self,
+        key: &'static str,
+        target: &mut T,
+        rule: impl FnOnce(&Value<'i>) -> Result<T, Refused>,
+        findings: &mut Findings<'i>,
+    ) {
+        self.taken.push(key);
+        let Some(value) = self.table.remove(key) else {
+            return;
+        };
+        match rule(value.get_ref()) {
+            Ok(read) => *target = read,
+            Err(refused) => {
+                findings.add(value.span().start, Some(format!("{}.{key}", self.name)), refused);
+            }
+        }
+    }
+
+    /// Tells what is left as unknown.
+    pub(super) fn finish(self, findings: &mut Findings<'i>) {
+        let allowed = format!("[{}] takes {}", self.name, self.taken.join(", "));
+        for key in self.table.keys() {
+            let name = format!("{}.{}", self.name, Escaped(key.get_ref()));
+            let refused = Refused::new("unknown key", allowed.clone());
+            findings.add(key.span().start, Some(name), refused);
+        }
+    }
+}
+
+/// Takes the entry `name` out of the document, with the place of its value.
+pub(super) fn take<'i>(document: &mut DeTable<'i>, name: &str) -> Option<(Range<usize>, DeValue<'i>)> {
+    document
+        .remove(name)
+        .map(|value| (value.span(), Spanned::into_inner(value)))
+}
+
+/// The value as the file has it, for a message about it.
+pub(super) fn shown(value: &Value<'_>) -> String {
+    match value {
+        DeValue::String(text) => format!("\"{}\"", Escaped(text)),
+        DeValue::Integer(number) => Escaped(number.as_str()).to_string(),
+        DeValue::Float(number) => Escaped(number.as_str()).to_string(),
+        DeValue::Boolean(truth) => truth.to_string(),
+        DeValue::Datetime(_) => "a date".to_owned(),
+        DeValue::Array(_) => "an array".to_owned(),
+        DeValue::Table(_) => "a table".to_owned(),
+    }
+}
