@@ -379,6 +379,21 @@ mod tests {
     }
 
     #[test]
+    fn a_search_that_waits_for_bytes_tries_no_position_twice() {
+        let body = media(20);
+        let (front, behind) = body.split_at(8 * PACKET_BYTES);
+        for garbage_bytes in [1, 188, 2000] {
+            let (_, aligner) = aligned(&[front, &vec![0xE5; garbage_bytes], behind].concat(), &[1]);
+            // One look at a byte as it comes, one as a position, and the packets that made sync.
+            assert!(
+                aligner.compared < (3 * (body.len() + garbage_bytes)) as u64,
+                "{}",
+                aligner.compared
+            );
+        }
+    }
+
+    #[test]
     fn garbage_at_the_end_costs_no_packet() {
         let body = media(8);
         for length in [1, 2, 187, 188, 189, 375, 376, 377, 1000] {

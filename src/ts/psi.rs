@@ -262,7 +262,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::fixture::{media, packetise, pat, pmt, section};
-    use super::super::packet::{SYNC_BYTE, packets};
+    use super::super::packet::packets;
     use super::super::pmt::ElementaryStream;
     use super::*;
 
@@ -385,6 +385,43 @@ mod tests {
     }
 
     #[test]
+    fn sections_of_two_pats_make_no_third() {
+        let mut cache = PsiCache::new();
+        observe(
+            &mut cache,
+            &packetise(Pid::PAT, 0, &[pat(1, (0, 1), &[(1, MAP)])]),
+        );
+        observe(
+            &mut cache,
+            &packetise(Pid::PAT, 1, &[pat(2, (1, 1), &[(2, MAP)])]),
+        );
+        assert!(cache.programmes().is_empty());
+        observe(
+            &mut cache,
+            &packetise(Pid::PAT, 2, &[pat(2, (0, 1), &[(3, MAP)])]),
+        );
+        assert_eq!(
+            cache
+                .programmes()
+                .iter()
+                .map(Programme::number)
+                .collect::<Vec<_>>(),
+            [3, 2]
+        );
+    }
+
+    #[test]
+    fn a_pmt_in_parts_is_none() {
+        let mut cache = PsiCache::new();
+        observe(&mut cache, &one_programme(0));
+        let before = cache.prefix();
+        let body = [0xE1, 0x00, 0xF0, 0x00];
+        let part = packetise(MAP, 1, &[section(PMT_TABLE, 1, 1, (0, 1), &body)]);
+        assert_eq!(observe(&mut cache, &part), [PsiChange::Nothing]);
+        assert_eq!(cache.prefix(), before);
+    }
+
+    #[test]
     fn a_new_pat_forgets_the_programmes_that_it_does_not_name() {
         let mut cache = PsiCache::new();
         observe(&mut cache, &one_programme(0));
@@ -457,23 +494,21 @@ mod tests {
 
     proptest! {
         #[test]
-        fn garbage_makes_no_panic_and_no_table(
-            payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 187), 0..40),
+        fn tables_of_garbage_with_a_good_checksum_make_no_panic(
+            tables in prop::collection::vec(
+                (any::<bool>(), 0_u16..4, 0_u8..3, (0_u8..3, 0_u8..3), prop::collection::vec(any::<u8>(), 0..80)),
+                0..40,
+            ),
         ) {
             let mut cache = PsiCache::new();
             observe(&mut cache, &one_programme(0));
-            let before = cache.prefix();
-            for mut packet in payloads {
-                // Both tables' PIDs, so that the garbage is looked at.
-                packet[0] &= 0xE0;
-                packet[1] = 0;
-                if packet[5] & 1 == 0 {
-                    packet[0] |= 0x10;
-                }
-                packet.insert(0, SYNC_BYTE);
-                observe(&mut cache, &packet);
+            for (counter, (is_pat, extension, version, part, body)) in tables.into_iter().enumerate() {
+                let (table, pid) = if is_pat { (PAT_TABLE, Pid::PAT) } else { (PMT_TABLE, MAP) };
+                observe(&mut cache, &packetise(pid, counter, &[section(table, extension, version, part, &body)]));
+                prop_assert!(cache.programmes().len() <= MAX_PROGRAMMES);
+                prop_assert!(cache.pat.iter().all(|section| same_table(section, &cache.pat[0])));
+                prop_assert!(cache.prefix().is_none_or(|prefix| prefix.len() % PACKET_BYTES == 0));
             }
-            prop_assert_eq!(cache.prefix(), before);
         }
 
         #[test]

@@ -144,7 +144,6 @@ impl Assembler {
             return whole;
         };
         self.feed(tail, packet, serial, &mut whole);
-        self.open = None;
         while heads.first().is_some_and(|&table_id| table_id != STUFFING) {
             self.open = Some(Open::default());
             let used = self.feed(heads, packet, serial, &mut whole);
