@@ -27,7 +27,7 @@ pub(crate) fn media(count: usize) -> Vec<u8> {
 
 /// A long section: head, body, checksum.
 pub(crate) fn section(table_id: u8, extension: u16, version: u8, part: (u8, u8), body: &[u8]) -> Vec<u8> {
-    let length = 0xB000 | (body.len() + 9) as u16;
+    let length = 0xB000 | (body.len() + 9) as u16 & 0x0FFF;
     let mut section = vec![table_id];
     section.extend(length.to_be_bytes());
     section.extend(extension.to_be_bytes());
@@ -81,9 +81,16 @@ pub(crate) fn packetise(pid: Pid, counter: usize, sections: &[Vec<u8>]) -> Vec<u
         packet[1..3].copy_from_slice(&pid.get().to_be_bytes());
         packet[3] = 0x10 | (count % 16) as u8;
         let mut head_bytes = 4;
-        if let Some(start) = next_start.filter(|start| *start < at + PACKET_BYTES - 5) {
+        let next_offset = next_start.map_or(usize::MAX, |start| start - at);
+        if next_offset < PACKET_BYTES - 5 {
             packet[1] |= 0x40;
-            packet[4] = (start - at) as u8;
+            packet[4] = next_offset as u8;
+            head_bytes = 5;
+        } else if next_offset == PACKET_BYTES - 5 {
+            // The section would begin in the last byte, but there is no room for the pointer to it: an empty
+            // adaptation field moves it to the next packet.
+            packet[3] |= 0x20;
+            packet[4] = 0;
             head_bytes = 5;
         }
         let part = (data.len() - at).min(PACKET_BYTES - head_bytes);

@@ -2,7 +2,7 @@
 //! needs in front of them.
 //!
 //! The way of a byte: [`align`] cuts what came into packets, [`packet`] reads a packet's head, [`psi`] keeps
-//! the packets of the last PAT and PMTs, which it finds with `section` and checks with [`crc`].
+//! the packets of the last PAT and PMTs, which `section` puts together, [`crc`] checks and [`pmt`] reads.
 //!
 //! Everything here is a value that takes bytes and gives bytes. It reads no clock, does no I/O, logs nothing,
 //! starts no thread, and imports nothing from the rest of the crate. Whatever a peer sends, nothing here
@@ -11,6 +11,7 @@
 pub mod align;
 pub mod crc;
 pub mod packet;
+pub mod pmt;
 pub mod psi;
 
 mod section;
@@ -20,4 +21,5 @@ pub(crate) mod fixture;
 
 pub use align::Aligner;
 pub use packet::{PACKET_BYTES, Packet, Pid, SYNC_BYTE, null_packet, packets};
-pub use psi::{PsiCache, PsiChange};
+pub use pmt::{ElementaryStream, Pmt};
+pub use psi::{Programme, PsiCache, PsiChange};
