@@ -1,3 +1,119 @@
-//! The `acerelay` program.
+//! The `acerelay` program: reads flags, environment and file, runs the proxy until a signal.
 
-fn main() {}
+use std::env;
+use std::error::Error;
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU16;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use acerelay::app::App;
+use acerelay::cli::{self, Command, EngineSource, Settings};
+use acerelay::config::{Config, Engine, Host};
+use acerelay::logging;
+use acerelay::sim::demo::Demo;
+use acerelay::threads::{SMALL_STACK_BYTES, Threads};
+use crossbeam_channel::Receiver;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use signal_hook::low_level::emulate_default_handler;
+
+/// A wrong flag, variable or configuration.
+const EXIT_USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let command = match cli::parse(env::args_os().skip(1), |name| env::var_os(name)) {
+        Ok(command) => command,
+        Err(error) => return fail(EXIT_USAGE, &error),
+    };
+    let outcome = match command {
+        Command::PrintHelp => print(cli::HELP),
+        Command::PrintVersion => print(&format!("{}\n", cli::VERSION)),
+        Command::CheckConfig(settings) => match settings.load() {
+            Ok(loaded) => print(&format!("{}\n", loaded.report())),
+            Err(error) => return fail(EXIT_USAGE, &error),
+        },
+        Command::PrintConfig(settings) => match settings.load() {
+            Ok(loaded) => print(&loaded.to_toml()),
+            Err(error) => return fail(EXIT_USAGE, &error),
+        },
+        Command::Run(settings) => match settings.load() {
+            Ok(loaded) => run(&settings, loaded.config),
+            Err(error) => return fail(EXIT_USAGE, &error),
+        },
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(1, &*error),
+    }
+}
+
+fn fail(code: u8, error: &dyn Error) -> ExitCode {
+    // Nobody can be told when standard error is closed.
+    let _told = writeln!(io::stderr(), "acerelay: {error}");
+    ExitCode::from(code)
+}
+
+fn print(text: &str) -> Result<(), Box<dyn Error>> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    Ok(stdout.flush()?)
+}
+
+fn run(settings: &Settings, mut config: Config) -> Result<(), Box<dyn Error>> {
+    logging::start(&config.log, env::var_os("JOURNAL_STREAM").as_deref())?;
+    let threads = Threads::new();
+    let signals = Signals::new([SIGTERM, SIGINT])?;
+    let signals_handle = signals.handle();
+    let first_signal = watch_signals(signals, &threads)?;
+
+    let demo = match settings.engines {
+        EngineSource::Configured => None,
+        EngineSource::Demo => {
+            let demo = Demo::start()?;
+            config.engines = vec![engine_at(demo.address())?];
+            Some(demo)
+        }
+    };
+    let app = App::start(config)?;
+    let address = app.address();
+    let mut text = format!("Listening on http://{address}\n");
+    if let Some(demo) = &demo {
+        let host = if address.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { address.ip() };
+        text.push_str(&demo.invitation(SocketAddr::new(host, address.port())));
+    }
+    print(&text)?;
+
+    // Its sender lives as long as its thread, which lives as long as the handle is open.
+    first_signal.recv()?;
+    log::info!("Shutting down");
+    let outcome = app.shutdown();
+    drop(demo);
+    signals_handle.close();
+    match outcome.and_then(|()| threads.join_all(std::time::Instant::now() + Duration::from_millis(200))) {
+        Ok(()) => log::info!("Shut down"),
+        Err(unfinished) => log::warn!("Shut down; {unfinished}"),
+    }
+    Ok(())
+}
+
+/// Sends the first signal; at the second one the process ends at once, as if it did not handle signals.
+fn watch_signals(mut signals: Signals, threads: &Threads) -> io::Result<Receiver<()>> {
+    let (told, first_signal) = crossbeam_channel::bounded(1);
+    let watch = move || {
+        for signal in signals.forever() {
+            if told.try_send(()).is_err()
+                && let Err(error) = emulate_default_handler(signal)
+            {
+                log::error!("The second signal cannot end the process: {error}");
+            }
+        }
+    };
+    threads.spawn("signals", SMALL_STACK_BYTES, watch)?;
+    Ok(first_signal)
+}
+
+fn engine_at(address: SocketAddr) -> Result<Engine, Box<dyn Error>> {
+    Ok(Engine::at(Host::Ip(address.ip()), NonZeroU16::try_from(address.port())?))
+}

@@ -1,0 +1,175 @@
+//! Puts the parts together, and takes them apart again.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::config::Config;
+use crate::engine::pool::Pool;
+use crate::engine::watch::Watch;
+use crate::http::front::{Connections, Front, Turnstile};
+use crate::http::routes;
+use crate::http::server::Server;
+use crate::http::socket;
+use crate::stats::Stats;
+use crate::stream::registry::{self, Registry};
+use crate::threads::{SMALL_STACK_BYTES, Threads, Unfinished};
+
+/// ureq and JSON want more than the small stack in a debug build.
+const WATCH_STACK_BYTES: usize = 512 * 1024;
+
+/// At shutdown clients get what was published; who has not taken it by then is cut off.
+const DRAIN_LIMIT: Duration = Duration::from_secs(2);
+
+/// At shutdown everything has ended by then, or is left behind.
+const SHUTDOWN_LIMIT: Duration = Duration::from_millis(4500);
+
+/// A client that takes nothing is looked after at least this often, so that shutting down never waits for its whole
+/// time-out.
+const MAX_WRITE_SLICE: Duration = Duration::from_secs(5);
+
+/// The running proxy.
+pub struct App {
+    front: Arc<Front>,
+    server: Arc<Server>,
+    watches: Vec<Arc<Watch>>,
+    /// Dropped to end the threads that work to a rhythm.
+    stop: Sender<()>,
+    service_threads: Threads,
+    fetcher_threads: Threads,
+    client_threads: Threads,
+}
+
+/// Why the proxy did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The address cannot be listened to.
+    Listen(SocketAddr, io::Error),
+    /// The system gives no thread.
+    Thread(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listen(address, error) => write!(f, "cannot listen on {address}: {error}"),
+            Self::Thread(error) => write!(f, "the system gives no thread: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl App {
+    /// Starts the proxy: once this returns, the port is open.
+    ///
+    /// # Errors
+    ///
+    /// When the address cannot be listened to, or there is no thread to be had.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        let Config { server, engines, health, stream, log: _ } = config;
+        let write_slice = (server.write_timeout / 4).clamp(Duration::from_millis(50), MAX_WRITE_SLICE);
+        let listener = socket::listen(server.listen, write_slice)
+            .map_err(|error| StartError::Listen(server.listen, error))?;
+
+        let (service_threads, fetcher_threads, client_threads) = (Threads::new(), Threads::new(), Threads::new());
+        let pool = Arc::new(Pool::new(engines));
+        let stats = Arc::new(Stats::default());
+        let start_limit = stream.connect_timeout + stream.first_data_timeout + Duration::from_secs(2);
+        let keepalive = stream.keepalive;
+        let registry = Registry::new(stream, Arc::clone(&pool), Arc::clone(&stats), fetcher_threads.clone());
+        let front = Arc::new(Front {
+            registry,
+            pool,
+            stats,
+            started: Instant::now(),
+            clients: Turnstile::new(server.max_clients),
+            keepalive,
+            write_timeout: server.write_timeout,
+            start_limit,
+            connections: Connections::default(),
+        });
+
+        let handler = {
+            let front = Arc::clone(&front);
+            Box::new(move |request| routes::handle(&front, request))
+        };
+        let server =
+            Server::start(listener, server.max_clients, &service_threads, client_threads.clone(), handler)
+                .map_err(StartError::Thread)?;
+
+        // Nothing is ever sent: the channel's end is the signal.
+        let (stop, stopped) = crossbeam_channel::bounded(0);
+        let watches = front.pool.engines().iter().map(|engine| Arc::new(Watch::new(Arc::clone(engine), health)));
+        let app = Self {
+            watches: watches.collect(),
+            front,
+            server: Arc::new(server),
+            stop,
+            service_threads,
+            fetcher_threads,
+            client_threads,
+        };
+        app.start_services(&stopped).map_err(StartError::Thread)?;
+        Ok(app)
+    }
+
+    fn start_services(&self, stopped: &Receiver<()>) -> io::Result<()> {
+        let (registry, stop) = (Arc::clone(&self.front.registry), stopped.clone());
+        let keep_house = move || registry::keep_house(&registry, &stop);
+        self.service_threads.spawn("housekeeper", SMALL_STACK_BYTES, keep_house)?;
+
+        let (server, stop) = (Arc::clone(&self.server), stopped.clone());
+        self.service_threads.spawn("self-check", SMALL_STACK_BYTES, move || server.check_itself(&stop))?;
+
+        for (number, watch) in self.watches.iter().enumerate() {
+            let (watch, stop) = (Arc::clone(watch), stopped.clone());
+            let name = format!("engine-{number}");
+            self.service_threads.spawn(&name, WATCH_STACK_BYTES, move || watch.run(&stop))?;
+        }
+        Ok(())
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// All streams.
+    #[must_use]
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.front.registry
+    }
+
+    /// Ends the proxy: no new streams, every client gets what was published, every engine session is stopped, all
+    /// threads are joined; within five seconds, whatever engines and clients do.
+    ///
+    /// # Errors
+    ///
+    /// The threads that did not end in time.
+    pub fn shutdown(self) -> Result<(), Unfinished> {
+        let now = Instant::now();
+        let deadline = now + SHUTDOWN_LIMIT;
+        self.front.registry.close();
+        drop(self.stop);
+        for watch in &self.watches {
+            watch.interrupt();
+        }
+        if self.client_threads.join_all(now + DRAIN_LIMIT).is_err() {
+            self.front.connections.shutdown_all();
+        }
+        let fetchers = self.fetcher_threads.join_all(deadline);
+        // Until here, who asked for a stream was told that the proxy shuts down.
+        self.server.stop();
+        let clients = self.client_threads.join_all(deadline);
+        let services = self.service_threads.join_all(deadline);
+        let left: Vec<_> =
+            [fetchers, clients, services].into_iter().filter_map(Result::err).flat_map(|left| left.0).collect();
+        if left.is_empty() { Ok(()) } else { Err(Unfinished(left)) }
+    }
+}

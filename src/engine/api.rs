@@ -1,0 +1,303 @@
+//! The engine's control calls: open a session, stop it (engine-contract.md sections 1, 2 and 4).
+//!
+//! Every call has a deadline and a connection of its own. Answers are read leniently, since they differ from
+//! version to version: errors as text or object, numbers as text, missing fields, two kinds of envelope.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use ureq::Agent;
+
+use crate::id::{ContentKey, Digest};
+
+use super::error::{EngineError, classify};
+use super::url::Target;
+
+/// An engine in the same house answers a connect at once; one behind a VPN within a few round trips. ureq cannot
+/// interrupt a connect, so this is also the longest that a shutdown waits for one.
+const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+
+/// A stop can hang for good (engine-contract.md section 4); nobody should wait for it.
+const STOP_LIMIT: Duration = Duration::from_secs(3);
+
+/// Far more than any answer of an engine.
+const MAX_ANSWER_BYTES: u64 = 1024 * 1024;
+
+/// The engine's words for a session that is stopped, expired or superseded.
+const UNKNOWN_SESSION: &str = "unknown playback session id";
+
+/// The control side of one engine.
+pub struct Api {
+    authority: String,
+    agent: Agent,
+}
+
+/// Whether a content is live; an engine may say so late or change its mind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Liveness {
+    /// A broadcast: its end is the loss of the source.
+    Live,
+    /// A file: its end is the end.
+    Vod,
+    /// The engine does not say.
+    Unknown,
+}
+
+/// A session that an engine has opened and that must be stopped. It cannot be cloned, and [`OpenSession::stop`]
+/// takes it by value: one owner, one stop.
+#[derive(Debug)]
+#[must_use = "an opened session must be stopped"]
+pub struct OpenSession {
+    /// Where the stream is played from.
+    pub playback: Target,
+    /// Which content the engine found behind the name asked for.
+    pub infohash: Option<Digest>,
+    /// The engine's name for the session, for people; it may change while the session lives.
+    pub playback_session_id: Option<String>,
+    /// Live or not.
+    pub liveness: Liveness,
+    command: Option<Target>,
+}
+
+impl Api {
+    /// The control side of the engine at this `host:port`.
+    #[must_use]
+    pub fn new(authority: String) -> Self {
+        // One connection a call: an engine restarted in between must not be met on a stale one.
+        let agent = base_config().max_idle_connections(0).build().new_agent();
+        Self { authority, agent }
+    }
+
+    /// The engine's `host:port`.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// Opens a session (`getstream`, `format=json`) under a fresh player id, so that no session of another
+    /// content is replaced by it.
+    ///
+    /// # Errors
+    ///
+    /// When the engine does not answer until `deadline`, or its answer is an error or none.
+    pub fn open(&self, key: &ContentKey, deadline: Instant) -> Result<OpenSession, EngineError> {
+        let pid = format!("{:016x}", fastrand::u64(..));
+        let limit = deadline.saturating_duration_since(Instant::now());
+        let (status, text) = self.get(&Target::getstream(key, &pid), limit)?;
+        read_open_session(status, &text)
+    }
+
+    /// Ends a session on the engine. That it does not know the session any more is a success.
+    ///
+    /// # Errors
+    ///
+    /// When the engine did not confirm; the session is never asked to stop again, whatever the answer.
+    pub fn stop(&self, session: OpenSession) -> Result<(), EngineError> {
+        let Some(command) = session.command else {
+            // Sessions that bypass the network have none (`is_direct`, engine-contract.md section 2).
+            return Ok(());
+        };
+        let (status, text) = self.get(&command.with("method=stop"), STOP_LIMIT)?;
+        match envelope(status, &text) {
+            Ok(_) => Ok(()),
+            Err(EngineError::Said(text)) if text.contains(UNKNOWN_SESSION) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Ends a call in progress and refuses further ones.
+    pub fn interrupt(&self) {
+        self.agent.clone().shutdown();
+    }
+
+    fn get(&self, target: &Target, limit: Duration) -> Result<(u16, String), EngineError> {
+        let request = self.agent.get(target.on(&self.authority)).config();
+        let request = request.timeout_global(Some(limit)).build();
+        let response = request.call().map_err(|error| classify(error, limit))?;
+        let status = response.status().as_u16();
+        let body = response.into_body().into_with_config().limit(MAX_ANSWER_BYTES).read_to_vec();
+        let body = match body {
+            Ok(body) => body,
+            Err(ureq::Error::BodyExceedsLimit(_)) => return Err(EngineError::NoAnswer("it does not end")),
+            Err(error) => return Err(classify(error, limit)),
+        };
+        Ok((status, String::from_utf8_lossy(&body).into_owned()))
+    }
+}
+
+/// What every call to an engine has in common.
+pub(super) fn base_config() -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
+    Agent::config_builder()
+        // An engine is on the LAN; a proxy of the environment must not come between.
+        .proxy(None)
+        // The texts of error answers are wanted.
+        .http_status_as_error(false)
+        // Redirects are followed by hand: their bodies never end, their hosts may be wrong.
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .timeout_connect(Some(CONNECT_LIMIT))
+        .timeout_resolve(Some(CONNECT_LIMIT))
+        // Measured by others: compression confuses engines (engine-contract.md section 8.1).
+        .accept_encoding("identity")
+        .accept("*/*")
+        .user_agent("VLC/3.0.21 LibVLC/3.0.21")
+}
+
+/// The beginning of an answer's text, on one line, for an error message.
+pub(super) fn excerpt(text: &str) -> String {
+    const MAX_CHARS: usize = 200;
+    text.split_whitespace().flat_map(|word| [" ", word]).skip(1).collect::<String>().chars().take(MAX_CHARS).collect()
+}
+
+fn read_open_session(status: u16, text: &str) -> Result<OpenSession, EngineError> {
+    let answer = envelope(status, text)?;
+    let target = |field| answer.get(field).and_then(Value::as_str).filter(|url| !url.is_empty()).map(Target::rebase);
+    let playback = target("playback_url").ok_or(EngineError::NoAnswer("it names no playback URL"))??;
+    Ok(OpenSession {
+        playback,
+        command: target("command_url").and_then(Result::ok),
+        infohash: answer.get("infohash").and_then(Value::as_str).and_then(|hash| hash.parse().ok()),
+        playback_session_id: answer.get("playback_session_id").and_then(text_of),
+        liveness: match answer.get("is_live").and_then(integer_of) {
+            Some(1) => Liveness::Live,
+            Some(0) => Liveness::Vod,
+            _ => Liveness::Unknown,
+        },
+    })
+}
+
+/// Asks an engine how it is (engine-contract.md section 6). Both calls are needed: a hung engine still tells its
+/// version.
+impl Api {
+    /// The engine's version, if it is well: `get_version` and `get_status` both answer with a result, and its
+    /// playlist is not expressly still loading.
+    ///
+    /// # Errors
+    ///
+    /// When one of the two does not answer within `limit`, or not well.
+    pub fn check_health(&self, limit: Duration) -> Result<Option<String>, EngineError> {
+        let (status, text) = self.get(&Target::GET_VERSION, limit)?;
+        let version = envelope(status, &text)?.get("version").and_then(text_of);
+        let (status, text) = self.get(&Target::GET_STATUS, limit)?;
+        match envelope(status, &text)?.get("playlist_loaded") {
+            Some(Value::Bool(false)) => Err(EngineError::NoAnswer("its playlist is still loading")),
+            _ => Ok(version),
+        }
+    }
+}
+
+/// Takes the answer out of its envelope: `response` or `result`, beside an `error` that is absent, null, a text
+/// or an object.
+fn envelope(status: u16, text: &str) -> Result<Value, EngineError> {
+    let parsed = serde_json::from_str::<Value>(text);
+    if let Ok(Value::Object(envelope)) = &parsed
+        && let Some(error) = envelope.get("error").and_then(error_text)
+    {
+        return Err(EngineError::Said(error));
+    }
+    if !(200..300).contains(&status) {
+        return Err(EngineError::Status(status, excerpt(text)));
+    }
+    match parsed {
+        Ok(Value::Object(mut envelope)) => {
+            let answer = ["response", "result"].iter().find_map(|name| envelope.remove(*name));
+            match answer {
+                None | Some(Value::Null) => Err(EngineError::NoAnswer("it is empty")),
+                Some(answer) => Ok(answer),
+            }
+        }
+        Ok(_) => Err(EngineError::NoAnswer("it is no JSON object")),
+        Err(_) if text.trim_start().starts_with('<') => Err(EngineError::NoAnswer("it is HTML where JSON was expected")),
+        Err(_) => Err(EngineError::NoAnswer("it is not JSON")),
+    }
+}
+
+fn error_text(error: &Value) -> Option<String> {
+    match error {
+        Value::Null | Value::Bool(false) => None,
+        Value::String(text) if text.is_empty() => None,
+        Value::Object(fields) => match fields.get("message").and_then(text_of) {
+            Some(message) => Some(message),
+            None => Some(excerpt(&error.to_string())),
+        },
+        other => Some(text_of(other).unwrap_or_else(|| excerpt(&other.to_string()))),
+    }
+}
+
+fn text_of(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+fn integer_of(value: &Value) -> Option<i64> {
+    match value {
+        Value::Number(number) => number.as_i64(),
+        Value::String(text) => text.trim().parse().ok(),
+        Value::Bool(flag) => Some(i64::from(*flag)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HASH: &str = "0123456789abcdef0123456789abcdef01234567";
+
+    fn check(status: u16, text: &str, expected: Result<(&str, Liveness), EngineError>) {
+        let session = read_open_session(status, text);
+        let found = session.map(|session| (session.playback.on("box:1"), session.liveness));
+        assert_eq!(found, expected.map(|(url, live)| (format!("http://box:1{url}"), live)), "{text}");
+    }
+
+    #[test]
+    fn every_shape_of_a_good_answer_is_read() {
+        check(200, r#"{"response": {"playback_url": "http://x/ace/r/a/b", "is_live": 1}, "error": null}"#,
+            Ok(("/ace/r/a/b", Liveness::Live)));
+        check(200, r#"{"response": {"playback_url": "http://x/ace/r/a/b", "is_live": "0"}}"#,
+            Ok(("/ace/r/a/b", Liveness::Vod)));
+        check(200, r#"{"result": {"playback_url": "/ace/r/a/b", "is_live": -1}, "error": ""}"#,
+            Ok(("/ace/r/a/b", Liveness::Unknown)));
+        check(200, r#"{"result": {"playback_url": "/ace/r/a/b", "is_live": true}}"#,
+            Ok(("/ace/r/a/b", Liveness::Live)));
+        let text = format!(
+            r#"{{"response": {{"playback_url": "http://x/ace/r/a/b", "command_url": "http://y:9/ace/cmd/a/b",
+                "infohash": "{HASH}", "playback_session_id": 77}}, "error": null}}"#
+        );
+        let session = read_open_session(200, &text).expect("a good answer");
+        assert_eq!(session.infohash, HASH.parse().ok());
+        assert_eq!(session.playback_session_id.as_deref(), Some("77"));
+        let stop = session.command.expect("a command URL").with("method=stop").on("box:1");
+        assert_eq!(stop, "http://box:1/ace/cmd/a/b?method=stop");
+    }
+
+    #[test]
+    fn every_shape_of_a_bad_answer_has_its_error() {
+        let said = |text: &str| Err(EngineError::Said(text.to_owned()));
+        check(200, r#"{"response": null, "error": "failed to load content"}"#, said("failed to load content"));
+        check(200, r#"{"error": {"message": "no such thing", "code": 0}}"#, said("no such thing"));
+        check(500, r#"{"error": "out of memory"}"#, said("out of memory"));
+        check(200, r#"{"error": {"code": 3}}"#, said(r#"{"code":3}"#));
+        check(500, "Internal  Server\r\nError", Err(EngineError::Status(500, "Internal Server Error".into())));
+        check(404, "", Err(EngineError::Status(404, String::new())));
+        check(302, "", Err(EngineError::Status(302, String::new())));
+        check(200, "<html></html>", Err(EngineError::NoAnswer("it is HTML where JSON was expected")));
+        check(200, r#"{"response": {"#, Err(EngineError::NoAnswer("it is not JSON")));
+        check(200, "[]", Err(EngineError::NoAnswer("it is no JSON object")));
+        check(200, r#"{"response": null, "error": null}"#, Err(EngineError::NoAnswer("it is empty")));
+        check(200, r#"{"response": {}}"#, Err(EngineError::NoAnswer("it names no playback URL")));
+        check(200, r#"{"response": {"playback_url": null}}"#, Err(EngineError::NoAnswer("it names no playback URL")));
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_makes_the_reader_panic(status in 0_u16..1000, text in "\\PC{0,80}|\\{\"(response|result|error)\": ?[{\\[\"a-z0-9:,}\\] ]{0,60}") {
+            let _session = read_open_session(status, &text);
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! What can go wrong with an engine, in words a person can act on.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::escape::Escaped;
+
+use super::url::TargetError;
+
+/// Why an engine did not give what it was asked for. Texts of the engine are kept as it said them; they are
+/// escaped when shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EngineError {
+    /// No connection: refused, no route, no such host, or no answer to the connect.
+    Unreachable(String),
+    /// Connected, but no answer within this time.
+    Silent(Duration),
+    /// The engine's own error text.
+    Said(String),
+    /// A status that is no success, with the beginning of its body.
+    Status(u16, String),
+    /// An answer that is none: HTML, broken JSON, no playback URL.
+    NoAnswer(&'static str),
+    /// A URL that is not followed.
+    Target(TargetError),
+    /// More redirects than any engine makes.
+    TooManyRedirects,
+    /// The connection broke.
+    Lost(String),
+}
+
+impl fmt::Display for EngineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(why) => write!(f, "the engine cannot be reached: {}", Escaped(why)),
+            Self::Silent(limit) => write!(f, "the engine gave no answer within {:.1} s", limit.as_secs_f32()),
+            Self::Said(text) => write!(f, "the engine says: {}", Escaped(text)),
+            Self::Status(status, text) if text.is_empty() => write!(f, "the engine answered with status {status}"),
+            Self::Status(status, text) => write!(f, "the engine answered with status {status}: {}", Escaped(text)),
+            Self::NoAnswer(what) => write!(f, "the engine's answer cannot be used: {what}"),
+            Self::Target(error) => fmt::Display::fmt(error, f),
+            Self::TooManyRedirects => f.write_str("the engine redirects in a loop"),
+            Self::Lost(why) => write!(f, "the connection to the engine broke: {}", Escaped(why)),
+        }
+    }
+}
+
+impl std::error::Error for EngineError {}
+
+impl From<TargetError> for EngineError {
+    fn from(error: TargetError) -> Self {
+        Self::Target(error)
+    }
+}
+
+/// Sorts a `ureq` error by what the caller can do about it. `limit` is the time the call had.
+pub(super) fn classify(error: ureq::Error, limit: Duration) -> EngineError {
+    match error {
+        ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
+            EngineError::Unreachable("no answer to the connect".to_owned())
+        }
+        ureq::Error::Timeout(_) => EngineError::Silent(limit),
+        ureq::Error::HostNotFound => EngineError::Unreachable("its host name is not known".to_owned()),
+        ureq::Error::ConnectionFailed => EngineError::Unreachable("the connect failed".to_owned()),
+        ureq::Error::Io(error) => match error.kind() {
+            std::io::ErrorKind::ConnectionRefused
+            | std::io::ErrorKind::HostUnreachable
+            | std::io::ErrorKind::NetworkUnreachable
+            | std::io::ErrorKind::AddrNotAvailable => EngineError::Unreachable(error.to_string()),
+            _ => EngineError::Lost(error.to_string()),
+        },
+        error @ (ureq::Error::Protocol(_) | ureq::Error::Http(_) | ureq::Error::LargeResponseHeader(..)) => {
+            log::debug!("an engine's answer is not HTTP: {error}");
+            EngineError::NoAnswer("it is not HTTP")
+        }
+        error => EngineError::Lost(error.to_string()),
+    }
+}

@@ -1,0 +1,11 @@
+//! What the proxy knows of AceStream engines: how to ask one for a session, how to play it, how to stop it,
+//! and which of several to take.
+//!
+//! `ureq` is named here and nowhere else. Nothing here knows of streams, clients or the proxy's own HTTP.
+
+pub mod api;
+pub mod error;
+pub mod playback;
+pub mod pool;
+pub mod url;
+pub mod watch;

@@ -1,0 +1,129 @@
+//! Reading a stream off an engine: the redirects, the body, and how another thread ends the reading.
+//!
+//! This is where the way of a chunk begins. It knows HTTP towards the engine; it does not know what the bytes
+//! mean.
+
+use std::io::{self, Read};
+use std::time::Instant;
+
+use ureq::Agent;
+use ureq::http::header::LOCATION;
+
+use super::api::{OpenSession, base_config, excerpt};
+use super::error::{EngineError, classify};
+use super::url::Target;
+
+/// An engine makes two (engine-contract.md section 1.3).
+const MAX_REDIRECTS: usize = 5;
+
+/// As much of an error's body as is worth reading.
+const MAX_ERROR_BYTES: u64 = 4096;
+
+/// Plays one session; a connection and an [`Interrupter`] of its own.
+pub struct Player {
+    agent: Agent,
+}
+
+/// Ends the reading of one [`Player`] from another thread: a connect, the wait for a header or a read in
+/// progress returns at once, and no further one begins. (A name look-up or connect in progress ends by its own
+/// limit.)
+#[derive(Clone)]
+pub struct Interrupter {
+    agent: Agent,
+}
+
+impl Interrupter {
+    /// Ends the reading, now and for good. Does not block.
+    pub fn interrupt(&self) {
+        self.agent.clone().shutdown();
+    }
+}
+
+impl Player {
+    /// A player that has not asked for anything yet.
+    #[must_use]
+    pub fn new() -> Self {
+        // No limit on the body: every one that ureq offers is a total, and a broadcast has no end.
+        Self { agent: base_config().build().new_agent() }
+    }
+
+    /// What ends this player's reading.
+    #[must_use]
+    pub fn interrupter(&self) -> Interrupter {
+        Interrupter { agent: self.agent.clone() }
+    }
+
+    /// Asks for the stream of a session and follows the engine's redirects, until the engine answers with a
+    /// body.
+    ///
+    /// # Errors
+    ///
+    /// When there is no success status until `deadline`, when the engine redirects in circles or to a place
+    /// outside playback, and when the [`Interrupter`] was used.
+    pub fn play(
+        self,
+        authority: &str,
+        session: &OpenSession,
+        deadline: Instant,
+    ) -> Result<Playback, EngineError> {
+        let mut target = session.playback.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let limit = deadline.saturating_duration_since(Instant::now());
+            let request = self.agent.get(target.on(authority)).config().timeout_recv_response(Some(limit)).build();
+            let response = request.call().map_err(|error| classify(error, limit))?;
+            let status = response.status();
+            if status.is_redirection() {
+                // The body is dropped unread, and the connection with it: it has neither length nor end.
+                let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+                target = Target::rebase(location.ok_or(EngineError::NoAnswer("a redirect to nowhere"))?)?;
+                continue;
+            }
+            let body = response.into_body();
+            if !status.is_success() {
+                return Err(EngineError::Status(status.as_u16(), error_text(body)));
+            }
+            return Ok(Playback { status: status.as_u16(), body: body.into_reader() });
+        }
+        Err(EngineError::TooManyRedirects)
+    }
+}
+
+/// The text of an error answer, if its length is known: one without a length may never end.
+fn error_text(body: ureq::Body) -> String {
+    if body.content_length().is_none_or(|length| length > MAX_ERROR_BYTES) {
+        return String::new();
+    }
+    let mut text = Vec::new();
+    match body.into_reader().take(MAX_ERROR_BYTES).read_to_end(&mut text) {
+        Ok(_) => excerpt(&String::from_utf8_lossy(&text)),
+        Err(_) => String::new(),
+    }
+}
+
+impl Default for Player {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The body of a playback request, without chunked coding. Dropping it closes the connection.
+pub struct Playback {
+    status: u16,
+    body: ureq::BodyReader<'static>,
+}
+
+impl Playback {
+    /// The engine's success status.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+}
+
+impl Read for Playback {
+    /// Reads what there is, at most as much as fits; blocks until there is something. `Ok(0)` is the end of the
+    /// body, or an [`Interrupter`]'s work.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.body.read(buffer)
+    }
+}

@@ -1,0 +1,214 @@
+//! One client's stream, from its request to its end: the last step in the way of a chunk.
+//!
+//! It waits for the start without a word to the client, so that a failure still has a status of its own; then it takes
+//! the next chunk and writes it, again and again. It knows nothing of engines.
+
+use std::fmt;
+use std::io;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+use crate::escape::Escaped;
+use crate::id::ContentKey;
+use crate::stream::chunk::Chunk;
+use crate::stream::fanout::{Ending, Next, Subscription};
+use crate::stream::session::{ClientRecord, Seat};
+use crate::ts::packet::null_packet;
+
+use super::front::Front;
+use super::response::{Code, Response};
+use super::server::{Body, Coding, Request};
+use super::socket::Handle;
+
+/// How often a client that waits is looked after: is it still there?
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Null packets to a client of a quiet source follow each other at this distance.
+const NULL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The chunk that ends a chunked body (RFC 9112 section 7.1).
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// The headers of a stream.
+pub const HEADERS: [(&str, &str); 5] = [
+    ("Content-Type", "video/mp2t"),
+    ("Cache-Control", "no-store"),
+    ("Accept-Ranges", "none"),
+    // Else nginx gathers the stream before it passes it on.
+    ("X-Accel-Buffering", "no"),
+    ("Access-Control-Allow-Origin", "*"),
+];
+
+static NULL_CHUNK: LazyLock<Chunk> = LazyLock::new(|| Chunk::new(0, Instant::now(), &null_packet()));
+
+/// Serves a stream to one client until either ends.
+pub fn serve(front: &Front, request: Request, key: &ContentKey) {
+    let Ok(connection) = request.connection() else {
+        // Gone already, or the process is out of descriptors; a client that is there can ask again.
+        return request.respond(Response::error(Code::AtCapacity, &"the proxy has no room for this connection"));
+    };
+    let connection = Arc::new(connection);
+    let Some(_pass) = front.clients.enter() else {
+        let detail = "there are as many clients as the configuration allows (max_clients)";
+        return request.respond(Response::error(Code::AtCapacity, &detail));
+    };
+    let user_agent = request.header("User-Agent").map(str::to_owned);
+    let record = Arc::new(ClientRecord::new(front.stats.next_client(), request.peer(), user_agent));
+    let _kept = front.connections.keep(record.id, Arc::clone(&connection));
+    let seat = match front.registry.seat(key, &record) {
+        Ok(seat) => seat,
+        Err(no_seat) => return request.respond(Response::from(&no_seat)),
+    };
+    match wait_started(&seat, &connection, Instant::now() + front.start_limit) {
+        Start::Running => {}
+        Start::Failed(response) => return request.respond(response),
+        Start::Gone => {
+            log::info!("Client {} left stream {} before it started", record.id, key.stream_id());
+            return;
+        }
+    }
+    let mut client = Client { front, seat: &seat, subscription: seat.join(), connection: &connection };
+    client.run(request);
+}
+
+enum Start {
+    Running,
+    Failed(Response),
+    Gone,
+}
+
+fn wait_started(seat: &Seat, connection: &Handle, deadline: Instant) -> Start {
+    let id = seat.session().stream_id();
+    loop {
+        let now = Instant::now();
+        match seat.wait_started(deadline.min(now + LOOK_INTERVAL)) {
+            Some(Ok(())) => return Start::Running,
+            Some(Err(why)) => {
+                log::warn!("Failed to initialize session for {id}: {why}");
+                return Start::Failed(Response::from(&why));
+            }
+            None if !connection.is_established() => return Start::Gone,
+            // The stream's own deadlines come first; this one holds whatever becomes of them.
+            None if now >= deadline => {
+                return Start::Failed(Response::error(Code::StartTimeout, &"the stream did not start in time"));
+            }
+            None => {}
+        }
+    }
+}
+
+struct Client<'a> {
+    front: &'a Front,
+    seat: &'a Seat,
+    subscription: Subscription,
+    connection: &'a Handle,
+}
+
+/// Why a client's stream is over.
+enum Over {
+    Ended(Ending),
+    Gone,
+    Stuck(Duration),
+}
+
+impl fmt::Display for Over {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ended(Ending::Complete) => f.write_str("the stream ended"),
+            Self::Ended(Ending::Broken) => f.write_str("the stream was lost"),
+            Self::Gone => f.write_str("it left"),
+            Self::Stuck(limit) => write!(f, "it took nothing for {:.1} s", limit.as_secs_f32()),
+        }
+    }
+}
+
+impl From<io::Error> for Over {
+    /// Whatever a write fails with, the client is gone.
+    fn from(_: io::Error) -> Self {
+        Self::Gone
+    }
+}
+
+impl Client<'_> {
+    fn run(&mut self, request: Request) {
+        let (record, id) = (self.seat.client(), self.seat.session().stream_id());
+        let agent = record.user_agent.as_deref().unwrap_or("no user agent");
+        log::info!("Client {} connected to stream {id} from {} ({})", record.id, record.address, Escaped(agent));
+        let began = Instant::now();
+        let over = match request.stream(&HEADERS) {
+            Ok(mut body) => {
+                let over = self.feed(&mut body);
+                if !self.ends_properly(&mut body, &over) {
+                    // Before the body is dropped: that could block once more.
+                    self.connection.shutdown();
+                }
+                over
+            }
+            Err(_) => Over::Gone,
+        };
+        let progress = self.subscription.progress();
+        log::info!(
+            "Client {} from {} left stream {id} after {} s, {} bytes, {} skips: {over}",
+            record.id,
+            record.address,
+            began.elapsed().as_secs(),
+            progress.sent_bytes(),
+            progress.skips(),
+        );
+    }
+
+    /// Sends chunk after chunk until something ends it.
+    fn feed(&mut self, body: &mut Body) -> Over {
+        let mut last_sent = None;
+        loop {
+            match self.subscription.next(Instant::now() + LOOK_INTERVAL) {
+                Next::Chunk(chunk) => {
+                    if let Err(over) = self.send(body, &chunk) {
+                        return over;
+                    }
+                    self.subscription.record_sent(&chunk);
+                    last_sent = Some((Instant::now(), self.front.keepalive));
+                }
+                Next::Quiet if !self.connection.is_established() => return Over::Gone,
+                Next::Quiet => {
+                    // Never before the first packets: a probe would take null packets for all there is.
+                    if let Some((at, Some(quiet))) = last_sent
+                        && at.elapsed() >= quiet
+                    {
+                        if let Err(over) = self.send(body, &NULL_CHUNK) {
+                            return over;
+                        }
+                        last_sent = Some((Instant::now(), Some(NULL_INTERVAL.min(quiet))));
+                    }
+                }
+                Next::End(ending) => return Over::Ended(ending),
+            }
+        }
+    }
+
+    fn send(&self, body: &mut Body, chunk: &Chunk) -> Result<(), Over> {
+        let mut bytes = match body.coding() {
+            Coding::Chunked => chunk.framed(),
+            Coding::Raw => chunk.packets(),
+        };
+        let mut stuck_since = None;
+        while !bytes.is_empty() {
+            let written = body.write(bytes)?;
+            bytes = &bytes[written..];
+            if written > 0 {
+                stuck_since = None;
+            } else if stuck_since.get_or_insert_with(Instant::now).elapsed() >= self.front.write_timeout {
+                return Err(Over::Stuck(self.front.write_timeout));
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the body as its coding asks for, if it may be ended; else the connection has to be.
+    fn ends_properly(&self, body: &mut Body, over: &Over) -> bool {
+        matches!(over, Over::Ended(Ending::Complete))
+            && body.coding() == Coding::Chunked
+            && body.write(LAST_CHUNK).is_ok_and(|written| written == LAST_CHUNK.len())
+            && body.flush().unwrap_or(false)
+    }
+}

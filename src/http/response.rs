@@ -1,0 +1,174 @@
+//! Answers that are no streams, and which error has which status.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::engine::error::EngineError;
+use crate::engine::pool::Unavailable;
+use crate::id::KeyError;
+use crate::stream::registry::NoSeat;
+use crate::stream::state::Why;
+
+/// When a client may come back after a 503: engines are asked every few seconds, and somebody may have left by then.
+const RETRY_AFTER_S: &str = "5";
+
+/// A whole answer.
+#[derive(Debug)]
+pub struct Response {
+    /// Its status.
+    pub status: u16,
+    /// Its headers; the values are ours, never a client's.
+    pub headers: Vec<(&'static str, String)>,
+    /// Its body.
+    pub body: Vec<u8>,
+}
+
+impl Response {
+    /// An answer without a body.
+    #[must_use]
+    pub fn empty(status: u16) -> Self {
+        Self { status, headers: Vec::new(), body: Vec::new() }
+    }
+
+    /// Plain text.
+    #[must_use]
+    pub fn text(status: u16, text: &str) -> Self {
+        let body = text.as_bytes().to_vec();
+        Self::empty(status).with("Content-Type", "text/plain; charset=utf-8").with_body(body)
+    }
+
+    /// JSON.
+    ///
+    /// # Panics
+    ///
+    /// Never: our own plain structures always have a JSON form.
+    #[must_use]
+    pub fn json(status: u16, value: &impl Serialize) -> Self {
+        let mut body = serde_json::to_vec(value).expect("plain structures have a JSON form");
+        body.push(b'\n');
+        Self::empty(status).with("Content-Type", "application/json").with("Cache-Control", "no-store").with_body(body)
+    }
+
+    /// The JSON of an error.
+    #[must_use]
+    pub fn error(code: Code, detail: &impl fmt::Display) -> Self {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            error: &'a str,
+            detail: String,
+        }
+        let body = Body { error: code.name(), detail: detail.to_string() };
+        let response = Self::json(code.status(), &body);
+        if code.status() == 503 { response.with("Retry-After", RETRY_AFTER_S) } else { response }
+    }
+
+    /// This answer with one more header.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    fn with_body(mut self, body: Vec<u8>) -> Self {
+        self.body = body;
+        self
+    }
+}
+
+/// The kinds of errors that clients are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// The request is wrong.
+    BadRequest,
+    /// There is no such thing.
+    NotFound,
+    /// Not with this method.
+    MethodNotAllowed,
+    /// Not yet.
+    NotImplemented,
+    /// The engine failed.
+    EngineError,
+    /// No engine is up.
+    NoEngine,
+    /// Something is full.
+    AtCapacity,
+    /// The proxy ends.
+    ShuttingDown,
+    /// The stream did not start in time.
+    StartTimeout,
+}
+
+impl Code {
+    /// The status and the name of a code.
+    const fn row(self) -> (u16, &'static str) {
+        match self {
+            Self::BadRequest => (400, "bad_request"),
+            Self::NotFound => (404, "not_found"),
+            Self::MethodNotAllowed => (405, "method_not_allowed"),
+            Self::NotImplemented => (501, "not_implemented"),
+            Self::EngineError => (502, "engine_error"),
+            Self::NoEngine => (503, "no_engine"),
+            Self::AtCapacity => (503, "at_capacity"),
+            Self::ShuttingDown => (503, "shutting_down"),
+            Self::StartTimeout => (504, "start_timeout"),
+        }
+    }
+
+    /// Its HTTP status.
+    #[must_use]
+    pub const fn status(self) -> u16 {
+        self.row().0
+    }
+
+    /// Its name in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        self.row().1
+    }
+}
+
+impl From<&Why> for Code {
+    fn from(why: &Why) -> Self {
+        match why {
+            Why::NoEngine(Unavailable::AllDown) | Why::Engine(EngineError::Unreachable(_)) => Self::NoEngine,
+            Why::NoEngine(Unavailable::AllFull) | Why::NoThread => Self::AtCapacity,
+            Why::ConnectTimeout(_) | Why::FirstDataTimeout(_) | Why::Engine(EngineError::Silent(_)) => {
+                Self::StartTimeout
+            }
+            Why::Shutdown | Why::Asked | Why::Idle | Why::Abandoned => Self::ShuttingDown,
+            Why::Engine(_)
+            | Why::EndedWithoutData
+            | Why::NotMpegTs
+            | Why::SourceEnded(_)
+            | Why::Stalled(_)
+            | Why::Panicked => Self::EngineError,
+        }
+    }
+}
+
+impl From<&NoSeat> for Code {
+    fn from(no_seat: &NoSeat) -> Self {
+        match no_seat {
+            NoSeat::AtCapacity => Self::AtCapacity,
+            NoSeat::ShuttingDown => Self::ShuttingDown,
+            NoSeat::StillStopping => Self::StartTimeout,
+        }
+    }
+}
+
+impl From<&KeyError> for Code {
+    fn from(_: &KeyError) -> Self {
+        Self::BadRequest
+    }
+}
+
+/// The answer to an error that knows its code.
+impl<'a, E: fmt::Display> From<&'a E> for Response
+where
+    Code: From<&'a E>,
+{
+    fn from(error: &'a E) -> Self {
+        Self::error(Code::from(error), error)
+    }
+}

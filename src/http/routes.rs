@@ -1,0 +1,208 @@
+//! Which path is what.
+//!
+//! Pure routing: [`Route::of`] reads method and target, [`handle`] hands over. A target's text goes no further than
+//! here.
+
+use std::borrow::Cow;
+
+use crate::id::{ContentKey, KeyError};
+
+use super::front::Front;
+use super::live;
+use super::response::{Code, Response};
+use super::server::{Method, Request};
+use super::snapshot::Snapshot;
+
+/// The paths there are, for the person who asked for another.
+const PATHS: &str = "/ace/getstream?id=..., /ace/<id>.ts, /ace/status, /proxy/status, /proxy/sessions, \
+                     /proxy/sessions/{id}, /proxy/engines, /healthz, /readyz";
+
+/// What a request asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Route {
+    Stream(Result<ContentKey, KeyError>),
+    Hls,
+    AceStatus(Option<String>),
+    Status,
+    Sessions,
+    Session(String),
+    Engines,
+    Health,
+    Ready,
+    Unknown,
+}
+
+impl Route {
+    fn of(target: &str) -> Self {
+        let (path, query) = split_target(target);
+        let pairs = || form_urlencoded::parse(query.as_bytes());
+        let Some(path) = decode_path(path) else {
+            return Self::Unknown;
+        };
+        let path = path.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(&path);
+        match path {
+            "/ace/getstream" | "/ace/getstream.ts" => Self::Stream(ContentKey::from_query(None, pairs())),
+            "/ace/manifest.m3u8" => Self::Hls,
+            "/ace/status" => {
+                let id = pairs().find(|(name, _)| name == "id").map(|(_, value)| value.into_owned());
+                Self::AceStatus(id)
+            }
+            "/proxy/status" => Self::Status,
+            "/proxy/sessions" => Self::Sessions,
+            "/proxy/engines" => Self::Engines,
+            "/healthz" => Self::Health,
+            "/readyz" => Self::Ready,
+            _ => {
+                if let Some(id) = path.strip_prefix("/proxy/sessions/")
+                    && !id.contains('/')
+                {
+                    Self::Session(id.to_owned())
+                } else if let Some(name) = path.strip_prefix("/ace/")
+                    && let id = name.strip_suffix(".ts").unwrap_or(name)
+                    && id.len() == 40
+                    && id.bytes().all(|byte| byte.is_ascii_hexdigit())
+                {
+                    Self::Stream(ContentKey::from_query(Some(id), pairs()))
+                } else {
+                    Self::Unknown
+                }
+            }
+        }
+    }
+}
+
+/// Path and query of a request target, also of one in absolute form (RFC 9112 section 3.2.2).
+fn split_target(target: &str) -> (&str, &str) {
+    let scheme = ["http://", "https://"].iter().find(|scheme| {
+        target.get(..scheme.len()).is_some_and(|head| head.eq_ignore_ascii_case(scheme))
+    });
+    let target = match scheme.map(|scheme| &target[scheme.len()..]) {
+        Some(rest) => rest.find(['/', '?']).map_or("/", |at| &rest[at..]),
+        None => target,
+    };
+    let target = target.split_once('#').map_or(target, |(target, _)| target);
+    target.split_once('?').unwrap_or((target, ""))
+}
+
+fn decode_path(path: &str) -> Option<Cow<'_, str>> {
+    percent_encoding::percent_decode_str(path).decode_utf8().ok()
+}
+
+/// Answers a request.
+pub fn handle(front: &Front, request: Request) {
+    let route = Route::of(request.target());
+    match request.method() {
+        Method::Options => request.respond(cors(Response::empty(204))),
+        Method::Other => {
+            let detail = "only GET, HEAD and OPTIONS are answered here";
+            request.respond(Response::error(Code::MethodNotAllowed, &detail).with("Allow", "GET, HEAD, OPTIONS"));
+        }
+        Method::Get | Method::Head => match route {
+            Route::Stream(Ok(_)) if request.method() == Method::Head => {
+                // Players look before they play; that must neither wait nor start anything.
+                if let Err(error) = request.stream(&live::HEADERS) {
+                    log::debug!("A client left while it was answered: {error}");
+                }
+            }
+            Route::Stream(Ok(key)) => live::serve(front, request, &key),
+            other => {
+                let response = answer(front, other);
+                request.respond(response);
+            }
+        },
+    }
+}
+
+fn cors(response: Response) -> Response {
+    response
+        .with("Allow", "GET, HEAD, OPTIONS")
+        .with("Access-Control-Allow-Origin", "*")
+        .with("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS")
+        .with("Access-Control-Allow-Headers", "Range, Icy-MetaData")
+        .with("Access-Control-Max-Age", "86400")
+}
+
+fn answer(front: &Front, route: Route) -> Response {
+    match route {
+        Route::Stream(Ok(_)) | Route::Unknown => {
+            Response::error(Code::NotFound, &format_args!("there is no such path here; there are {PATHS}"))
+        }
+        Route::Stream(Err(error)) => Response::from(&error),
+        Route::Hls => Response::error(Code::NotImplemented, &"HLS is not there yet; use /ace/getstream with this id"),
+        Route::Health => Response::text(200, "ok\n"),
+        Route::Ready => {
+            let is_ready = front.pool.engines().iter().any(|engine| engine.health().is_up == Some(true));
+            if is_ready {
+                Response::text(200, "ready\n")
+            } else {
+                Response::error(Code::NoEngine, &"no engine has answered its last health check")
+            }
+        }
+        Route::AceStatus(id) => Snapshot::take(front).ace_status(id.as_deref()),
+        Route::Status => Snapshot::take(front).status(),
+        Route::Sessions => Snapshot::take(front).sessions(),
+        Route::Session(id) => Snapshot::take(front).session(&id),
+        Route::Engines => Snapshot::take(front).engines(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ID: &str = "0123456789abcdef0123456789abcdef01234567";
+
+    #[test]
+    fn every_spelling_of_a_stream_is_one() {
+        let stream = Route::Stream(ContentKey::from_query(None, [("id", ID)]));
+        for target in [
+            format!("/ace/getstream?id={ID}"),
+            format!("/ace/getstream/?id={ID}"),
+            format!("/ace/getstream?content_id={ID}&pid=5&x=y"),
+            format!("/ace/{ID}"),
+            format!("/ace/{ID}.ts"),
+            format!("/ace/{ID}.ts?cache=1"),
+            format!("/%61ce/getstream?id={ID}#t=10"),
+            format!("http://box:8000/ace/getstream?id={ID}"),
+            format!("/ace/getstream?id={}", ID.to_uppercase()),
+        ] {
+            assert_eq!(Route::of(&target), stream, "{target}");
+        }
+    }
+
+    #[test]
+    fn every_other_path_is_what_it_is() {
+        for (target, expected) in [
+            ("/proxy/status", Route::Status),
+            ("/proxy/status/?x", Route::Status),
+            ("/proxy/sessions", Route::Sessions),
+            ("/proxy/sessions/", Route::Sessions),
+            ("/proxy/sessions/abc", Route::Session("abc".into())),
+            ("/proxy/sessions/a/b", Route::Unknown),
+            ("/proxy/engines", Route::Engines),
+            ("/healthz", Route::Health),
+            ("/ace/manifest.m3u8?id=1", Route::Hls),
+            ("/ace/status", Route::AceStatus(None)),
+            ("/ace/status?id=7", Route::AceStatus(Some("7".into()))),
+            ("/ace/getstream", Route::Stream(Err(KeyError::Missing))),
+            ("/ace/0123", Route::Unknown),
+            ("/", Route::Unknown),
+            ("//", Route::Unknown),
+            ("", Route::Unknown),
+            ("*", Route::Unknown),
+            ("http://box", Route::Unknown),
+            ("/%ff", Route::Unknown),
+        ] {
+            assert_eq!(Route::of(target), expected, "{target}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_target_makes_the_router_panic(target in "\\PC{0,80}|(/|/ace/|/proxy/sessions/|http://)?[a-f0-9%/?&=:.]{0,90}") {
+            let _route = Route::of(&target);
+        }
+    }
+}
