@@ -1,7 +1,7 @@
 //! Which value a key takes: each rule turns a value of the file into its type, or says what is allowed.
 
 use std::net::SocketAddr;
-use std::num::{NonZeroU16, NonZeroUsize};
+use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -53,10 +53,8 @@ pub(super) fn limit_or_none(value: &Value<'_>) -> Result<Option<NonZeroUsize>, R
 }
 
 /// A TCP port that can be connected to.
-pub(super) fn port(value: &Value<'_>) -> Result<NonZeroU16, Refused> {
-    let range = 1..=i64::from(u16::MAX);
-    let refusal = || Refused::new("0 is out of range", "allowed is a whole number from 1 to 65535");
-    whole::<u16>(range)(value).and_then(|port| NonZeroU16::new(port).ok_or_else(refusal))
+pub(super) fn port(value: &Value<'_>) -> Result<u16, Refused> {
+    whole(1..=i64::from(u16::MAX))(value)
 }
 
 /// Megabytes, as bytes. A tebibyte is more than any box this runs on has.

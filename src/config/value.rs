@@ -1,8 +1,8 @@
 //! The values that carry a rule of their own.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
-use std::num::NonZeroU16;
 use std::str::FromStr;
 
 use super::Engine;
@@ -21,23 +21,32 @@ const MAX_TOKEN_BYTES: usize = 256;
 /// The longest public URL; it stands before every entry of a playlist.
 const MAX_URL_BYTES: usize = 512;
 
-/// A host name or an IP address. It holds no character that could end or extend a URL's authority.
+/// A host name in lower case, or an IP address in its shortest form. It holds no character that could end or
+/// extend a URL's authority.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Host {
-    /// A name, in lower case.
-    Name(String),
-    /// An address.
-    Ip(IpAddr),
+pub struct Host(String);
+
+impl Host {
+    /// The name or address itself; IPv6 without brackets.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// As it stands in a URL: IPv6 in brackets.
+    #[must_use]
+    pub fn in_url(&self) -> Cow<'_, str> {
+        if self.0.contains(':') {
+            Cow::Owned(format!("[{}]", self.0))
+        } else {
+            Cow::Borrowed(&self.0)
+        }
+    }
 }
 
-impl fmt::Display for Host {
-    /// As it stands in a URL: IPv6 in brackets.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Name(name) => f.write_str(name),
-            Self::Ip(IpAddr::V4(address)) => address.fmt(f),
-            Self::Ip(IpAddr::V6(address)) => write!(f, "[{address}]"),
-        }
+impl From<IpAddr> for Host {
+    fn from(address: IpAddr) -> Self {
+        Self(address.to_string())
     }
 }
 
@@ -52,8 +61,8 @@ impl FromStr for Host {
             None => text.parse(),
         };
         match address {
-            Ok(address) => Ok(Self::Ip(address)),
-            Err(_) if is_host_name(text) => Ok(Self::Name(text.to_ascii_lowercase())),
+            Ok(address) => Ok(address.into()),
+            Err(_) if is_host_name(text) => Ok(Self(text.to_ascii_lowercase())),
             Err(_) => Err(Refused::new(
                 format!("\"{}\" is no host", Escaped(text)),
                 "allowed is a host name, an IPv4 or an IPv6 address, without scheme, port or path",
@@ -80,11 +89,10 @@ fn is_host_name(text: &str) -> bool {
     text.len() <= MAX_HOST_BYTES && text.split('.').all(is_label) && !ends_in_a_number(text)
 }
 
-/// Reads a port by digits alone: the standard parser would take a sign.
-fn port(text: &str) -> Option<NonZeroU16> {
-    text.bytes()
-        .all(|byte| byte.is_ascii_digit())
-        .then(|| text.parse().ok())?
+/// Reads a port by digits alone (the standard parser would take a sign); 0 cannot be connected to.
+fn port(text: &str) -> Option<u16> {
+    let port = text.parse().ok().filter(|&port| port != 0)?;
+    text.bytes().all(|byte| byte.is_ascii_digit()).then_some(port)
 }
 
 impl FromStr for Engine {
