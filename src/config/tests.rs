@@ -371,6 +371,22 @@ fn several_mistakes_are_told_at_once_in_the_order_of_their_lines() {
 }
 
 #[test]
+fn a_file_of_nothing_but_brackets_or_mistakes_is_refused_all_the_same() {
+    let nested = [
+        "[".repeat(50_000),
+        format!("a={}", "[".repeat(50_000)),
+        format!("a={}", "{a=".repeat(30_000)),
+        format!("a{}=1", ".a".repeat(40_000)),
+        format!("[a{}]", ".a".repeat(40_000)),
+        (0..10_000).map(|number| format!("a{number}=1\n")).collect(),
+        "=\n".repeat(30_000),
+    ];
+    for text in nested {
+        assert!(parsed(&text).is_err(), "{}", &text[..20]);
+    }
+}
+
+#[test]
 fn a_long_list_of_mistakes_is_cut() {
     let text: String = (0..50).map(|number| format!("key{number} = 1\n")).collect();
     let told = parsed(&text).expect_err("fifty of them").to_string();
