@@ -111,7 +111,7 @@ fn read_server<'i>(section: &mut Section<'i>, server: &mut Server, findings: &mu
         rules::limit_or_none,
         findings,
     );
-    section.read("admin_token", admin_token, rules::text_or_none, findings);
+    section.read("admin_token", admin_token, rules::token, findings);
     section.read("public_url", public_url, rules::text_or_none, findings);
     section.read("write_timeout_s", write_timeout, rules::timeout, findings);
 }

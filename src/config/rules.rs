@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use super::MEBIBYTE;
 use super::mistake::Refused;
 use super::tree::{Value, shown};
+use super::{AdminToken, MEBIBYTE};
 use crate::escape::Escaped;
 
 /// The longest time a key takes, a day: more is a slip of units, and far below what `Instant` can add.
@@ -115,6 +115,18 @@ pub(super) fn text_or_none<T: FromStr<Err = Refused>>(value: &Value<'_>) -> Resu
     match string(value)? {
         "" => Ok(None),
         text => text.parse().map(Some),
+    }
+}
+
+/// The admin token. A value that is no string is not repeated either: it is still the secret.
+pub(super) fn token(value: &Value<'_>) -> Result<Option<AdminToken>, Refused> {
+    if value.is_str() {
+        text_or_none(value)
+    } else {
+        Err(Refused::new(
+            "the token is no string",
+            "allowed is text in quotes",
+        ))
     }
 }
 

@@ -255,6 +255,10 @@ fn a_mistake_is_told_with_its_line_its_key_and_what_is_allowed() {
              without blanks",
         ),
         (
+            "[server]\nadmin_token = 123456",
+            "2: server.admin_token: the token is no string; allowed is text in quotes",
+        ),
+        (
             "[server]\npublic_url = 'tv.lan'",
             "2: server.public_url: \"tv.lan\" is no base URL; allowed is http:// or https:// with a host, a \
              port and a path if need be, and no query",
