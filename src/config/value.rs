@@ -217,3 +217,149 @@ fn url_host(text: &str) -> Option<Host> {
     }
     host.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_cannot_smuggle_anything_into_a_url() {
+        let label = "a".repeat(63);
+        let good = [
+            ("localhost", "localhost"),
+            ("ACE.Example", "ace.example"),
+            ("acestream_engine-2", "acestream_engine-2"),
+            ("10.0.0.1", "10.0.0.1"),
+            ("::1", "[::1]"),
+            ("[fd00::0:1]", "[fd00::1]"),
+            ("3com.example", "3com.example"),
+            (&*label, &*label),
+        ];
+        for (text, shown) in good {
+            let host: Host = text.parse().unwrap_or_else(|refused| panic!("{refused}"));
+            assert_eq!(host.in_url(), shown);
+            assert_eq!(host.as_str().parse(), Ok(host.clone()), "{shown}");
+            assert_eq!(host.in_url().parse(), Ok(host), "{shown}");
+        }
+        let (long_label, long) = ("a".repeat(64), "a.".repeat(130) + "a");
+        let bad = [
+            "",
+            ".",
+            "a.",
+            ".a",
+            "a..b",
+            "-a",
+            "a-",
+            "a b",
+            "a:1",
+            "a/b",
+            "a?b",
+            "a#b",
+            "a@b",
+            "user:pw@a",
+            "a\nb",
+            "a\r\nHost: b",
+            "a%20b",
+            "a\\b",
+            "[::1",
+            "::1]",
+            "[a]",
+            "[10.0.0.1]",
+            "[::1]x",
+            "fe80::1%eth0",
+            "mañana",
+            "1.2.3",
+            "256.1.1.1",
+            "0x7f.1",
+            "http://a",
+            &long_label,
+            &long,
+            "a\0",
+            "a\"",
+            "[]",
+            "a,b",
+            "a;b",
+        ];
+        for text in bad {
+            assert!(text.parse::<Host>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_public_url_is_a_base_and_nothing_more() {
+        let good = [
+            ("http://tv.lan", "http://tv.lan", "tv.lan"),
+            ("https://tv.lan/", "https://tv.lan", "tv.lan"),
+            ("http://[::1]:80/a-b/c_d/", "http://[::1]:80/a-b/c_d", "[::1]"),
+            ("http://[::1]", "http://[::1]", "[::1]"),
+            ("http://10.0.0.1:8000", "http://10.0.0.1:8000", "10.0.0.1"),
+        ];
+        for (text, shown, host) in good {
+            let url: PublicUrl = text.parse().unwrap_or_else(|refused| panic!("{refused}"));
+            assert_eq!((url.as_str(), &*url.host().in_url()), (shown, host));
+        }
+        let long = format!("http://a/{}", "b".repeat(600));
+        let bad = [
+            "",
+            "tv.lan",
+            "//tv.lan",
+            "ftp://a",
+            "http://",
+            "http:///a",
+            "http://a:0",
+            "http://a:",
+            "http://a:x",
+            "http://a:+1",
+            "http://a:70000",
+            "http://a?b",
+            "http://a/?b",
+            "http://a/#b",
+            "http://u@a",
+            "http://a b",
+            "http://a/\"",
+            "http://a/<b>",
+            "http://a\n",
+            "http://::1",
+            "http://::1:80",
+            "javascript://a",
+            &long,
+        ];
+        for text in bad {
+            assert!(text.parse::<PublicUrl>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_engine_is_a_host_and_a_port() {
+        let engine = |text: &str| text.parse::<Engine>().map(|engine| engine.authority());
+        assert_eq!(engine("ace.lan:6878").expect("good"), "ace.lan:6878");
+        assert_eq!(engine("[::1]:1").expect("good"), "[::1]:1");
+        for text in [
+            "",
+            ":",
+            "a",
+            "a:",
+            ":1",
+            "a:0",
+            "a:+1",
+            "a:65536",
+            "::1",
+            "::1:1",
+            "a:1:2",
+            "http://a:1",
+            "a:1 ",
+        ] {
+            assert!(engine(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_token_matches_itself_alone_and_is_not_shown() {
+        let token: AdminToken = "correct".parse().expect("a token");
+        assert!(token.matches("correct"));
+        for offered in ["", "correc", "correct ", "correct\0", "Correct", "correctcorrect"] {
+            assert!(!token.matches(offered), "{offered}");
+        }
+        assert_eq!(format!("{token:?}"), "AdminToken(...)");
+    }
+}
