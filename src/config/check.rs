@@ -31,7 +31,7 @@ pub(super) fn config(contents: &[u8]) -> Result<Config, Vec<Mistake>> {
     findings.or(config)
 }
 
-fn sections<'i>(mut document: DeTable<'i>, findings: &mut Findings<'i>) -> Config {
+fn sections<'i>(mut document: DeTable<'i>, findings: &mut Findings) -> Config {
     let mut config = Config::default();
     let Config {
         server,
@@ -74,8 +74,8 @@ fn sections<'i>(mut document: DeTable<'i>, findings: &mut Findings<'i>) -> Confi
 fn read_section<'i>(
     document: &mut DeTable<'i>,
     name: &'static str,
-    findings: &mut Findings<'i>,
-    read: impl FnOnce(&mut Section<'i>, &mut Findings<'i>),
+    findings: &mut Findings,
+    read: impl FnOnce(&mut Section<'i>, &mut Findings),
 ) {
     match tree::take(document, name) {
         None => {}
@@ -94,7 +94,7 @@ fn read_section<'i>(
     }
 }
 
-fn read_server<'i>(section: &mut Section<'i>, server: &mut Server, findings: &mut Findings<'i>) {
+fn read_server<'i>(section: &mut Section<'i>, server: &mut Server, findings: &mut Findings) {
     let Server {
         listen,
         max_clients,
@@ -111,12 +111,12 @@ fn read_server<'i>(section: &mut Section<'i>, server: &mut Server, findings: &mu
         rules::limit_or_none,
         findings,
     );
-    section.read("admin_token", admin_token, rules::text_or_none, findings);
+    section.read("admin_token", admin_token, rules::token, findings);
     section.read("public_url", public_url, rules::text_or_none, findings);
     section.read("write_timeout_s", write_timeout, rules::timeout, findings);
 }
 
-fn read_health<'i>(section: &mut Section<'i>, health: &mut Health, findings: &mut Findings<'i>) {
+fn read_health<'i>(section: &mut Section<'i>, health: &mut Health, findings: &mut Findings) {
     let Health {
         interval,
         timeout,
@@ -127,7 +127,7 @@ fn read_health<'i>(section: &mut Section<'i>, health: &mut Health, findings: &mu
     section.read("failures", failures, rules::whole(1..=1000), findings);
 }
 
-fn read_stream<'i>(section: &mut Section<'i>, stream: &mut Stream, findings: &mut Findings<'i>) {
+fn read_stream<'i>(section: &mut Section<'i>, stream: &mut Stream, findings: &mut Findings) {
     let Stream {
         connect_timeout,
         first_data_timeout,
@@ -161,13 +161,13 @@ fn read_stream<'i>(section: &mut Section<'i>, stream: &mut Stream, findings: &mu
     section.read("keepalive_s", keepalive, rules::seconds_or_never, findings);
 }
 
-fn read_log<'i>(section: &mut Section<'i>, log: &mut Log, findings: &mut Findings<'i>) {
+fn read_log<'i>(section: &mut Section<'i>, log: &mut Log, findings: &mut Findings) {
     let Log { level, file } = log;
     section.read("level", level, rules::level_value, findings);
     section.read("file", file, rules::path, findings);
 }
 
-fn read_engine<'i>(table: DeTable<'i>, findings: &mut Findings<'i>) -> Engine {
+fn read_engine<'i>(table: DeTable<'i>, findings: &mut Findings) -> Engine {
     let mut engine = Engine::default();
     engine.name.clear();
     let mut section = Section::new("engines", table);
@@ -193,7 +193,7 @@ fn read_engine<'i>(table: DeTable<'i>, findings: &mut Findings<'i>) -> Engine {
 }
 
 /// Reads the engines of the file in place of the default one.
-fn read_engines<'i>(document: &mut DeTable<'i>, engines: &mut Vec<Engine>, findings: &mut Findings<'i>) {
+fn read_engines<'i>(document: &mut DeTable<'i>, engines: &mut Vec<Engine>, findings: &mut Findings) {
     let Some((span, value)) = tree::take(document, "engines") else {
         return;
     };

@@ -21,7 +21,7 @@ mod value;
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::num::{NonZeroU16, NonZeroUsize};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -76,8 +76,8 @@ pub struct Server {
 pub struct Engine {
     /// Where it runs.
     pub host: Host,
-    /// Port of its HTTP API.
-    pub port: NonZeroU16,
+    /// Port of its HTTP API; never 0.
+    pub port: u16,
     /// What logs and status call it; `host:port` unless the file names it.
     pub name: String,
     /// Its P2P port is reachable from outside, so it is preferred.
@@ -165,16 +165,15 @@ impl Default for Server {
 impl Default for Engine {
     /// The engine of this machine on AceStream's own port.
     fn default() -> Self {
-        const PORT: NonZeroU16 = NonZeroU16::new(6878).expect("it is not 0");
-        Self::at(Host::Ip(IpAddr::V4(Ipv4Addr::LOCALHOST)), PORT)
+        Self::at(IpAddr::V4(Ipv4Addr::LOCALHOST).into(), 6878)
     }
 }
 
 impl Engine {
     /// An engine at this place, everything else by default.
     #[must_use]
-    pub fn at(host: Host, port: NonZeroU16) -> Self {
-        let name = format!("{host}:{port}");
+    pub fn at(host: Host, port: u16) -> Self {
+        let name = format!("{}:{port}", host.in_url());
         Self {
             host,
             port,
@@ -188,7 +187,7 @@ impl Engine {
     /// `host:port` as it stands in a URL; IPv6 in brackets.
     #[must_use]
     pub fn authority(&self) -> String {
-        format!("{}:{}", self.host, self.port)
+        format!("{}:{}", self.host.in_url(), self.port)
     }
 }
 

@@ -58,7 +58,7 @@ fn engine(out: &mut Printer, engine: &Engine) {
         max_starts,
     } = engine;
     out.line("\n[[engines]]");
-    out.text("host", &host.to_string());
+    out.text("host", host.as_str());
     out.number("port", port);
     out.text("name", name);
     out.number("forwarded", forwarded);

@@ -1,7 +1,7 @@
 //! Which value a key takes: each rule turns a value of the file into its type, or says what is allowed.
 
 use std::net::SocketAddr;
-use std::num::{NonZeroU16, NonZeroUsize};
+use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use super::MEBIBYTE;
 use super::mistake::Refused;
 use super::tree::{Value, shown};
+use super::{AdminToken, MEBIBYTE};
 use crate::escape::Escaped;
 
 /// The longest time a key takes, a day: more is a slip of units, and far below what `Instant` can add.
@@ -53,10 +53,8 @@ pub(super) fn limit_or_none(value: &Value<'_>) -> Result<Option<NonZeroUsize>, R
 }
 
 /// A TCP port that can be connected to.
-pub(super) fn port(value: &Value<'_>) -> Result<NonZeroU16, Refused> {
-    let range = 1..=i64::from(u16::MAX);
-    let refusal = || Refused::new("0 is out of range", "allowed is a whole number from 1 to 65535");
-    whole::<u16>(range)(value).and_then(|port| NonZeroU16::new(port).ok_or_else(refusal))
+pub(super) fn port(value: &Value<'_>) -> Result<u16, Refused> {
+    whole(1..=i64::from(u16::MAX))(value)
 }
 
 /// Megabytes, as bytes. A tebibyte is more than any box this runs on has.
@@ -117,6 +115,18 @@ pub(super) fn text_or_none<T: FromStr<Err = Refused>>(value: &Value<'_>) -> Resu
     match string(value)? {
         "" => Ok(None),
         text => text.parse().map(Some),
+    }
+}
+
+/// The admin token. A value that is no string is not repeated either: it is still the secret.
+pub(super) fn token(value: &Value<'_>) -> Result<Option<AdminToken>, Refused> {
+    if value.is_str() {
+        text_or_none(value)
+    } else {
+        Err(Refused::new(
+            "the token is no string",
+            "allowed is text in quotes",
+        ))
     }
 }
 

@@ -101,15 +101,15 @@ file = "/var/log/acerelay.log"
             },
             engines: vec![
                 Engine {
-                    host: Host::Name("engine-1.lan".to_owned()),
-                    port: NonZeroU16::new(6879).expect("not 0"),
+                    host: "engine-1.lan".parse().expect("a name"),
+                    port: 6879,
                     name: "the first".to_owned(),
                     forwarded: true,
                     max_streams: 3,
                     max_starts: 5,
                 },
                 Engine {
-                    host: Host::Ip("fd00::1".parse().expect("an address")),
+                    host: "fd00::1".parse().expect("an address"),
                     name: "[fd00::1]:6878".to_owned(),
                     ..Engine::default()
                 },
@@ -255,6 +255,10 @@ fn a_mistake_is_told_with_its_line_its_key_and_what_is_allowed() {
              without blanks",
         ),
         (
+            "[server]\nadmin_token = 123456",
+            "2: server.admin_token: the token is no string; allowed is text in quotes",
+        ),
+        (
             "[server]\npublic_url = 'tv.lan'",
             "2: server.public_url: \"tv.lan\" is no base URL; allowed is http:// or https:// with a host, a \
              port and a path if need be, and no query",
@@ -371,151 +375,27 @@ fn several_mistakes_are_told_at_once_in_the_order_of_their_lines() {
 }
 
 #[test]
+fn a_file_of_nothing_but_brackets_or_mistakes_is_refused_all_the_same() {
+    let nested = [
+        "[".repeat(50_000),
+        format!("a={}", "[".repeat(50_000)),
+        format!("a={}", "{a=".repeat(30_000)),
+        format!("a{}=1", ".a".repeat(40_000)),
+        format!("[a{}]", ".a".repeat(40_000)),
+        (0..10_000).map(|number| format!("a{number}=1\n")).collect(),
+        "=\n".repeat(30_000),
+    ];
+    for text in nested {
+        assert!(parsed(&text).is_err(), "{}", &text[..20]);
+    }
+}
+
+#[test]
 fn a_long_list_of_mistakes_is_cut() {
     let text: String = (0..50).map(|number| format!("key{number} = 1\n")).collect();
     let told = parsed(&text).expect_err("fifty of them").to_string();
     assert_eq!(told.lines().count(), 22);
     assert!(told.ends_with("\nconfig.toml: and 30 more"), "{told}");
-}
-
-#[test]
-fn a_host_cannot_smuggle_anything_into_a_url() {
-    let label = "a".repeat(63);
-    let good = [
-        ("localhost", "localhost"),
-        ("ACE.Example", "ace.example"),
-        ("acestream_engine-2", "acestream_engine-2"),
-        ("10.0.0.1", "10.0.0.1"),
-        ("::1", "[::1]"),
-        ("[fd00::0:1]", "[fd00::1]"),
-        ("3com.example", "3com.example"),
-        (&*label, &*label),
-    ];
-    for (text, shown) in good {
-        let host: Host = text.parse().unwrap_or_else(|refused| panic!("{refused}"));
-        assert_eq!(host.to_string(), shown);
-        assert_eq!(host.to_string().parse(), Ok(host), "{shown}");
-    }
-    let (long_label, long) = ("a".repeat(64), "a.".repeat(130) + "a");
-    let bad = [
-        "",
-        ".",
-        "a.",
-        ".a",
-        "a..b",
-        "-a",
-        "a-",
-        "a b",
-        "a:1",
-        "a/b",
-        "a?b",
-        "a#b",
-        "a@b",
-        "user:pw@a",
-        "a\nb",
-        "a\r\nHost: b",
-        "a%20b",
-        "a\\b",
-        "[::1",
-        "::1]",
-        "[a]",
-        "[10.0.0.1]",
-        "[::1]x",
-        "fe80::1%eth0",
-        "mañana",
-        "1.2.3",
-        "256.1.1.1",
-        "0x7f.1",
-        "http://a",
-        &long_label,
-        &long,
-        "a\0",
-        "a\"",
-        "[]",
-        "a,b",
-        "a;b",
-    ];
-    for text in bad {
-        assert!(text.parse::<Host>().is_err(), "{text}");
-    }
-}
-
-#[test]
-fn a_public_url_is_a_base_and_nothing_more() {
-    let good = [
-        ("http://tv.lan", "http://tv.lan", "tv.lan"),
-        ("https://tv.lan/", "https://tv.lan", "tv.lan"),
-        ("http://[::1]:80/a-b/c_d/", "http://[::1]:80/a-b/c_d", "[::1]"),
-        ("http://[::1]", "http://[::1]", "[::1]"),
-        ("http://10.0.0.1:8000", "http://10.0.0.1:8000", "10.0.0.1"),
-    ];
-    for (text, shown, host) in good {
-        let url: PublicUrl = text.parse().unwrap_or_else(|refused| panic!("{refused}"));
-        assert_eq!((url.as_str(), &*url.host().to_string()), (shown, host));
-    }
-    let long = format!("http://a/{}", "b".repeat(600));
-    let bad = [
-        "",
-        "tv.lan",
-        "//tv.lan",
-        "ftp://a",
-        "http://",
-        "http:///a",
-        "http://a:0",
-        "http://a:",
-        "http://a:x",
-        "http://a:+1",
-        "http://a:70000",
-        "http://a?b",
-        "http://a/?b",
-        "http://a/#b",
-        "http://u@a",
-        "http://a b",
-        "http://a/\"",
-        "http://a/<b>",
-        "http://a\n",
-        "http://::1",
-        "http://::1:80",
-        "javascript://a",
-        &long,
-    ];
-    for text in bad {
-        assert!(text.parse::<PublicUrl>().is_err(), "{text}");
-    }
-}
-
-#[test]
-fn an_engine_is_a_host_and_a_port() {
-    let engine = |text: &str| text.parse::<Engine>().map(|engine| engine.authority());
-    assert_eq!(engine("ace.lan:6878").expect("good"), "ace.lan:6878");
-    assert_eq!(engine("[::1]:1").expect("good"), "[::1]:1");
-    for text in [
-        "",
-        ":",
-        "a",
-        "a:",
-        ":1",
-        "a:0",
-        "a:+1",
-        "a:65536",
-        "::1",
-        "::1:1",
-        "a:1:2",
-        "http://a:1",
-        "a:1 ",
-    ] {
-        assert!(engine(text).is_err(), "{text}");
-    }
-}
-
-#[test]
-fn a_token_matches_itself_alone_and_is_not_shown() {
-    let token: AdminToken = "correct".parse().expect("a token");
-    assert!(token.matches("correct"));
-    for offered in ["", "correc", "correct ", "correct\0", "Correct", "correctcorrect"] {
-        assert!(!token.matches(offered), "{offered}");
-    }
-    assert_eq!(format!("{token:?}"), "AdminToken(...)");
 }
 
 #[test]

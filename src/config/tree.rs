@@ -14,28 +14,23 @@ use crate::escape::Escaped;
 /// A value of the file, as yet unchecked.
 pub(super) type Value<'i> = DeValue<'i>;
 
-/// What was found wrong so far, and the text that turns offsets into lines.
-pub(super) struct Findings<'i> {
-    text: &'i str,
+/// What was found wrong so far, and what turns offsets into lines.
+pub(super) struct Findings {
+    /// Where each line ends. Looked up rather than counted: a wrong file can have a mistake in every line.
+    line_ends: Vec<usize>,
     list: Vec<Mistake>,
 }
 
-impl<'i> Findings<'i> {
-    pub(super) fn new(text: &'i str) -> Self {
+impl Findings {
+    pub(super) fn new(text: &str) -> Self {
         Self {
-            text,
+            line_ends: text.match_indices('\n').map(|(end, _)| end).collect(),
             list: Vec::new(),
         }
     }
 
-    /// The line, from 1, in which the byte at `offset` stands.
-    pub(super) fn line(&self, offset: usize) -> usize {
-        let before = self.text.as_bytes().iter().take(offset);
-        1 + before.filter(|&&byte| byte == b'\n').count()
-    }
-
     pub(super) fn add(&mut self, offset: usize, key: Option<String>, refused: Refused) {
-        let line = self.line(offset);
+        let line = 1 + self.line_ends.partition_point(|&end| end < offset);
         self.list.push(Mistake { line, key, refused });
     }
 
@@ -54,7 +49,7 @@ impl<'i> Findings<'i> {
 }
 
 /// The whole document, or what makes it no TOML.
-pub(super) fn parse<'i>(text: &'i str, findings: &mut Findings<'i>) -> DeTable<'i> {
+pub(super) fn parse<'i>(text: &'i str, findings: &mut Findings) -> DeTable<'i> {
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in errors {
         let offset = error.span().map_or(0, |span| span.start);
@@ -100,7 +95,7 @@ impl<'i> Section<'i> {
         key: &'static str,
         target: &mut T,
         rule: impl FnOnce(&Value<'i>) -> Result<T, Refused>,
-        findings: &mut Findings<'i>,
+        findings: &mut Findings,
     ) {
         self.taken.push(key);
         let Some(value) = self.table.remove(key) else {
@@ -115,7 +110,7 @@ impl<'i> Section<'i> {
     }
 
     /// Tells what is left as unknown.
-    pub(super) fn finish(self, findings: &mut Findings<'i>) {
+    pub(super) fn finish(self, findings: &mut Findings) {
         let allowed = format!("[{}] takes {}", self.name, self.taken.join(", "));
         for key in self.table.keys() {
             let name = format!("{}.{}", self.name, Escaped(key.get_ref()));

@@ -1,8 +1,8 @@
 //! The values that carry a rule of their own.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
-use std::num::NonZeroU16;
 use std::str::FromStr;
 
 use super::Engine;
@@ -21,23 +21,32 @@ const MAX_TOKEN_BYTES: usize = 256;
 /// The longest public URL; it stands before every entry of a playlist.
 const MAX_URL_BYTES: usize = 512;
 
-/// A host name or an IP address. It holds no character that could end or extend a URL's authority.
+/// A host name in lower case, or an IP address in its shortest form. It holds no character that could end or
+/// extend a URL's authority.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Host {
-    /// A name, in lower case.
-    Name(String),
-    /// An address.
-    Ip(IpAddr),
+pub struct Host(String);
+
+impl Host {
+    /// The name or address itself; IPv6 without brackets.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// As it stands in a URL: IPv6 in brackets.
+    #[must_use]
+    pub fn in_url(&self) -> Cow<'_, str> {
+        if self.0.contains(':') {
+            Cow::Owned(format!("[{}]", self.0))
+        } else {
+            Cow::Borrowed(&self.0)
+        }
+    }
 }
 
-impl fmt::Display for Host {
-    /// As it stands in a URL: IPv6 in brackets.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Name(name) => f.write_str(name),
-            Self::Ip(IpAddr::V4(address)) => address.fmt(f),
-            Self::Ip(IpAddr::V6(address)) => write!(f, "[{address}]"),
-        }
+impl From<IpAddr> for Host {
+    fn from(address: IpAddr) -> Self {
+        Self(address.to_string())
     }
 }
 
@@ -52,8 +61,8 @@ impl FromStr for Host {
             None => text.parse(),
         };
         match address {
-            Ok(address) => Ok(Self::Ip(address)),
-            Err(_) if is_host_name(text) => Ok(Self::Name(text.to_ascii_lowercase())),
+            Ok(address) => Ok(address.into()),
+            Err(_) if is_host_name(text) => Ok(Self(text.to_ascii_lowercase())),
             Err(_) => Err(Refused::new(
                 format!("\"{}\" is no host", Escaped(text)),
                 "allowed is a host name, an IPv4 or an IPv6 address, without scheme, port or path",
@@ -80,11 +89,10 @@ fn is_host_name(text: &str) -> bool {
     text.len() <= MAX_HOST_BYTES && text.split('.').all(is_label) && !ends_in_a_number(text)
 }
 
-/// Reads a port by digits alone: the standard parser would take a sign.
-fn port(text: &str) -> Option<NonZeroU16> {
-    text.bytes()
-        .all(|byte| byte.is_ascii_digit())
-        .then(|| text.parse().ok())?
+/// Reads a port by digits alone (the standard parser would take a sign); 0 cannot be connected to.
+fn port(text: &str) -> Option<u16> {
+    let port = text.parse().ok().filter(|&port| port != 0)?;
+    text.bytes().all(|byte| byte.is_ascii_digit()).then_some(port)
 }
 
 impl FromStr for Engine {
@@ -208,4 +216,150 @@ fn url_host(text: &str) -> Option<Host> {
         return None;
     }
     host.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_cannot_smuggle_anything_into_a_url() {
+        let label = "a".repeat(63);
+        let good = [
+            ("localhost", "localhost"),
+            ("ACE.Example", "ace.example"),
+            ("acestream_engine-2", "acestream_engine-2"),
+            ("10.0.0.1", "10.0.0.1"),
+            ("::1", "[::1]"),
+            ("[fd00::0:1]", "[fd00::1]"),
+            ("3com.example", "3com.example"),
+            (&*label, &*label),
+        ];
+        for (text, shown) in good {
+            let host: Host = text.parse().unwrap_or_else(|refused| panic!("{refused}"));
+            assert_eq!(host.in_url(), shown);
+            assert_eq!(host.as_str().parse(), Ok(host.clone()), "{shown}");
+            assert_eq!(host.in_url().parse(), Ok(host), "{shown}");
+        }
+        let (long_label, long) = ("a".repeat(64), "a.".repeat(130) + "a");
+        let bad = [
+            "",
+            ".",
+            "a.",
+            ".a",
+            "a..b",
+            "-a",
+            "a-",
+            "a b",
+            "a:1",
+            "a/b",
+            "a?b",
+            "a#b",
+            "a@b",
+            "user:pw@a",
+            "a\nb",
+            "a\r\nHost: b",
+            "a%20b",
+            "a\\b",
+            "[::1",
+            "::1]",
+            "[a]",
+            "[10.0.0.1]",
+            "[::1]x",
+            "fe80::1%eth0",
+            "mañana",
+            "1.2.3",
+            "256.1.1.1",
+            "0x7f.1",
+            "http://a",
+            &long_label,
+            &long,
+            "a\0",
+            "a\"",
+            "[]",
+            "a,b",
+            "a;b",
+        ];
+        for text in bad {
+            assert!(text.parse::<Host>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_public_url_is_a_base_and_nothing_more() {
+        let good = [
+            ("http://tv.lan", "http://tv.lan", "tv.lan"),
+            ("https://tv.lan/", "https://tv.lan", "tv.lan"),
+            ("http://[::1]:80/a-b/c_d/", "http://[::1]:80/a-b/c_d", "[::1]"),
+            ("http://[::1]", "http://[::1]", "[::1]"),
+            ("http://10.0.0.1:8000", "http://10.0.0.1:8000", "10.0.0.1"),
+        ];
+        for (text, shown, host) in good {
+            let url: PublicUrl = text.parse().unwrap_or_else(|refused| panic!("{refused}"));
+            assert_eq!((url.as_str(), &*url.host().in_url()), (shown, host));
+        }
+        let long = format!("http://a/{}", "b".repeat(600));
+        let bad = [
+            "",
+            "tv.lan",
+            "//tv.lan",
+            "ftp://a",
+            "http://",
+            "http:///a",
+            "http://a:0",
+            "http://a:",
+            "http://a:x",
+            "http://a:+1",
+            "http://a:70000",
+            "http://a?b",
+            "http://a/?b",
+            "http://a/#b",
+            "http://u@a",
+            "http://a b",
+            "http://a/\"",
+            "http://a/<b>",
+            "http://a\n",
+            "http://::1",
+            "http://::1:80",
+            "javascript://a",
+            &long,
+        ];
+        for text in bad {
+            assert!(text.parse::<PublicUrl>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_engine_is_a_host_and_a_port() {
+        let engine = |text: &str| text.parse::<Engine>().map(|engine| engine.authority());
+        assert_eq!(engine("ace.lan:6878").expect("good"), "ace.lan:6878");
+        assert_eq!(engine("[::1]:1").expect("good"), "[::1]:1");
+        for text in [
+            "",
+            ":",
+            "a",
+            "a:",
+            ":1",
+            "a:0",
+            "a:+1",
+            "a:65536",
+            "::1",
+            "::1:1",
+            "a:1:2",
+            "http://a:1",
+            "a:1 ",
+        ] {
+            assert!(engine(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_token_matches_itself_alone_and_is_not_shown() {
+        let token: AdminToken = "correct".parse().expect("a token");
+        assert!(token.matches("correct"));
+        for offered in ["", "correc", "correct ", "correct\0", "Correct", "correctcorrect"] {
+            assert!(!token.matches(offered), "{offered}");
+        }
+        assert_eq!(format!("{token:?}"), "AdminToken(...)");
+    }
 }
