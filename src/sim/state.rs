@@ -1,0 +1,233 @@
+//! What the threads of a simulated engine share: contents, sessions, running bodies, counters.
+//!
+//! Lock rule: one mutex, held for table look-ups only. Two Condvars belong to it: `changed` wakes those who wait
+//! for counters, `control` those who wait inside a request. The only system call under it is a peek that
+//! does not block.
+
+use std::collections::HashMap;
+use std::net::TcpStream;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use super::Settings;
+use super::content::Content;
+use super::counts::{Counts, RequestLog};
+use super::http::is_gone;
+use super::script::{Health, Order, Script};
+use super::sessions::{Sessions, random_hex};
+use crate::id::Digest;
+use crate::threads::Threads;
+
+/// How often a request that waits looks whether its client is still there.
+const LOOK: Duration = Duration::from_millis(50);
+
+pub(super) struct Shared {
+    pub(super) settings: Settings,
+    pub(super) started: Instant,
+    pub(super) threads: Threads,
+    state: Mutex<State>,
+    changed: Condvar,
+    control: Condvar,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) is_stopping: bool,
+    pub(super) health: Health,
+    pub(super) contents: Vec<Playable>,
+    pub(super) sessions: Sessions,
+    pub(super) bodies: HashMap<u64, Body>,
+    pub(super) connections: HashMap<u64, Weak<TcpStream>>,
+    pub(super) totals: Counts,
+    pub(super) requests: RequestLog,
+    next_number: u64,
+}
+
+/// A content and what happens to it.
+pub(super) struct Playable {
+    pub(super) content: Arc<Content>,
+    pub(super) added: Instant,
+    /// The `playback_session_id` that stat gives; one for all sessions of the content.
+    pub(super) stat_id: String,
+    pub(super) script: Script,
+    pub(super) attempts: Attempts,
+    pub(super) counts: Counts,
+    /// When stat was last asked, and the bytes sent until then: for the speed in between.
+    pub(super) sample: (Instant, u64),
+}
+
+/// How many calls of each kind the script has seen.
+#[derive(Default)]
+pub(super) struct Attempts {
+    pub(super) getstream: usize,
+    pub(super) playback: usize,
+    pub(super) stop: usize,
+    pub(super) stat: usize,
+}
+
+/// A body that is being sent.
+pub(super) struct Body {
+    pub(super) content: usize,
+    pub(super) token: String,
+    pub(super) socket: Weak<TcpStream>,
+    pub(super) order: Order,
+}
+
+/// How a wait inside a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Held {
+    /// The time is up.
+    TimeUp,
+    /// What was waited for has come.
+    Released,
+    /// The client has gone, or the engine stops.
+    Gone,
+}
+
+impl Shared {
+    pub(super) fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            started: Instant::now(),
+            threads: Threads::new(),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            control: Condvar::new(),
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    /// Changes counters, and wakes those who wait for them.
+    pub(super) fn update<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let result = change(&mut self.state.lock());
+        self.changed.notify_all();
+        result
+    }
+
+    /// Changes what waiting requests look at, and wakes them too.
+    pub(super) fn control<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let result = self.update(change);
+        self.control.notify_all();
+        result
+    }
+
+    /// Waits until `is_met`, at most until `deadline`: whether it was.
+    pub(super) fn wait_for(&self, deadline: Instant, mut is_met: impl FnMut(&State) -> bool) -> bool {
+        let mut state = self.state.lock();
+        loop {
+            if is_met(&state) {
+                return true;
+            }
+            if self.changed.wait_until(&mut state, deadline).timed_out() {
+                return is_met(&state);
+            }
+        }
+    }
+
+    /// Waits inside a request until `is_released`, at most until `until`.
+    pub(super) fn hold(
+        &self,
+        socket: &TcpStream,
+        until: Option<Instant>,
+        mut is_released: impl FnMut(&State) -> bool,
+    ) -> Held {
+        loop {
+            if is_gone(socket) {
+                return Held::Gone;
+            }
+            let mut state = self.state.lock();
+            if state.is_stopping {
+                return Held::Gone;
+            }
+            if is_released(&state) {
+                return Held::Released;
+            }
+            let now = Instant::now();
+            if until.is_some_and(|until| until <= now) {
+                return Held::TimeUp;
+            }
+            let look = now + LOOK;
+            self.control
+                .wait_until(&mut state, until.map_or(look, |until| until.min(look)));
+        }
+    }
+
+    /// Ends sessions that nobody uses, until the engine stops. Runs on a thread of its own.
+    pub(super) fn expire_sessions(&self) {
+        let idle = self.settings.idle_expiry;
+        let mut state = self.state.lock();
+        while !state.is_stopping {
+            let ended = state.sessions.expire(Instant::now(), idle);
+            if !ended.is_empty() {
+                state.count_ended(&ended, |counts| counts.sessions_expired += 1);
+                self.changed.notify_all();
+                self.control.notify_all();
+            }
+            match state.sessions.next_expiry(idle) {
+                Some(next) => drop(self.control.wait_until(&mut state, next)),
+                None => self.control.wait(&mut state),
+            }
+        }
+    }
+}
+
+impl State {
+    pub(super) fn number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number
+    }
+
+    pub(super) fn add(&mut self, content: Content) {
+        let now = Instant::now();
+        let script = content.script.clone();
+        self.contents.push(Playable {
+            content: Arc::new(content),
+            added: now,
+            stat_id: random_hex(40),
+            script,
+            attempts: Attempts::default(),
+            counts: Counts::default(),
+            sample: (now, 0),
+        });
+    }
+
+    /// The place of a content by its content id.
+    pub(super) fn by_id(&self, id: Digest) -> Option<usize> {
+        self.contents.iter().position(|known| known.content.id == id)
+    }
+
+    /// The place of a content by its infohash.
+    pub(super) fn by_infohash(&self, infohash: Digest) -> Option<usize> {
+        self.contents
+            .iter()
+            .position(|known| known.content.infohash == infohash)
+    }
+
+    /// The place of a content by either name, for callers who wrote both down.
+    pub(super) fn by_either(&self, name: Digest) -> Option<usize> {
+        self.by_id(name).or_else(|| self.by_infohash(name))
+    }
+
+    /// Changes the counters of the engine, and of a content if there is one.
+    pub(super) fn count(&mut self, content: Option<usize>, change: impl Fn(&mut Counts)) {
+        change(&mut self.totals);
+        if let Some(known) = content.and_then(|content| self.contents.get_mut(content)) {
+            change(&mut known.counts);
+        }
+    }
+
+    /// Counts sessions of these contents as ended, each in its own way.
+    pub(super) fn count_ended(&mut self, contents: &[usize], how: impl Fn(&mut Counts)) {
+        for content in contents {
+            self.count(Some(*content), |counts| {
+                counts.sessions_open -= 1;
+                how(counts);
+            });
+        }
+    }
+}
