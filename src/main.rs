@@ -4,13 +4,12 @@ use std::env;
 use std::error::Error;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::num::NonZeroU16;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use acerelay::app::App;
 use acerelay::cli::{self, Command, EngineSource, Settings};
-use acerelay::config::{Config, Engine, Host};
+use acerelay::config::{Config, Engine};
 use acerelay::logging;
 use acerelay::sim::demo::Demo;
 use acerelay::threads::{SMALL_STACK_BYTES, Threads};
@@ -72,7 +71,8 @@ fn run(settings: &Settings, mut config: Config) -> Result<(), Box<dyn Error>> {
         EngineSource::Configured => None,
         EngineSource::Demo => {
             let demo = Demo::start()?;
-            config.engines = vec![engine_at(demo.address())?];
+            let address = demo.address();
+            config.engines = vec![Engine::at(address.ip().into(), address.port())];
             Some(demo)
         }
     };
@@ -112,8 +112,4 @@ fn watch_signals(mut signals: Signals, threads: &Threads) -> io::Result<Receiver
     };
     threads.spawn("signals", SMALL_STACK_BYTES, watch)?;
     Ok(first_signal)
-}
-
-fn engine_at(address: SocketAddr) -> Result<Engine, Box<dyn Error>> {
-    Ok(Engine::at(Host::Ip(address.ip()), NonZeroU16::try_from(address.port())?))
 }

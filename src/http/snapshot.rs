@@ -253,8 +253,8 @@ impl From<&Engine> for EngineStatus {
         let settings = &engine.settings;
         Self {
             name: settings.name.clone(),
-            host: settings.host.to_string(),
-            port: settings.port.get(),
+            host: settings.host.as_str().to_owned(),
+            port: settings.port,
             healthy: health.is_up,
             version: health.version,
             forwarded: settings.forwarded,

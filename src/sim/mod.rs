@@ -15,6 +15,7 @@ mod checker;
 mod clip;
 mod content;
 mod counts;
+pub mod demo;
 mod http;
 mod listener;
 mod numbered;

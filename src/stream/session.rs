@@ -301,7 +301,7 @@ impl Session {
     /// Records which engine was chosen.
     pub fn record_engine(&self, engine: &Engine) {
         let settings = &engine.settings;
-        let engine = (settings.name.clone(), settings.host.to_string(), settings.port.get());
+        let engine = (settings.name.clone(), settings.host.as_str().to_owned(), settings.port);
         self.core.lock().facts.engine = Some(engine);
     }
 
