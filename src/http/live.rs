@@ -78,15 +78,11 @@ enum Start {
 }
 
 fn wait_started(seat: &Seat, connection: &Handle, deadline: Instant) -> Start {
-    let id = seat.session().stream_id();
     loop {
         let now = Instant::now();
         match seat.wait_started(deadline.min(now + LOOK_INTERVAL)) {
             Some(Ok(())) => return Start::Running,
-            Some(Err(why)) => {
-                log::warn!("Failed to initialize session for {id}: {why}");
-                return Start::Failed(Response::from(&why));
-            }
+            Some(Err(why)) => return Start::Failed(Response::from(&why)),
             None if !connection.is_established() => return Start::Gone,
             // The stream's own deadlines come first; this one holds whatever becomes of them.
             None if now >= deadline => {

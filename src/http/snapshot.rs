@@ -226,7 +226,7 @@ impl From<session::View> for SessionStatus {
             bitrate_bps: view.bitrate_bps,
             first_data_ms: facts.first_data_after.map(milliseconds),
             restarts: 0,
-            keyframe_interval_s: None,
+            keyframe_interval_s: view.keyframe_interval.map(seconds),
             swarm: None,
             clients: view.clients.into_iter().map(ClientStatus::from).collect(),
         }

@@ -16,13 +16,11 @@ use crate::engine::playback::{Playback, Player};
 use crate::engine::pool::{Pool, Reservation};
 use crate::engine::url::Target;
 use crate::ts::align::Aligner;
-use crate::ts::packet::packets;
-use crate::ts::psi::{PsiCache, PsiChange};
 
-use super::chunk::Chunk;
 use super::fanout::Ending;
+use super::marks::{Mark, Marker};
 use super::session::Session;
-use super::state::{Event, Why};
+use super::state::{Event, State, Why};
 
 /// One read, and so one chunk, at most: a millisecond's work for the clients' threads, and 64 ms of an 8 Mbit/s stream.
 const READ_BYTES: usize = 64 * 1024;
@@ -101,12 +99,44 @@ impl Drop for Run<'_> {
     fn drop(&mut self) {
         // Nothing, if the reason is known; else this is a panic.
         self.session.apply(&Event::SourceLost(Why::Panicked));
+        log_end(self.session);
         if let Some((reservation, opened)) = self.opened.take()
             && let Err(error) = reservation.engine.api.stop(opened)
         {
-            log::warn!("Engine {} did not confirm the stop of {}: {error}", reservation.engine.settings.name, self.session.stream_id());
+            let (name, id) = (&reservation.engine.settings.name, self.session.stream_id());
+            log::warn!("Engine {name} did not confirm the stop of {id}: {error}");
         }
         self.session.apply(&Event::FetcherGone);
+    }
+}
+
+/// The closing line of a stream, or why it never began.
+fn log_end(session: &Session) {
+    let view = session.view();
+    let id = &view.stream_id;
+    let (State::Stopping(outcome) | State::Stopped(outcome)) = &view.state else {
+        return;
+    };
+    let why = &outcome.why;
+    if outcome.had_started {
+        let seconds = view.facts.started_at.and_then(|at| at.elapsed().ok()).unwrap_or_default().as_secs();
+        let (bytes_in, bytes_out) = (view.bytes_in, view.bytes_out);
+        log::info!("Stream {id} ended after {seconds} s, {bytes_in} bytes in, {bytes_out} bytes out, 0 restarts: {why}");
+        return;
+    }
+    match why {
+        Why::ConnectTimeout(limit) => {
+            log::warn!("Timeout waiting for connection of {id} after {}s", limit.as_secs_f32());
+        }
+        Why::Engine(_) | Why::EndedWithoutData | Why::NotMpegTs | Why::FirstDataTimeout(_) => {
+            log::warn!("HTTP error streaming {id}: {why}");
+        }
+        _ => {}
+    }
+    if why.is_trouble() {
+        log::warn!("Failed to initialize session for {id}: {why}");
+    } else {
+        log::info!("Stream {id} ended before it started: {why}");
     }
 }
 
@@ -115,8 +145,8 @@ struct Pump<'a> {
     session: &'a Session,
     aligner: Aligner,
     aligned: Vec<u8>,
-    psi: PsiCache,
-    tables: Option<Arc<Chunk>>,
+    marker: Marker,
+    marks: Vec<Mark>,
     pacing: Pacing,
     has_published: bool,
 }
@@ -127,8 +157,8 @@ impl<'a> Pump<'a> {
             session,
             aligner: Aligner::new(),
             aligned: Vec::with_capacity(2 * READ_BYTES),
-            psi: PsiCache::new(),
-            tables: None,
+            marker: Marker::new(),
+            marks: Vec::new(),
             pacing: Pacing::new(),
             has_published: false,
         }
@@ -180,16 +210,8 @@ impl<'a> Pump<'a> {
             return;
         }
         let now = Instant::now();
-        let fanout = self.session.fanout();
-        fanout.publish(&self.aligned, self.tables.as_ref(), now);
-        let mut has_new_tables = false;
-        for packet in packets(&self.aligned) {
-            has_new_tables |= self.psi.observe(&packet) != PsiChange::Nothing;
-        }
-        if has_new_tables && let Some(tables) = self.psi.prefix() {
-            let start = fanout.head().saturating_sub(tables.len() as u64);
-            self.tables = Some(Arc::new(Chunk::new(start, now, &tables)));
-        }
+        self.marker.observe(&self.aligned, now, &mut self.marks);
+        self.session.fanout().publish(&self.aligned, &mut self.marks, now);
         self.aligned.clear();
         if !self.has_published {
             self.has_published = true;

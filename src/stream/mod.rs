@@ -12,6 +12,7 @@ pub mod backlog;
 pub mod chunk;
 pub mod fanout;
 pub mod fetcher;
+pub mod marks;
 pub mod registry;
 pub mod session;
 pub mod state;

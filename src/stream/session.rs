@@ -123,6 +123,8 @@ pub struct View {
     pub bytes_out: u64,
     /// Of the last seconds.
     pub bitrate_bps: u64,
+    /// Between the last two keyframes.
+    pub keyframe_interval: Option<Duration>,
 }
 
 /// A streaming client at one moment.
@@ -227,7 +229,7 @@ impl Session {
             return Err(Closing);
         }
         let join_at = match core.state {
-            State::Starting { .. } => JoinAt::Oldest,
+            State::Starting { .. } => JoinAt::First,
             _ => JoinAt::Behind(self.start_behind),
         };
         core.state = step(&core.state, &Event::SeatTaken, Instant::now(), &self.limits);
@@ -379,6 +381,7 @@ impl Session {
             bytes_in: self.bytes_in.load(Ordering::Relaxed),
             bytes_out: sent + self.bytes_out_of_gone.load(Ordering::Relaxed),
             bitrate_bps: self.fanout.bitrate_bps(now),
+            keyframe_interval: self.fanout.keyframe_interval(),
         }
     }
 
@@ -444,7 +447,7 @@ impl Seat {
     /// Begins to stream.
     #[must_use]
     pub fn join(&self) -> Subscription {
-        let subscription = self.session.fanout.join(self.join_at, Instant::now());
+        let subscription = self.session.fanout.join(self.join_at);
         let _first = self.client.progress.set(Arc::clone(subscription.progress()));
         subscription
     }
