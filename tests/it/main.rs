@@ -4,3 +4,4 @@ mod buffer;
 mod harness;
 mod layering;
 mod race;
+mod start_faults;
