@@ -8,7 +8,7 @@ use acerelay::sim::{Entry, Event, Getstream, Head, Playback, Script, Settings, S
 
 use super::harness::{
     Bystander, End, ID, INFOHASH, OTHER_ID, OTHER_INFOHASH, Proxy, SLACK, Viewer, assert_all_stopped,
-    assert_whole, broadcast, scripted, short, stream_path,
+    assert_whole, broadcast, engine_with, scripted, short, stream_path,
 };
 
 /// The limit that a test runs into; long enough for the other stream to start within it.
@@ -252,18 +252,17 @@ fn a_body_that_ends_without_data_is_told() {
 #[test]
 fn a_body_that_ends_after_one_packet_has_begun() {
     // Three sync bytes are enough at the end of a body, and one packet is a stream, however short.
-    let engine = scripted(Script::new());
-    engine.set_script(ID, Script::new());
-    let single = super::harness::engine_with(short(1));
-    let proxy = Proxy::start(&[&single]);
+    let engine = engine_with(short(1));
+    let proxy = Proxy::start(&[&engine]);
     let (report, end) = Viewer::open(proxy.address, ID).finish();
     assert_eq!((report.packets, report.numbered, end), (3, 1, End::Closed), "{report:?}");
-    assert_all_stopped(&single, 1);
+    assert_all_stopped(&engine, 1);
 }
 
 #[test]
 fn a_body_that_is_reset_at_once_is_told() {
-    check_playback(Playback::after(0, Event::Reset), &Refusal { says: "broke", ..ENGINE_ERROR });
+    // ureq takes the reset of a body without a length for its end.
+    check_playback(Playback::after(0, Event::Reset), &Refusal { says: "the engine", ..ENGINE_ERROR });
 }
 
 #[test]
