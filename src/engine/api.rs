@@ -48,8 +48,8 @@ pub enum Liveness {
 #[derive(Debug)]
 #[must_use = "an opened session must be stopped"]
 pub struct OpenSession {
-    /// Where the stream is played from.
-    pub playback: Target,
+    /// Where the stream is played from, or why it cannot be: the session is open, and to be stopped, all the same.
+    pub playback: Result<Target, EngineError>,
     /// Which content the engine found behind the name asked for.
     pub infohash: Option<Digest>,
     /// The engine's name for the session, for people; it may change while the session lives.
@@ -152,10 +152,19 @@ pub(super) fn excerpt(text: &str) -> String {
 fn read_open_session(status: u16, text: &str) -> Result<OpenSession, EngineError> {
     let answer = envelope(status, text)?;
     let target = |field| answer.get(field).and_then(Value::as_str).filter(|url| !url.is_empty()).map(Target::rebase);
-    let playback = target("playback_url").ok_or(EngineError::NoAnswer("it names no playback URL"))??;
+    let playback = match target("playback_url") {
+        Some(playback) => playback.map_err(EngineError::from),
+        None => Err(EngineError::NoAnswer("it names no playback URL")),
+    };
+    let command = target("command_url").and_then(Result::ok);
+    let (playback, command) = match (playback, command) {
+        // Neither to be played nor to be stopped.
+        (Err(error), None) => return Err(error),
+        both => both,
+    };
     Ok(OpenSession {
         playback,
-        command: target("command_url").and_then(Result::ok),
+        command,
         infohash: answer.get("infohash").and_then(Value::as_str).and_then(|hash| hash.parse().ok()),
         playback_session_id: answer.get("playback_session_id").and_then(text_of),
         liveness: match answer.get("is_live").and_then(integer_of) {
@@ -251,7 +260,7 @@ mod tests {
 
     fn check(status: u16, text: &str, expected: Result<(&str, Liveness), EngineError>) {
         let session = read_open_session(status, text);
-        let found = session.map(|session| (session.playback.on("box:1"), session.liveness));
+        let found = session.and_then(|session| Ok((session.playback?.on("box:1"), session.liveness)));
         assert_eq!(found, expected.map(|(url, live)| (format!("http://box:1{url}"), live)), "{text}");
     }
 
@@ -274,6 +283,15 @@ mod tests {
         assert_eq!(session.playback_session_id.as_deref(), Some("77"));
         let stop = session.command.expect("a command URL").with("method=stop").on("box:1");
         assert_eq!(stop, "http://box:1/ace/cmd/a/b?method=stop");
+    }
+
+    #[test]
+    fn a_session_that_cannot_be_played_can_still_be_stopped() {
+        for url in ["null", "\"/etc/passwd\""] {
+            let text = format!(r#"{{"response": {{"playback_url": {url}, "command_url": "/ace/cmd/a/b"}}}}"#);
+            let session = read_open_session(200, &text).expect("an opened session");
+            assert!(session.playback.is_err() && session.command.is_some(), "{session:?}");
+        }
     }
 
     #[test]

@@ -58,7 +58,7 @@ impl Player {
     ///
     /// # Errors
     ///
-    /// When there is no success status until `deadline`, when the engine redirects in circles or to a place
+    /// When the session has no playback URL, when there is no success status until `deadline`, when the engine redirects in circles or to a place
     /// outside playback, and when the [`Interrupter`] was used.
     pub fn play(
         self,
@@ -66,7 +66,7 @@ impl Player {
         session: &OpenSession,
         deadline: Instant,
     ) -> Result<Playback, EngineError> {
-        let mut target = session.playback.clone();
+        let mut target = session.playback.clone()?;
         for _ in 0..=MAX_REDIRECTS {
             let limit = deadline.saturating_duration_since(Instant::now());
             let request = self.agent.get(target.on(authority)).config().timeout_recv_response(Some(limit)).build();

@@ -203,7 +203,9 @@ impl Fanout {
     #[must_use]
     pub fn is_everybody_behind(&self) -> bool {
         let shared = self.shared.lock();
-        let is_behind = |offset| shared.head - offset > HOLD_BEHIND_BYTES;
+        // Well before the bound at which a client is left behind, however small that is.
+        let far = HOLD_BEHIND_BYTES.min(self.bound_bytes / 2);
+        let is_behind = |offset| shared.head - offset > far;
         if shared.clients.is_empty() {
             return !shared.had_clients && is_behind(0);
         }

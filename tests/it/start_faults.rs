@@ -1,0 +1,332 @@
+//! Everything that can go wrong with a start, each with its status, its code, a sentence that names the cause, and
+//! within its time; what the engine opened is stopped once, and another stream on the same engine goes on undisturbed.
+
+use std::time::{Duration, Instant};
+
+use acerelay::config::Config;
+use acerelay::sim::{Entry, Event, Getstream, Head, Playback, Script, Settings, SimEngine};
+
+use super::harness::{
+    Bystander, End, ID, INFOHASH, OTHER_ID, OTHER_INFOHASH, Proxy, SLACK, Viewer, assert_all_stopped,
+    assert_whole, broadcast, engine_with, scripted, short, stream_path,
+};
+
+/// The limit that a test runs into; long enough for the other stream to start within it.
+const LIMIT: Duration = Duration::from_millis(1500);
+
+/// Late, but well within [`LIMIT`].
+const LATE: Duration = Duration::from_millis(400);
+
+/// How a start is to fail.
+struct Refusal {
+    status: u16,
+    code: &'static str,
+    /// What the sentence has to say.
+    says: &'static str,
+    /// Not before this time.
+    after: Duration,
+    /// Sessions that the engine opens.
+    opened: u64,
+    /// Those of them that can be stopped, because the engine has told how.
+    stopped: u64,
+}
+
+const ENGINE_ERROR: Refusal =
+    Refusal { status: 502, code: "engine_error", says: "", after: Duration::ZERO, opened: 1, stopped: 1 };
+
+const START_TIMEOUT: Refusal =
+    Refusal { status: 504, code: "start_timeout", says: "within 1.5 s", after: LIMIT, opened: 1, stopped: 1 };
+
+fn no_change(_: &mut Config) {}
+
+fn short_connect(config: &mut Config) {
+    config.stream.connect_timeout = LIMIT;
+}
+
+fn short_first_data(config: &mut Config) {
+    config.stream.first_data_timeout = LIMIT;
+}
+
+#[track_caller]
+fn check_playback(playback: Playback, expected: &Refusal) {
+    check_refused(&scripted(Script::new().playback(playback)), no_change, |_| {}, expected);
+}
+
+#[track_caller]
+fn check_getstream(getstream: Getstream, expected: &Refusal) {
+    check_refused(&scripted(Script::new().getstream(getstream)), no_change, |_| {}, expected);
+}
+
+#[track_caller]
+fn check_refused(
+    engine: &SimEngine,
+    change: fn(&mut Config),
+    before: impl FnOnce(&SimEngine),
+    expected: &Refusal,
+) {
+    let proxy = Proxy::start_with(&[engine], change);
+    let bystander = Bystander::watch(&proxy);
+    before(engine);
+    let began = Instant::now();
+    let mut reply = proxy.get(&stream_path(ID));
+    let took = began.elapsed();
+    let json = reply.json();
+    assert_eq!((reply.status, &json["error"]), (expected.status, &expected.code.into()), "{json}");
+    let detail = json["detail"].as_str().expect("a sentence");
+    assert!(detail.contains(expected.says), "{detail}");
+    assert!(detail.split(' ').count() > 3 && !detail.contains('\n'), "{detail}");
+    assert_eq!(reply.header("Retry-After").is_some(), reply.status == 503);
+    assert!(took >= expected.after && took < expected.after + SLACK, "{took:?}");
+
+    proxy.wait_gone(ID);
+    let session = proxy.session(ID);
+    let (error, clients) = (session["error"].as_str().expect("an error"), &session["client_count"]);
+    assert!(error.contains(expected.says) && clients == 0 && session["is_active"] == false, "{session:#}");
+    assert!(session["started_at"].is_null() && session["ended_at"].is_string(), "{session:#}");
+    let is_over = engine.wait_for_content(ID, SLACK, |counts| {
+        counts.readers == 0 && counts.getstreams_now == 0 && counts.stops >= expected.stopped
+    });
+    let counts = engine.counts_of(ID);
+    assert!(is_over, "{counts:?}");
+    assert_eq!((counts.sessions_opened, counts.stops), (expected.opened, expected.stopped), "{counts:?}");
+    assert_eq!(
+        (counts.stops_unknown, counts.sessions_open),
+        (0, expected.opened - expected.stopped),
+        "{counts:?}"
+    );
+    assert_eq!(proxy.status()["active_sessions"], 1);
+    bystander.assert_undisturbed();
+}
+
+#[track_caller]
+fn check_plays(engine: &SimEngine, change: fn(&mut Config), after: Duration) {
+    let proxy = Proxy::start_with(&[engine], change);
+    let bystander = Bystander::watch(&proxy);
+    let began = Instant::now();
+    let mut viewer = Viewer::open(proxy.address, ID);
+    assert!(began.elapsed() >= after, "{:?}", began.elapsed());
+    viewer.take_packets(500);
+    assert_whole(&viewer.leave());
+    bystander.assert_undisturbed();
+    assert_all_stopped(engine, 2);
+}
+
+#[test]
+fn an_engine_that_refuses_connections_is_no_engine() {
+    let expected =
+        Refusal { status: 503, code: "no_engine", says: "engine", opened: 0, stopped: 0, ..ENGINE_ERROR };
+    let refuse = |engine: &SimEngine| engine.refuse().expect("the port is kept");
+    check_refused(&scripted(Script::new()), no_change, refuse, &expected);
+}
+
+#[test]
+fn a_getstream_that_hangs_is_given_up_at_the_connect_deadline() {
+    let expected = Refusal { says: "within 1.", opened: 0, stopped: 0, ..START_TIMEOUT };
+    check_refused(&scripted(Script::new().getstream(Getstream::Hang)), short_connect, |_| {}, &expected);
+}
+
+#[test]
+fn a_slow_getstream_works() {
+    let slow = Script::new().getstream(Getstream::Slow(LATE));
+    check_plays(&scripted(slow), short_connect, LATE);
+}
+
+#[test]
+fn an_error_text_of_the_engine_is_handed_on() {
+    let error = || "failed to load content".to_owned();
+    let expected = Refusal { says: "failed to load content", opened: 0, stopped: 0, ..ENGINE_ERROR };
+    check_getstream(Getstream::Error(error()), &expected);
+}
+
+#[test]
+fn an_error_object_of_the_engine_is_handed_on() {
+    let expected = Refusal { says: "premium only", opened: 0, stopped: 0, ..ENGINE_ERROR };
+    check_getstream(Getstream::ErrorObject("premium only".to_owned()), &expected);
+}
+
+#[test]
+fn a_page_of_html_is_no_answer() {
+    check_getstream(Getstream::Html, &Refusal { says: "HTML", opened: 0, stopped: 0, ..ENGINE_ERROR });
+}
+
+#[test]
+fn broken_json_is_no_answer() {
+    // The session it opens can be stopped by nobody: the answer breaks off before it says how.
+    check_getstream(Getstream::BrokenJson, &Refusal { says: "not JSON", stopped: 0, ..ENGINE_ERROR });
+}
+
+#[test]
+fn an_empty_answer_is_no_answer() {
+    check_getstream(Getstream::EmptyResponse, &Refusal { says: "playback URL", stopped: 0, ..ENGINE_ERROR });
+}
+
+#[test]
+fn a_session_without_playback_url_is_no_answer_and_is_stopped() {
+    check_getstream(Getstream::NoPlaybackUrl, &Refusal { says: "playback URL", ..ENGINE_ERROR });
+}
+
+#[test]
+fn status_404_on_getstream_is_told() {
+    let expected = Refusal { says: "404", opened: 0, stopped: 0, ..ENGINE_ERROR };
+    check_getstream(Getstream::Status(404, "nothing here".to_owned()), &expected);
+}
+
+#[test]
+fn status_500_on_getstream_is_told() {
+    let expected = Refusal { says: "500: out of order", opened: 0, stopped: 0, ..ENGINE_ERROR };
+    check_getstream(Getstream::Status(500, "out of order".to_owned()), &expected);
+}
+
+#[test]
+fn a_reset_on_getstream_is_told() {
+    check_getstream(Getstream::Reset, &Refusal { says: "broke", opened: 0, stopped: 0, ..ENGINE_ERROR });
+}
+
+#[test]
+fn numbers_as_strings_work() {
+    let engine = scripted(Script::new().getstream(Getstream::NumbersAsStrings));
+    check_plays(&engine, no_change, Duration::ZERO);
+}
+
+#[test]
+fn an_answer_in_a_result_envelope_works() {
+    let engine = scripted(Script::new().getstream(Getstream::ResultEnvelope));
+    check_plays(&engine, no_change, Duration::ZERO);
+}
+
+#[test]
+fn status_404_on_the_playback_url_is_told() {
+    check_playback(
+        Playback::status(404, "no such thing"),
+        &Refusal { says: "404: no such thing", ..ENGINE_ERROR },
+    );
+}
+
+#[test]
+fn status_500_on_the_body_is_told() {
+    let head = Head::Status(500, "download not found".to_owned());
+    check_playback(Playback::head(head), &Refusal { says: "500: download not found", ..ENGINE_ERROR });
+}
+
+#[test]
+fn headers_that_are_late_work() {
+    check_plays(&scripted(Script::new().playback(Playback::head(Head::Late(LATE)))), short_connect, LATE);
+}
+
+#[test]
+fn headers_that_are_too_late_are_given_up_at_the_connect_deadline() {
+    let engine = scripted(Script::new().playback(Playback::head(Head::Never)));
+    check_refused(&engine, short_connect, |_| {}, &Refusal { says: "within 1.", ..START_TIMEOUT });
+}
+
+#[test]
+fn a_playback_url_without_an_answer_is_given_up_at_the_connect_deadline() {
+    let engine = scripted(Script::new().playback(Playback::entry(Entry::Never)));
+    check_refused(&engine, short_connect, |_| {}, &Refusal { says: "within 1.", ..START_TIMEOUT });
+}
+
+#[test]
+fn data_that_is_late_works() {
+    check_plays(&scripted(Script::new().playback(Playback::first_byte_after(LATE))), short_first_data, LATE);
+}
+
+#[test]
+fn a_body_without_a_byte_is_given_up_at_the_first_data_deadline() {
+    let engine = scripted(Script::new().playback(Playback::never_a_byte()));
+    check_refused(
+        &engine,
+        short_first_data,
+        |_| {},
+        &Refusal { says: "no picture within 1.5 s", ..START_TIMEOUT },
+    );
+}
+
+#[test]
+fn a_body_that_ends_without_data_is_told() {
+    check_playback(
+        Playback::after(0, Event::End),
+        &Refusal { says: "ended the stream before", ..ENGINE_ERROR },
+    );
+}
+
+#[test]
+fn a_body_that_ends_after_one_packet_has_begun() {
+    // Three sync bytes are enough at the end of a body, and one packet is a stream, however short.
+    let engine = engine_with(short(1));
+    let proxy = Proxy::start(&[&engine]);
+    let (report, end) = Viewer::open(proxy.address, ID).finish();
+    assert_eq!((report.packets, report.numbered, end), (3, 1, End::Closed), "{report:?}");
+    assert_all_stopped(&engine, 1);
+}
+
+#[test]
+fn a_body_that_is_reset_at_once_is_told() {
+    // ureq takes the reset of a body without a length for its end.
+    check_playback(Playback::after(0, Event::Reset), &Refusal { says: "the engine", ..ENGINE_ERROR });
+}
+
+#[test]
+fn a_text_in_place_of_video_is_told() {
+    let text = Head::Text { content_type: "text/html".to_owned(), body: "<p>sorry</p>".repeat(100) };
+    check_playback(Playback::head(text), &Refusal { says: "not MPEG-TS", ..ENGINE_ERROR });
+}
+
+#[test]
+fn endless_garbage_is_no_stream() {
+    let garbage = Playback::after(0, Event::Garbage(3 * 1024 * 1024));
+    check_playback(garbage, &Refusal { says: "not MPEG-TS", ..ENGINE_ERROR });
+}
+
+#[test]
+fn a_redirect_loop_is_left() {
+    let engine = scripted(Script::new().playback(Playback::entry(Entry::Loop)));
+    check_refused(&engine, no_change, |_| {}, &Refusal { says: "loop", ..ENGINE_ERROR });
+    let requests = engine.counts_of(ID).playback_requests;
+    assert!((2..=10).contains(&requests), "{requests}");
+}
+
+#[test]
+fn every_url_of_a_foreign_host_is_followed_on_the_engine() {
+    // The address is of a net that is for documentation only (RFC 5737).
+    let host = acerelay::sim::HostName::Fixed("192.0.2.1:80".to_owned());
+    let settings = Settings { host, ..Settings::default() };
+    let engine = SimEngine::start_with(([127, 0, 0, 1], 0).into(), settings).expect("a free port");
+    engine.add(broadcast(ID, INFOHASH));
+    engine.add(broadcast(OTHER_ID, OTHER_INFOHASH));
+    check_plays(&engine, no_change, Duration::ZERO);
+}
+
+#[test]
+fn a_redirect_out_of_the_engine_s_playback_is_not_followed() {
+    for url in ["/webui/app/x/cmd/shutdown", "http://192.0.2.1/etc", "/ace/../server/api"] {
+        let engine = scripted(Script::new().playback(Playback::entry(Entry::Elsewhere(url.to_owned()))));
+        check_refused(&engine, no_change, |_| {}, &Refusal { says: "outside", ..ENGINE_ERROR });
+        let path = url.trim_start_matches("http://192.0.2.1");
+        assert!(engine.requests().iter().all(|request| request.path != path), "it asked for {path}");
+    }
+}
+
+#[test]
+fn a_relative_location_works() {
+    let engine = scripted(Script::new().playback(Playback::entry(Entry::Relative)));
+    check_plays(&engine, no_change, Duration::ZERO);
+}
+
+#[test]
+fn a_playback_url_that_is_the_body_itself_works() {
+    let engine = scripted(Script::new().playback(Playback::entry(Entry::Direct)));
+    check_plays(&engine, no_change, Duration::ZERO);
+}
+
+#[test]
+fn after_a_failed_start_the_next_one_works() {
+    let first_fails = acerelay::sim::Steps::first(1, Getstream::Error("not yet".to_owned()));
+    let engine = scripted(Script::new().getstream(first_fails));
+    let proxy = Proxy::start(&[&engine]);
+    assert_eq!(proxy.get(&stream_path(ID)).status, 502);
+    proxy.wait_gone(ID);
+    let mut viewer = Viewer::open(proxy.address, ID);
+    viewer.take_packets(100);
+    assert_whole(&viewer.leave());
+    assert_all_stopped(&engine, 1);
+}
