@@ -7,14 +7,16 @@
 //!
 //! It imports nothing of the proxy but ids and threads, so that neither can agree with the other on a mistake.
 //!
-//! The way of a request: `listener` accepts, `http` reads heads and writes answers, `api` answers calls,
-//! `playback` sends bodies; `state` is what they share, `sessions` holds the rules.
+//! The way of a request: `listener` accepts, `http` reads heads and writes answers, `api` sorts and answers the
+//! calls with `getstream` and `stat`, `playback` sends bodies; `state` is what they share, `sessions` holds the
+//! rules.
 
 mod api;
 mod checker;
 mod clip;
 mod content;
 mod counts;
+mod getstream;
 mod http;
 mod listener;
 mod numbered;
@@ -22,13 +24,14 @@ mod packet;
 mod playback;
 mod script;
 mod sessions;
+mod stat;
 mod state;
 #[cfg(test)]
 mod tests;
 
 use std::io;
-use std::net::{Shutdown, SocketAddr};
-use std::sync::Arc;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -143,12 +146,15 @@ impl SimEngine {
 
     /// Replaces the script of the content with this content id or infohash, and counts its attempts anew.
     /// Bodies that run already keep theirs.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such content.
     pub fn set_script(&self, name: Digest, script: Script) {
         self.shared.control(|state| {
-            if let Some(content) = state.by_either(name) {
-                state.contents[content].script = script;
-                state.contents[content].attempts = state::Attempts::default();
-            }
+            let content = state.by_either(name);
+            state.contents[content].script = script;
+            state.contents[content].attempts = state::Attempts::default();
         });
     }
 
@@ -158,13 +164,14 @@ impl SimEngine {
     }
 
     /// Does this to all bodies of a content that run now: how many they were.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such content.
     pub fn order(&self, name: Digest, order: Order) -> usize {
         self.shared.control(|state| {
             let content = state.by_either(name);
-            let bodies = state
-                .bodies
-                .values_mut()
-                .filter(|body| Some(body.content) == content);
+            let bodies = state.bodies.values_mut().filter(|body| body.content == content);
             bodies.map(|body| body.order = order).count()
         })
     }
@@ -196,6 +203,7 @@ impl SimEngine {
     pub fn crash(&self) -> io::Result<()> {
         let refused = self.refuse();
         self.shared.control(|state| {
+            state.crashes += 1;
             let lost = state.sessions.lose_all();
             state.count_ended(&lost, |counts| counts.sessions_lost += 1);
             for body in state.bodies.values_mut() {
@@ -215,12 +223,16 @@ impl SimEngine {
         self.shared.lock().totals.clone()
     }
 
-    /// Counters of the content with this content id or infohash; all zero if there is none.
+    /// Counters of the content with this content id or infohash.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such content.
     #[must_use]
     pub fn counts_of(&self, name: Digest) -> Counts {
         let state = self.shared.lock();
         let content = state.by_either(name);
-        content.map_or_else(Counts::default, |content| state.contents[content].counts.clone())
+        state.contents[content].counts.clone()
     }
 
     /// The last requests, oldest first.
@@ -236,6 +248,10 @@ impl SimEngine {
     }
 
     /// Waits until the counters of a content are so.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such content.
     pub fn wait_for_content(
         &self,
         name: Digest,
@@ -244,19 +260,19 @@ impl SimEngine {
     ) -> bool {
         self.shared.wait_for(Instant::now() + limit, |state| {
             let content = state.by_either(name);
-            content.is_some_and(|content| is_met(&state.contents[content].counts))
+            is_met(&state.contents[content].counts)
         })
     }
 
     /// Shuts connections down, outside the lock.
     fn shut_connections<F>(&self, choose: impl FnOnce(&State) -> F)
     where
-        F: Fn(*const std::net::TcpStream) -> bool,
+        F: Fn(*const TcpStream) -> bool,
     {
         let sockets: Vec<_> = {
             let state = self.shared.lock();
             let is_chosen = choose(&state);
-            let live = state.connections.values().filter_map(std::sync::Weak::upgrade);
+            let live = state.connections.values().filter_map(Weak::upgrade);
             live.filter(|socket| is_chosen(Arc::as_ptr(socket))).collect()
         };
         for socket in sockets {

@@ -42,6 +42,8 @@ pub(super) struct State {
     pub(super) connections: HashMap<u64, Weak<TcpStream>>,
     pub(super) totals: Counts,
     pub(super) requests: RequestLog,
+    /// How often the engine has died: what was begun before is not finished after.
+    pub(super) crashes: u64,
     next_number: u64,
 }
 
@@ -208,9 +210,14 @@ impl State {
             .position(|known| known.content.infohash == infohash)
     }
 
-    /// The place of a content by either name, for callers who wrote both down.
-    pub(super) fn by_either(&self, name: Digest) -> Option<usize> {
-        self.by_id(name).or_else(|| self.by_infohash(name))
+    /// The place of a content by either name, for the engine's owner.
+    ///
+    /// # Panics
+    ///
+    /// When there is none: the owner has added them, and a mistake would make tests pass for nothing.
+    pub(super) fn by_either(&self, name: Digest) -> usize {
+        let found = self.by_id(name).or_else(|| self.by_infohash(name));
+        found.unwrap_or_else(|| panic!("the simulated engine has no content {name}"))
     }
 
     /// Changes the counters of the engine, and of a content if there is one.

@@ -84,7 +84,7 @@ fn the_readers_of_a_stopped_session_can_be_left_in_silence() {
     body.take(1000);
     started.stop(&engine);
     // What was sent before the stop may still be under way.
-    while !body.is_silent() {}
+    body.fall_silent();
     assert_eq!(engine.order(ID, Order::End), 1);
     assert_eq!(body.read_to_end().1, End::Clean);
 }
