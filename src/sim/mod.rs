@@ -31,7 +31,7 @@ mod tests;
 
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -44,7 +44,7 @@ pub use self::script::{Call, Entry, Event, Getstream, Head, Health, Order, Playb
 pub use self::sessions::{EndedReaders, SessionRules};
 
 use self::listener::Listener;
-use self::state::{Shared, State};
+use self::state::Shared;
 use crate::id::Digest;
 use crate::threads::SMALL_STACK_BYTES;
 
@@ -163,6 +163,11 @@ impl SimEngine {
         self.shared.control(|state| state.health = health);
     }
 
+    /// Changes how long a session lives that nobody reads or asks for, those that are open included.
+    pub fn set_idle_expiry(&self, idle: Duration) {
+        self.shared.control(|state| state.idle_expiry = idle);
+    }
+
     /// Does this to all bodies of a content that run now: how many they were.
     ///
     /// # Panics
@@ -202,18 +207,18 @@ impl SimEngine {
     /// When the port cannot be kept.
     pub fn crash(&self) -> io::Result<()> {
         let refused = self.refuse();
-        self.shared.control(|state| {
+        let sockets = self.shared.control(|state| {
             state.crashes += 1;
             let lost = state.sessions.lose_all();
             state.count_ended(&lost, |counts| counts.sessions_lost += 1);
             for body in state.bodies.values_mut() {
                 body.order = Order::Reset;
             }
-        });
-        self.shut_connections(|state| {
+            // Bodies reset themselves; a shutdown before that would look like a clean end.
             let reading: Vec<_> = state.bodies.values().map(|body| body.socket.as_ptr()).collect();
-            move |socket| !reading.contains(&socket)
+            state.sockets(|socket| !reading.contains(&socket))
         });
+        shut_down(&sockets);
         refused
     }
 
@@ -263,22 +268,13 @@ impl SimEngine {
             is_met(&state.contents[content].counts)
         })
     }
+}
 
-    /// Shuts connections down, outside the lock.
-    fn shut_connections<F>(&self, choose: impl FnOnce(&State) -> F)
-    where
-        F: Fn(*const TcpStream) -> bool,
-    {
-        let sockets: Vec<_> = {
-            let state = self.shared.lock();
-            let is_chosen = choose(&state);
-            let live = state.connections.values().filter_map(Weak::upgrade);
-            live.filter(|socket| is_chosen(Arc::as_ptr(socket))).collect()
-        };
-        for socket in sockets {
-            // It fails only for a socket that is closed already.
-            let _ = socket.shutdown(Shutdown::Both);
-        }
+/// Ends connections, outside the lock.
+fn shut_down(sockets: &[Arc<TcpStream>]) {
+    for socket in sockets {
+        // It fails only for a socket that is closed already.
+        let _ = socket.shutdown(Shutdown::Both);
     }
 }
 
@@ -288,7 +284,10 @@ impl Drop for SimEngine {
         if let Err(error) = self.listener.lock().close() {
             log::debug!("the simulated engine's port was not kept: {error}");
         }
-        self.shut_connections(|_| |_| true);
+        let sockets = self.shared.lock().sockets(|_| true);
+        shut_down(&sockets);
+        // A socket closes with its last handle.
+        drop(sockets);
         if let Err(unfinished) = self.shared.threads.join_all(Instant::now() + JOIN_LIMIT) {
             log::error!("simulated engine: {unfinished}");
         }
