@@ -167,6 +167,16 @@ fn stop_ends_the_session_and_the_second_one_finds_none() {
 }
 
 #[test]
+fn events_are_waited_for_until_the_session_ends() {
+    let engine = engine();
+    let started = start(&engine, &format!("id={ID}&use_api_events=1"));
+    let path = started.url("event_url").replacen(&engine.url(), "", 1);
+    let poll = send(&engine, &path);
+    started.stop(&engine);
+    assert_eq!(Answer::read(poll).json()["error"], "unknown playback session id");
+}
+
+#[test]
 fn stat_tells_of_the_session() {
     let engine = engine();
     let started = start_as(&engine, "1");

@@ -84,7 +84,7 @@ fn the_readers_of_a_stopped_session_can_be_left_in_silence() {
     body.take(1000);
     started.stop(&engine);
     // What was sent before the stop may still be under way.
-    while !body.is_silent() {}
+    body.fall_silent();
     assert_eq!(engine.order(ID, Order::End), 1);
     assert_eq!(body.read_to_end().1, End::Clean);
 }
@@ -139,15 +139,11 @@ fn the_newest_reader_takes_over_if_the_session_was_opened_so() {
 
 #[test]
 fn a_session_without_reader_expires_and_one_with_a_reader_does_not() {
-    let engine = empty(Settings {
-        idle_expiry: Duration::from_millis(200),
-        ..Settings::default()
-    });
-    engine.add(content(ID, INFOHASH));
-    engine.add(content(OTHER_ID, OTHER_INFOHASH));
+    let engine = engine();
     let mut body = start_as(&engine, "1").play(&engine);
     body.take(1000);
     start(&engine, &format!("id={OTHER_ID}&pid=2"));
+    engine.set_idle_expiry(Duration::from_millis(50));
     assert!(engine.wait_for(LONG, |counts| counts.sessions_expired == 1));
     assert_eq!(engine.counts_of(ID).sessions_open, 1);
     body.take(1000);
