@@ -69,9 +69,9 @@ pub(super) fn serve(shared: &Arc<Shared>, mut connection: Connection, number: u6
                     && !record
                         .header("Connection")
                         .is_some_and(|value| value.eq_ignore_ascii_case("close"));
-                if answer.is_redirect() && keeps {
-                    // Without a length the redirect's body ends with the connection: whoever says more on it
-                    // has taken it for a finished answer.
+                if answer.is_redirect() {
+                    // Without a length the redirect's body ends with the connection, which stays open whatever
+                    // was asked for: who drains it hangs. Who says more on it took it for a finished answer.
                     if connection.wait_for_end() {
                         shared.update(|state| state.totals.after_redirect += 1);
                     }
