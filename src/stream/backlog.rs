@@ -175,6 +175,12 @@ impl Backlog {
         Some(newest.arrived.saturating_duration_since(before.arrived))
     }
 
+    /// Empties the marks into the caller's hands.
+    #[must_use = "dropping the marks is work that belongs outside the lock"]
+    pub fn take_marks(&mut self) -> VecDeque<Mark> {
+        std::mem::take(&mut self.marks)
+    }
+
     /// Empties the backlog into the caller's hands.
     #[must_use = "dropping the chunks is work that belongs outside the lock"]
     pub fn take(&mut self) -> (VecDeque<Arc<Chunk>>, VecDeque<Mark>) {

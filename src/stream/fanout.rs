@@ -182,6 +182,12 @@ impl Fanout {
         }
     }
 
+    /// Forgets where clients could begin: what comes next does not go on where the backlog ends.
+    pub fn forget_marks(&self) {
+        let marks = self.shared.lock().backlog.take_marks();
+        drop(marks);
+    }
+
     /// Ends the stream for everybody: each client gets what was published, then the end. The first ending counts.
     pub fn close(&self, ending: Ending) {
         let gone = {

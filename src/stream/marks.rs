@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::ts::continuity::Continuity;
-use crate::ts::packet::{PACKET_BYTES, packets};
+use crate::ts::packet::{PACKET_BYTES, Pid, packets};
 use crate::ts::psi::PsiCache;
 use crate::ts::start::{StartFinder, StartKind};
 
@@ -37,6 +37,8 @@ pub struct Marker {
     count: u64,
     /// The last PES start: it may turn out to be a keyframe only packets later.
     last: Option<Mark>,
+    /// The PID whose clock is followed, the first that has one, and its last reference.
+    clock: Option<(Pid, u64)>,
 }
 
 impl Marker {
@@ -60,8 +62,27 @@ impl Marker {
             }
             self.tables.observe(&packet);
             self.continuity.observe(&packet, &self.tables);
+            if let Some(pcr) = packet.pcr()
+                && self.clock.is_none_or(|(pid, _)| pid == packet.pid())
+            {
+                self.clock = Some((packet.pid(), pcr));
+            }
             self.count += 1;
         }
+    }
+
+    /// The last clock reference, in 27 MHz ticks.
+    #[must_use]
+    pub fn last_pcr(&self) -> Option<u64> {
+        self.clock.map(|(_, pcr)| pcr)
+    }
+
+    /// The source was lost: what comes next does not go on where the last packet ended, and may be of other PIDs.
+    pub fn break_off(&mut self) {
+        self.finder.clear();
+        self.continuity.clear();
+        self.last = None;
+        self.clock = None;
     }
 
     /// What makes the packets that come next a good beginning.
