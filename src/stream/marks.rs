@@ -10,7 +10,7 @@ use std::time::Instant;
 use crate::ts::continuity::Continuity;
 use crate::ts::packet::{PACKET_BYTES, Pid, packets};
 use crate::ts::psi::PsiCache;
-use crate::ts::start::{StartFinder, StartKind};
+use crate::ts::start::{Start, StartFinder, StartKind};
 
 use super::chunk::Chunk;
 
@@ -53,12 +53,7 @@ impl Marker {
     pub fn observe(&mut self, aligned: &[u8], arrived: Instant, found: &mut Vec<Mark>) {
         for packet in packets(aligned) {
             if let Some(start) = self.finder.observe(self.count, &packet, &self.tables) {
-                let offset = start.packet * PACKET_BYTES as u64;
-                match self.last.as_mut().filter(|last| last.offset == offset) {
-                    Some(last) => last.kind = start.kind,
-                    None => self.last = Some(Mark { offset, kind: start.kind, prefix: self.prefix(arrived), arrived }),
-                }
-                found.extend(self.last.clone());
+                found.push(self.mark(start, arrived));
             }
             self.tables.observe(&packet);
             self.continuity.observe(&packet, &self.tables);
@@ -85,11 +80,80 @@ impl Marker {
         self.clock = None;
     }
 
+    fn mark(&mut self, start: Start, arrived: Instant) -> Mark {
+        let offset = start.packet * PACKET_BYTES as u64;
+        let known = self.last.take().filter(|last| last.offset == offset);
+        let mut mark = known.unwrap_or_else(|| {
+            let prefix = self.prefix(arrived);
+            Mark { offset, kind: StartKind::Pes, prefix, arrived }
+        });
+        // Before there are tables, nobody can say whose keyframe it is.
+        if mark.prefix.is_some() {
+            mark.kind = start.kind;
+        }
+        self.last = Some(mark.clone());
+        mark
+    }
+
     /// What makes the packets that come next a good beginning.
     fn prefix(&self, arrived: Instant) -> Option<Arc<Chunk>> {
         let mut bytes = self.tables.prefix()?;
         bytes.extend(self.continuity.indicators());
         // Offsets up to its end are not ahead of the mark, so that sending it is no progress in the stream.
         Some(Arc::new(Chunk::new(0, arrived, &bytes)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 25 pictures a second, a keyframe each second, eight seconds.
+    const CLIP: &[u8] = include_bytes!("../sim/clip.ts");
+
+    fn marks_of(stream: &[u8]) -> Vec<Mark> {
+        let (mut marker, mut marks) = (Marker::new(), Vec::new());
+        for part in stream.chunks(11 * PACKET_BYTES) {
+            marker.observe(part, Instant::now(), &mut marks);
+        }
+        marks
+    }
+
+    #[test]
+    fn every_keyframe_of_the_clip_is_marked_with_tables_in_front() {
+        let marks = marks_of(CLIP);
+        let mut keyframes: Vec<_> = marks.iter().filter(|mark| mark.kind == StartKind::Keyframe).collect();
+        keyframes.dedup_by_key(|mark| mark.offset);
+        assert_eq!(keyframes.len(), 8);
+        for mark in keyframes {
+            let at = mark.offset as usize;
+            let packet = packets(&CLIP[at..]).next().expect("a packet");
+            assert!(packet.starts_unit() && packet.random_access());
+            let prefix = mark.prefix.as_ref().expect("tables");
+            assert_eq!(packets(prefix.packets()).next().expect("a packet").pid(), Pid::PAT);
+        }
+    }
+
+    #[test]
+    fn what_seems_a_keyframe_before_the_tables_is_only_a_start() {
+        let marks = marks_of(&CLIP[400 * PACKET_BYTES..]);
+        assert!(marks.iter().all(|mark| mark.prefix.is_some() || mark.kind == StartKind::Pes));
+        assert!(marks.iter().any(|mark| mark.kind == StartKind::Keyframe));
+    }
+
+    #[test]
+    fn a_prefix_makes_the_next_packet_of_each_pid_fit() {
+        let marks = marks_of(CLIP);
+        let keyframe = marks.iter().rfind(|mark| mark.kind == StartKind::Keyframe).expect("a keyframe");
+        let prefix = keyframe.prefix.as_ref().expect("tables").packets();
+        let indicators: Vec<_> =
+            packets(prefix).filter(|packet| packet.discontinuity() && !packet.has_payload()).collect();
+        assert_eq!(indicators.len(), 2, "video and sound");
+        for indicator in indicators {
+            let next = packets(&CLIP[keyframe.offset as usize..])
+                .find(|packet| packet.pid() == indicator.pid() && packet.has_payload());
+            let next = next.expect("the clip goes on");
+            assert_eq!(next.continuity(), (indicator.continuity() + 1) % 16);
+        }
     }
 }

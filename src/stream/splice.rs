@@ -97,10 +97,12 @@ impl Splice {
             (Some(published), Some(new)) => pcr_behind(published, new).is_some(),
             _ => false,
         };
-        if (is_keyframe && !is_repeated) || now >= *give_up_at {
+        // Before there are tables, nobody can say whose keyframe it is.
+        let tables = if is_keyframe && !is_repeated { self.tables.prefix() } else { None };
+        if tables.is_some() || now >= *give_up_at {
             let pending = std::mem::take(pending);
+            out.extend(tables.or_else(|| self.tables.prefix()).unwrap_or_default());
             self.phase = Phase::Joining { continuity: Continuity::new(), until: now + JOIN_TIME };
-            out.extend(self.tables.prefix().unwrap_or_default());
             for packet in packets(&pending) {
                 self.join(&packet, out);
             }
