@@ -185,6 +185,16 @@ mod tests {
     }
 
     #[test]
+    fn a_packet_known_to_be_broken_does_not_count() {
+        let tables = tables(&[(0x1B, VIDEO)]);
+        let mut continuity = Continuity::new();
+        let mut broken = plain(VIDEO, 9);
+        broken[1] |= 0x80;
+        observe(&mut continuity, &tables, &[plain(VIDEO, 1), broken].concat());
+        assert_eq!(read(&continuity.indicators()), [(VIDEO, 1)]);
+    }
+
+    #[test]
     fn a_pid_that_becomes_a_tables_is_forgotten() {
         let mut tables = tables(&[(0x1B, VIDEO), (0x0F, AUDIO)]);
         let mut continuity = Continuity::new();
