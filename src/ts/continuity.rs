@@ -64,6 +64,8 @@ impl Continuity {
 
     /// For each PID a packet with the discontinuity indicator and the last counter, so that the PID's next
     /// packet follows it without a gap. Empty while no PID is known.
+    ///
+    /// To go in front of a packet, they are taken before [`observe`](Self::observe) has seen that packet.
     #[must_use]
     pub fn indicators(&self) -> Vec<u8> {
         self.counters.iter().flat_map(|&(pid, counter)| indicator(pid, counter)).collect()

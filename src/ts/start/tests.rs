@@ -109,7 +109,7 @@ fn what_cannot_be_read_is_believed_by_its_random_access_indicator() {
     let build = |counter| Build::new(VIDEO, counter);
     let scrambled = [
         build(0).scrambled().random_access().starts_unit().payload(&[0xAA; 170]).to_vec(),
-        build(1).scrambled().starts_unit().payload(&[0xAA; 170]).to_vec(),
+        build(1).scrambled().pes(0xE0, IDR),
         build(2).random_access().pes(0xE0, P_SLICE),
     ];
     assert_eq!(
