@@ -100,3 +100,82 @@ fn duration(ticks: u64) -> Duration {
     // A tick is 1000/27 ns.
     Duration::from_secs(ticks / HERTZ) + Duration::from_nanos(ticks % HERTZ * 1000 / 27)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::Build;
+    use super::*;
+
+    const PID: Pid = Pid::new(0x0100);
+
+    #[test]
+    fn ticks_are_counted_over_the_wrap() {
+        assert_eq!(ticks_between(5, 5), 0);
+        assert_eq!(ticks_between(5, 9), 4);
+        assert_eq!(ticks_between(CYCLE - 3, 4), 7);
+        assert_eq!(ticks_between(4, CYCLE - 3), CYCLE - 7);
+        // The extension can say up to 511, so a PCR that was read may lie beyond the cycle.
+        assert_eq!(ticks_between(CYCLE + 211, 212), 1);
+        assert_eq!(ticks_between(u64::MAX, u64::MAX), 0);
+    }
+
+    #[test]
+    fn a_new_pcr_is_behind_only_up_to_a_minute() {
+        let minute = 60 * HERTZ;
+        let behind = |published: u64, new: u64| pcr_behind(published % CYCLE, new % CYCLE);
+        for published in [minute, 7 * minute, CYCLE + minute / 2] {
+            assert_eq!(behind(published, published), Some(Duration::ZERO));
+            assert_eq!(behind(published, published - minute / 2), Some(Duration::from_secs(30)));
+            assert_eq!(behind(published, published - minute), Some(Duration::from_secs(60)));
+            assert_eq!(behind(published, published + CYCLE - minute - 27), None);
+            assert_eq!(behind(published, published + 1), None);
+            assert_eq!(behind(published, published + CYCLE / 2), None);
+        }
+    }
+
+    /// A clock that saw these PCRs, ten packets apart.
+    fn clock(pcrs: &[u64]) -> Clock {
+        let mut clock = Clock::new(PID);
+        for (index, &pcr) in pcrs.iter().enumerate() {
+            clock.observe(10 * index as u64, &Packet::new(&Build::new(PID, 0).pcr(pcr).payload(&[])));
+        }
+        clock
+    }
+
+    #[test]
+    fn time_and_rate_come_from_the_steps_between_pcrs() {
+        let tenth = HERTZ / 10;
+        let steady = clock(&[CYCLE - tenth, 0, tenth, 2 * tenth]);
+        assert_eq!(steady.pcr(), Some(2 * tenth));
+        assert_eq!(steady.elapsed(), Duration::from_millis(300));
+        assert_eq!(steady.bits_per_second(), Some(30 * 188 * 8 * 10 / 3));
+        assert_eq!(clock(&[7]).bits_per_second(), None);
+        assert_eq!(clock(&[7, 7]).bits_per_second(), None);
+    }
+
+    #[test]
+    fn jumps_count_neither_time_nor_packets() {
+        let tenth = HERTZ / 10;
+        let jumping = clock(&[0, tenth, 90 * HERTZ, 90 * HERTZ + tenth, 0, tenth]);
+        assert_eq!(jumping.elapsed(), Duration::from_millis(300));
+        assert_eq!(jumping.bits_per_second(), Some(30 * 188 * 8 * 10 / 3));
+
+        let mut announced = clock(&[0, tenth]);
+        let indicator = Build::new(PID, 0).discontinuity();
+        announced.observe(11, &Packet::new(&indicator.payload(&[])));
+        assert_eq!(announced.pcr(), None);
+        announced.observe(12, &Packet::new(&indicator.pcr(2 * tenth).payload(&[])));
+        assert_eq!((announced.pcr(), announced.elapsed()), (Some(2 * tenth), Duration::from_millis(100)));
+    }
+
+    #[test]
+    fn other_pids_and_broken_packets_do_not_count() {
+        let mut clock = clock(&[0]);
+        let other = Build::new(Pid::new(0x0101), 0).pcr(1).payload(&[]);
+        clock.observe(1, &Packet::new(&other));
+        let mut broken = Build::new(PID, 0).pcr(1).payload(&[]);
+        broken[1] |= 0x80;
+        clock.observe(1, &Packet::new(&broken));
+        assert_eq!((clock.pcr(), clock.elapsed()), (Some(0), Duration::ZERO));
+    }
+}

@@ -1,7 +1,8 @@
 //! Packets and tables for tests.
 
 use super::crc::crc32;
-use super::packet::{PACKET_BYTES, Pid, SYNC_BYTE};
+use super::packet::{PACKET_BYTES, Pid, SYNC_BYTE, packets};
+use super::psi::PsiCache;
 
 /// A packet of this PID and counter, with a payload that names it and holds no sync byte.
 pub(crate) fn media_packet(pid: Pid, counter: usize) -> [u8; PACKET_BYTES] {
@@ -103,4 +104,98 @@ pub(crate) fn packetise(pid: Pid, counter: usize, sections: &[Vec<u8>]) -> Vec<u
         out.extend(packet);
     }
     out
+}
+
+/// A packet to be, of a PID and with a counter.
+#[derive(Clone, Copy)]
+pub(crate) struct Build {
+    pid: Pid,
+    counter: usize,
+    unit_start: u8,
+    scrambling: u8,
+    flags: u8,
+    pcr: Option<u64>,
+}
+
+impl Build {
+    pub(crate) fn new(pid: Pid, counter: usize) -> Self {
+        Self { pid, counter, unit_start: 0, scrambling: 0, flags: 0, pcr: None }
+    }
+
+    pub(crate) fn starts_unit(self) -> Self {
+        Self { unit_start: 0x40, ..self }
+    }
+
+    pub(crate) fn scrambled(self) -> Self {
+        Self { scrambling: 0x80, ..self }
+    }
+
+    pub(crate) fn discontinuity(self) -> Self {
+        Self { flags: self.flags | 0x80, ..self }
+    }
+
+    pub(crate) fn random_access(self) -> Self {
+        Self { flags: self.flags | 0x40, ..self }
+    }
+
+    pub(crate) fn pcr(self, ticks: u64) -> Self {
+        Self { flags: self.flags | 0x10, pcr: Some(ticks), ..self }
+    }
+
+    /// With this payload; an adaptation field fills the rest.
+    pub(crate) fn payload(self, payload: &[u8]) -> [u8; PACKET_BYTES] {
+        let [pid_high, pid_low] = self.pid.get().to_be_bytes();
+        let mut packet = [0xFF; PACKET_BYTES];
+        packet[..3].copy_from_slice(&[SYNC_BYTE, self.unit_start | pid_high, pid_low]);
+        packet[3] = self.scrambling | (self.counter % 16) as u8;
+        packet[3] |= if payload.is_empty() { 0 } else { 0x10 };
+        let field_bytes = PACKET_BYTES - 4 - payload.len();
+        if field_bytes > 0 {
+            packet[3] |= 0x20;
+            packet[4] = (field_bytes - 1) as u8;
+        }
+        if field_bytes > 1 {
+            packet[5] = self.flags;
+        }
+        if let Some(pcr) = self.pcr {
+            let bits = ((pcr / 300) << 15) | 0x7E00 | (pcr % 300);
+            packet[6..12].copy_from_slice(&bits.to_be_bytes()[2..]);
+        }
+        packet[PACKET_BYTES - payload.len()..].copy_from_slice(payload);
+        packet
+    }
+
+    /// With this content in a PES packet with a time stamp, spread over full packets with counters from this
+    /// one on. Only the first has flags.
+    pub(crate) fn pes(self, stream_id: u8, content: &[u8]) -> Vec<u8> {
+        let unit = [&pes_head(stream_id)[..], content].concat();
+        let first = if self.flags == 0 { 184 } else { 176 }.min(unit.len());
+        let mut out = self.starts_unit().payload(&unit[..first]).to_vec();
+        for (index, part) in unit[first..].chunks(184).enumerate() {
+            let rest = Self { unit_start: 0, flags: 0, pcr: None, counter: self.counter + 1 + index, ..self };
+            out.extend(rest.payload(part));
+        }
+        out
+    }
+}
+
+/// The head of an unbounded PES packet with a PTS.
+pub(crate) fn pes_head(stream_id: u8) -> [u8; 14] {
+    [0, 0, 1, stream_id, 0, 0, 0x84, 0x80, 5, 0x21, 0, 1, 0, 1]
+}
+
+/// The tables of one programme with these streams, its PMT on PID 0x1000.
+pub(crate) fn tables(streams: &[(u8, Pid)]) -> PsiCache {
+    let pmt_pid = Pid::new(0x1000);
+    let mut cache = PsiCache::new();
+    let clock = streams.first().map_or(Pid::NULL, |(_, pid)| *pid);
+    let bytes = [
+        packetise(Pid::PAT, 0, &[pat(0, (0, 0), &[(1, pmt_pid)])]),
+        packetise(pmt_pid, 0, &[pmt(1, 0, clock, streams, 0)]),
+    ]
+    .concat();
+    for packet in packets(&bytes) {
+        cache.observe(&packet);
+    }
+    cache
 }

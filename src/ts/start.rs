@@ -213,3 +213,6 @@ impl Decider {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
