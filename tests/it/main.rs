@@ -1,7 +1,11 @@
 //! The integration tests: the real server and the simulated engine over real sockets; a module per feature.
 
+mod bodies;
 mod buffer;
 mod harness;
 mod layering;
+mod life;
+mod many;
 mod race;
+mod server;
 mod start_faults;
