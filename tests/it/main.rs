@@ -1,8 +1,12 @@
 //! The integration tests: the real server and the simulated engine over real sockets; a module per feature.
 
+mod binary;
 mod bodies;
 mod buffer;
+mod clients;
+mod engines;
 mod harness;
+mod ids;
 mod layering;
 mod life;
 mod many;

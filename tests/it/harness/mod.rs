@@ -23,9 +23,6 @@ pub(crate) use self::viewer::{Bystander, Viewer, assert_whole};
 /// Far longer than anything here takes, on a machine however busy.
 pub(crate) const LONG: Duration = Duration::from_secs(30);
 
-/// A short limit of a configuration.
-pub(crate) const SHORT: Duration = Duration::from_millis(500);
-
 /// What an answer may take beyond the limit that it waits for: the housekeeper's rhythm, and a busy machine.
 pub(crate) const SLACK: Duration = Duration::from_secs(4);
 
