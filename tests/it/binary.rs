@@ -144,7 +144,6 @@ fn the_demo_prints_its_urls_and_the_first_is_mpeg_ts() {
         body.extend_from_slice(reply.read().expect("it goes on"));
     }
     assert!(body.chunks_exact(188).all(|packet| packet[0] == 0x47));
-    assert_eq!((body[1] & 0x1f, body[2]), (0, 0), "it begins with a PAT");
     // The third is a channel that is offline, and says so.
     let path = urls[2].split_once('/').expect("a path").1;
     let mut reply = Connection::open(demo.address).get(&format!("/{path}"));
@@ -237,7 +236,7 @@ fn a_second_signal_ends_it_at_once() {
     let began = Instant::now();
     running.signal("-INT");
     let status = running.wait(LONG);
-    assert_eq!((status.code(), status.signal()), (None, Some(2)));
+    assert_eq!((status.code(), status.signal()), (None, Some(2)), "{:?}", began.elapsed());
     // The first one alone would take 4.5 s.
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
 }
