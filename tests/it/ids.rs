@@ -170,7 +170,7 @@ fn what_is_no_id_is_refused_and_nothing_of_it_reaches_the_engine() {
         format!("?id={id}%26pid%3Devil"),
         format!("?id={id}%0d%0aX:%20y"),
         format!("?id={id}%00"),
-        format!("?id=..%2f..%2fserver%2fapi"),
+        "?id=..%2f..%2fserver%2fapi".to_owned(),
         format!("?id={id}&id={other}"),
         format!("?id={id}&infohash={id}"),
         format!("?id={id}&content_id={other}"),

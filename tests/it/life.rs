@@ -10,8 +10,8 @@ use acerelay::stream::state::Why;
 use acerelay::threads::{SMALL_STACK_BYTES, Threads};
 
 use super::harness::{
-    Bystander, End, ID, LONG, OTHER_ID, Proxy, SLACK, Viewer, assert_all_stopped, assert_whole, engine,
-    scripted, wait_engine,
+    Bystander, End, ID, LONG, OTHER_ID, Proxy, SLACK, STACK_BYTES, Viewer, assert_all_stopped, assert_whole,
+    engine, scripted, wait_engine,
 };
 
 /// An engine whose first content never gets further than this.
@@ -231,13 +231,16 @@ fn a_shutdown_ends_streams_without_a_last_chunk_and_stops_every_session() {
     let proxy = Proxy::start(&[&engine]);
     let mut viewers = [ID, ID, OTHER_ID].map(|id| Viewer::open(proxy.address, id));
     viewers.iter_mut().for_each(|viewer| viewer.take_packets(50));
-    let took = proxy.shutdown();
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    let (give, take) = crossbeam_channel::bounded(1);
+    let end = move || give.send(proxy.shutdown()).expect("the test waits for it");
+    Threads::new().spawn("shutdown", STACK_BYTES, end).expect("a thread");
     for viewer in viewers {
         let (report, end) = viewer.finish();
         assert_whole(&report);
         assert_eq!(end, End::Closed);
     }
+    let took = take.recv_timeout(LONG).expect("it ends");
+    assert!(took < Duration::from_secs(5), "{took:?}");
     assert_all_stopped(&engine, 2);
 }
 

@@ -35,7 +35,7 @@ pub(crate) const OTHER_ID: Digest = Digest::new([0xcd; 20]);
 pub(crate) const OTHER_INFOHASH: Digest = Digest::new([0x44; 20]);
 
 /// Room for JSON in a debug build.
-const STACK_BYTES: usize = 512 * 1024;
+pub(crate) const STACK_BYTES: usize = 512 * 1024;
 
 /// How often the status is asked for while waiting for it.
 const LOOK: Duration = Duration::from_millis(20);
