@@ -67,6 +67,15 @@ impl ContentName {
         }
     }
 
+    /// The same digits as the other kind of name. Many published ids are infohashes (engine-contract.md section 1.1).
+    #[must_use]
+    pub fn other(&self) -> Self {
+        match self {
+            Self::Id(digest) => Self::Infohash(*digest),
+            Self::Infohash(digest) => Self::Id(*digest),
+        }
+    }
+
     /// The engine's parameter for this name: `id` or `infohash`.
     #[must_use]
     pub fn parameter(&self) -> &'static str {

@@ -11,6 +11,7 @@ use ureq::Agent;
 use crate::id::{ContentKey, Digest};
 
 use super::error::{EngineError, classify};
+use super::stat::Stat;
 use super::url::Target;
 
 /// An engine in the same house answers a connect at once; one behind a VPN within a few round trips. ureq cannot
@@ -22,9 +23,6 @@ const STOP_LIMIT: Duration = Duration::from_secs(3);
 
 /// Far more than any answer of an engine.
 const MAX_ANSWER_BYTES: u64 = 1024 * 1024;
-
-/// The engine's words for a session that is stopped, expired or superseded.
-const UNKNOWN_SESSION: &str = "unknown playback session id";
 
 /// The control side of one engine.
 pub struct Api {
@@ -56,6 +54,8 @@ pub struct OpenSession {
     pub playback_session_id: Option<String>,
     /// Live or not.
     pub liveness: Liveness,
+    /// Where the session is asked about, if it can be.
+    pub stat: Option<Target>,
     command: Option<Target>,
 }
 
@@ -87,6 +87,17 @@ impl Api {
         read_open_session(status, &text)
     }
 
+    /// The infohash behind a content id, which opens no session.
+    ///
+    /// # Errors
+    ///
+    /// When the engine does not know it within `limit`.
+    pub fn infohash_of(&self, id: Digest, limit: Duration) -> Result<Option<Digest>, EngineError> {
+        let (status, text) = self.get(&Target::media_files(id), limit)?;
+        let answer = envelope(status, &text)?;
+        Ok(answer.get("infohash").and_then(Value::as_str).and_then(|hash| hash.parse().ok()))
+    }
+
     /// Ends a session on the engine. That it does not know the session any more is a success.
     ///
     /// # Errors
@@ -100,7 +111,7 @@ impl Api {
         let (status, text) = self.get(&command.with("method=stop"), STOP_LIMIT)?;
         match envelope(status, &text) {
             Ok(_) => Ok(()),
-            Err(EngineError::Said(text)) if text.contains(UNKNOWN_SESSION) => Ok(()),
+            Err(error) if error.is_unknown_session() => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -164,6 +175,7 @@ fn read_open_session(status: u16, text: &str) -> Result<OpenSession, EngineError
     };
     Ok(OpenSession {
         playback,
+        stat: target("stat_url").and_then(Result::ok),
         command,
         infohash: answer.get("infohash").and_then(Value::as_str).and_then(|hash| hash.parse().ok()),
         playback_session_id: answer.get("playback_session_id").and_then(text_of),
@@ -173,6 +185,18 @@ fn read_open_session(status: u16, text: &str) -> Result<OpenSession, EngineError
             _ => Liveness::Unknown,
         },
     })
+}
+
+impl Api {
+    /// Asks about a session, without counting as its player's activity.
+    ///
+    /// # Errors
+    ///
+    /// When the engine does not answer within `limit`, or does not know the session.
+    pub fn stat(&self, session: &Target, limit: Duration) -> Result<Stat, EngineError> {
+        let (status, text) = self.get(&session.with("skip_player_activity=1"), limit)?;
+        Ok(Stat::read(&envelope(status, &text)?))
+    }
 }
 
 /// Asks an engine how it is (engine-contract.md section 6). Both calls are needed: a hung engine still tells its
@@ -233,7 +257,7 @@ fn error_text(error: &Value) -> Option<String> {
     }
 }
 
-fn text_of(value: &Value) -> Option<String> {
+pub(super) fn text_of(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),
@@ -241,7 +265,7 @@ fn text_of(value: &Value) -> Option<String> {
     }
 }
 
-fn integer_of(value: &Value) -> Option<i64> {
+pub(super) fn integer_of(value: &Value) -> Option<i64> {
     match value {
         Value::Number(number) => number.as_i64(),
         Value::String(text) => text.trim().parse().ok(),

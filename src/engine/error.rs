@@ -29,6 +29,26 @@ pub enum EngineError {
     Lost(String),
 }
 
+/// The engine's words for a session that is stopped, expired or superseded (engine-contract.md section 2).
+const UNKNOWN_SESSION: &str = "unknown playback session id";
+
+/// Its words for a content it cannot find under the name given.
+const NOT_LOADED: &str = "failed to load content";
+
+impl EngineError {
+    /// Whether the engine says that it does not know the session.
+    #[must_use]
+    pub fn is_unknown_session(&self) -> bool {
+        matches!(self, Self::Said(text) if text.contains(UNKNOWN_SESSION))
+    }
+
+    /// Whether the engine says that there is no such content; often it is there under its other name.
+    #[must_use]
+    pub fn is_unknown_content(&self) -> bool {
+        matches!(self, Self::Said(text) if text.contains(NOT_LOADED))
+    }
+}
+
 impl fmt::Display for EngineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -7,5 +7,6 @@ pub mod api;
 pub mod error;
 pub mod playback;
 pub mod pool;
+pub mod stat;
 pub mod url;
 pub mod watch;

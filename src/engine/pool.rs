@@ -6,15 +6,24 @@
 //!
 //! Lock rule: the pool's lock is taken alone and never held over a call to an engine.
 
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant, SystemTime};
 
+use crossbeam_channel::{Receiver, Sender};
 use parking_lot::Mutex;
 
 use crate::config;
 
 use super::api::Api;
 use super::error::EngineError;
+use super::stat::Watched;
+use super::url::Target;
+
+/// After a failed start an engine stands behind the others for so long: the next channel is tried elsewhere first.
+const PENALTY: Duration = Duration::from_secs(10);
+
+/// A start that has been silent for so long is waiting for its swarm, and does not count as work of the engine.
+const SILENT_START: Duration = Duration::from_secs(2);
 
 /// All engines of the configuration, in its order.
 pub struct Pool {
@@ -32,6 +41,12 @@ pub struct Engine {
     health: Mutex<Health>,
     /// One clone for each reservation.
     places: Arc<()>,
+    /// One for each start, with its time.
+    starts: Mutex<Vec<Weak<Instant>>>,
+    /// Sessions that the watch thread asks about.
+    watched: Mutex<Vec<Weak<Watched>>>,
+    /// Tells the watch thread that there is a new one.
+    nudge: (Sender<()>, Receiver<()>),
 }
 
 /// What is known of an engine's health.
@@ -46,6 +61,7 @@ pub struct Health {
     /// When it was last asked.
     pub last_checked_at: Option<SystemTime>,
     failures: u32,
+    failed_start_at: Option<Instant>,
 }
 
 /// What the choice is made of.
@@ -59,6 +75,14 @@ pub struct View {
     pub streams: usize,
     /// Streams it may have.
     pub max_streams: usize,
+    /// Streams being started on it.
+    pub starts: usize,
+    /// Streams that may be started at once.
+    pub max_starts: usize,
+    /// A start failed on it lately.
+    pub is_penalised: bool,
+    /// The stream that looks for an engine has its clients' picture from this one.
+    pub is_preferred: bool,
 }
 
 /// Why no engine can take a stream.
@@ -68,22 +92,26 @@ pub enum Unavailable {
     AllDown,
     /// Every engine that is up has as many streams as it may.
     AllFull,
+    /// Every engine with room starts as many streams as it may: one's turn comes soon.
+    AllStarting,
 }
 
-/// The engine for the next stream, as an index: of those that are up and have a place, a forwarded one first,
-/// then the one with the fewest streams, then the first.
+/// The engine for the next stream, as an index: of those that are up and have room, one without a failed start first, then
+/// the preferred one, then a forwarded one, then the one with the fewest streams, then the first.
 ///
 /// # Errors
 ///
 /// When there is none.
 pub fn choose(views: &[View]) -> Result<usize, Unavailable> {
     let usable = || views.iter().enumerate().filter(|(_, view)| view.is_usable);
-    let with_place = usable().filter(|(_, view)| view.streams < view.max_streams);
-    let best = with_place.min_by_key(|(_, view)| (!view.is_forwarded, view.streams));
-    match best {
+    let with_place = || usable().filter(|(_, view)| view.streams < view.max_streams);
+    let with_turn = with_place().filter(|(_, view)| view.starts < view.max_starts);
+    let rank = |view: &View| (view.is_penalised, !view.is_preferred, !view.is_forwarded, view.streams);
+    match with_turn.min_by_key(|(_, view)| rank(view)) {
         Some((index, _)) => Ok(index),
-        None if usable().next().is_none() => Err(Unavailable::AllDown),
-        None => Err(Unavailable::AllFull),
+        None if with_place().next().is_some() => Err(Unavailable::AllStarting),
+        None if usable().next().is_some() => Err(Unavailable::AllFull),
+        None => Err(Unavailable::AllDown),
     }
 }
 
@@ -92,6 +120,14 @@ pub struct Reservation {
     /// The engine.
     pub engine: Arc<Engine>,
     _place: Arc<()>,
+    start: Option<Arc<Instant>>,
+}
+
+impl Reservation {
+    /// The start is over: another one may begin.
+    pub fn end_start(&mut self) {
+        self.start = None;
+    }
 }
 
 impl Pool {
@@ -108,24 +144,35 @@ impl Pool {
         &self.engines
     }
 
-    /// Takes a place on the best engine.
+    /// Takes a place on the best engine. `preferred` is the engine whose picture a stream has lost; its own place there
+    /// does not stand in its way.
     ///
     /// # Errors
     ///
-    /// When every engine is down or full.
-    pub fn reserve(&self) -> Result<Reservation, Unavailable> {
+    /// When every engine is down, full or busy starting.
+    pub fn reserve(&self, preferred: Option<&Arc<Engine>>) -> Result<Reservation, Unavailable> {
         let _choosing = self.choosing.lock();
-        let views: Vec<_> = self.engines.iter().map(|engine| engine.view()).collect();
+        let is_preferred = |engine| preferred.is_some_and(|preferred| Arc::ptr_eq(preferred, engine));
+        let views: Vec<_> = self.engines.iter().map(|engine| engine.view(is_preferred(engine))).collect();
         let engine = Arc::clone(&self.engines[choose(&views)?]);
-        let place = Arc::clone(&engine.places);
-        Ok(Reservation { engine, _place: place })
+        let (place, start) = (Arc::clone(&engine.places), Arc::new(Instant::now()));
+        engine.starts.lock().push(Arc::downgrade(&start));
+        Ok(Reservation { engine, _place: place, start: Some(start) })
     }
 }
 
 impl Engine {
     fn new(settings: config::Engine) -> Self {
         let api = Api::new(settings.authority());
-        Self { settings, api, health: Mutex::default(), places: Arc::new(()) }
+        Self {
+            settings,
+            api,
+            health: Mutex::default(),
+            places: Arc::new(()),
+            starts: Mutex::default(),
+            watched: Mutex::default(),
+            nudge: crossbeam_channel::bounded(1),
+        }
     }
 
     /// Streams this engine has, those just starting included.
@@ -140,13 +187,56 @@ impl Engine {
         self.health.lock().clone()
     }
 
-    fn view(&self) -> View {
+    fn view(&self, is_preferred: bool) -> View {
+        let now = Instant::now();
+        let health = self.health.lock();
+        let is_penalised = health.failed_start_at.is_some_and(|at| now.saturating_duration_since(at) < PENALTY);
         View {
-            is_usable: self.health.lock().is_up != Some(false),
+            is_usable: health.is_up != Some(false),
             is_forwarded: self.settings.forwarded,
-            streams: self.streams(),
+            streams: self.streams().saturating_sub(usize::from(is_preferred)),
             max_streams: self.settings.max_streams,
+            starts: self.starts(now),
+            max_starts: self.settings.max_starts,
+            is_penalised,
+            is_preferred,
         }
+    }
+
+    /// Starts in progress. One that has been silent for long does not count, so that dead channels cannot starve live ones.
+    fn starts(&self, now: Instant) -> usize {
+        let mut starts = self.starts.lock();
+        let counts = |since: Arc<Instant>| now.saturating_duration_since(*since) < SILENT_START;
+        starts.retain(|start| start.upgrade().is_some_and(counts));
+        starts.len()
+    }
+
+    /// Whether it is not known to be down.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        self.health.lock().is_up != Some(false)
+    }
+
+    /// Has the watch thread ask about a session, at once and then again and again while the result lives.
+    #[must_use]
+    pub fn watch(&self, session: Target) -> Arc<Watched> {
+        let watched = Watched::new(session);
+        self.watched.lock().push(Arc::downgrade(&watched));
+        // Full means that it was told before.
+        let _told = self.nudge.0.try_send(());
+        watched
+    }
+
+    /// The sessions to ask about.
+    pub(super) fn watched(&self) -> Vec<Arc<Watched>> {
+        let mut watched = self.watched.lock();
+        watched.retain(|session| session.strong_count() > 0);
+        watched.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Is ready when there is a new session to ask about.
+    pub(super) fn nudged(&self) -> &Receiver<()> {
+        &self.nudge.1
     }
 
     /// Records the outcome of a health check: up at the first success, down after `failures` in a row, or at once
@@ -176,10 +266,11 @@ impl Engine {
         }
     }
 
-    /// Records that a call for a stream failed; an engine that cannot be reached is down at once, until a health
-    /// check finds it well.
+    /// Records that a start failed, which puts the engine behind the others for a while; one that cannot be reached is
+    /// down at once, until a health check finds it well.
     pub fn record_failure(&self, error: &EngineError) {
         let mut health = self.health.lock();
+        health.failed_start_at = Some(Instant::now());
         health.last_error = Some(error.to_string());
         if matches!(error, EngineError::Unreachable(_)) {
             health.is_up = Some(false);
@@ -201,7 +292,16 @@ mod tests {
     use super::*;
 
     fn view(is_usable: bool, is_forwarded: bool, streams: usize) -> View {
-        View { is_usable, is_forwarded, streams, max_streams: 4 }
+        View {
+            is_usable,
+            is_forwarded,
+            streams,
+            max_streams: 4,
+            starts: 0,
+            max_starts: 2,
+            is_penalised: false,
+            is_preferred: false,
+        }
     }
 
     #[test]
@@ -230,5 +330,27 @@ mod tests {
         assert_eq!(choose(&[]), Err(Unavailable::AllDown));
         assert_eq!(choose(&[view(false, true, 0), view(false, false, 0)]), Err(Unavailable::AllDown));
         assert_eq!(choose(&[view(false, true, 0), view(true, false, 4)]), Err(Unavailable::AllFull));
+    }
+
+    #[test]
+    fn an_engine_that_failed_stands_behind_the_others_but_is_better_than_none() {
+        let failed = View { is_penalised: true, ..view(true, true, 0) };
+        assert_eq!(choose(&[failed, view(true, false, 3)]), Ok(1));
+        assert_eq!(choose(&[failed, view(false, false, 0)]), Ok(0));
+    }
+
+    #[test]
+    fn a_lost_picture_is_looked_for_on_its_own_engine_first() {
+        let own = View { is_preferred: true, ..view(true, false, 3) };
+        assert_eq!(choose(&[view(true, true, 0), own]), Ok(1));
+        assert_eq!(choose(&[view(true, true, 0), View { is_penalised: true, ..own }]), Ok(0));
+        assert_eq!(choose(&[view(true, true, 0), View { is_usable: false, ..own }]), Ok(0));
+    }
+
+    #[test]
+    fn who_finds_every_engine_starting_has_to_wait_its_turn() {
+        let busy = View { starts: 2, ..view(true, true, 2) };
+        assert_eq!(choose(&[busy, view(true, false, 0)]), Ok(1));
+        assert_eq!(choose(&[busy, view(true, false, 4)]), Err(Unavailable::AllStarting));
     }
 }

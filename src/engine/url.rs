@@ -9,7 +9,7 @@ use std::fmt;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::id::ContentKey;
+use crate::id::{ContentKey, Digest};
 
 /// Where an engine's paths for playback begin.
 const ALLOWED_PREFIXES: [&str; 3] = ["/ace/", "/content/", "/hls/"];
@@ -92,6 +92,12 @@ impl Target {
             target.push_str(&format!("&{name}={}", utf8_percent_encode(value, VALUE)));
         }
         Self(target.into())
+    }
+
+    /// The files of a content.
+    #[must_use]
+    pub fn media_files(id: Digest) -> Self {
+        Self(format!("/server/api?api_version=3&method=get_media_files&content_id={id}").into())
     }
 
     /// This target with one more query parameter, whose name and value need no encoding.

@@ -1,15 +1,23 @@
-//! One thread per engine that asks it how it is.
+//! One thread per engine that asks it how it is, and how its sessions are.
 //!
-//! It tells the pool and the log; it knows nothing of streams.
+//! It tells the pool, the sessions that want to know, and the log; it knows nothing of streams.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, select};
 
 use crate::config;
 
 use super::api::Api;
+use super::error::EngineError;
 use super::pool::{Change, Engine};
+
+/// How often an engine is asked about its sessions; its own clients get news every two seconds, so more is useless.
+const STAT_INTERVAL: Duration = Duration::from_secs(3);
+
+/// For each of these calls.
+const STAT_LIMIT: Duration = Duration::from_secs(2);
 
 /// Watches one engine.
 pub struct Watch {
@@ -27,19 +35,23 @@ impl Watch {
         Self { engine, api, rhythm }
     }
 
-    /// Checks the engine again and again, until `stop` is closed.
+    /// Asks again and again, until `stop` is closed.
     pub fn run(&self, stop: &Receiver<()>) {
-        let name = &self.engine.settings.name;
+        let (mut next_check, mut next_stat) = (Instant::now(), Instant::now());
         loop {
-            let outcome = self.api.check_health(self.rhythm.timeout);
-            let error = outcome.as_ref().err().map(ToString::to_string);
-            match (self.engine.record_check(outcome, self.rhythm.failures), error) {
-                (Some(Change::Up), _) => log::info!("Engine {name} is up"),
-                (Some(Change::Down), Some(error)) => log::warn!("Engine {name} is down: {error}"),
-                _ => {}
+            if Instant::now() >= next_check {
+                self.check_health();
+                next_check = Instant::now() + self.rhythm.interval;
             }
-            if stop.recv_timeout(self.rhythm.interval) != Err(RecvTimeoutError::Timeout) {
-                return;
+            if Instant::now() >= next_stat {
+                self.ask_about_sessions();
+                next_stat = Instant::now() + STAT_INTERVAL;
+            }
+            let pause = next_check.min(next_stat).saturating_duration_since(Instant::now());
+            select! {
+                recv(stop) -> _ => return,
+                recv(self.engine.nudged()) -> _ => next_stat = Instant::now(),
+                default(pause) => {}
             }
         }
     }
@@ -47,5 +59,28 @@ impl Watch {
     /// Ends a call in progress. To be used after `stop` was closed.
     pub fn interrupt(&self) {
         self.api.interrupt();
+    }
+
+    fn check_health(&self) {
+        let name = &self.engine.settings.name;
+        let outcome = self.api.check_health(self.rhythm.timeout);
+        let error = outcome.as_ref().err().map(ToString::to_string);
+        match (self.engine.record_check(outcome, self.rhythm.failures), error) {
+            (Some(Change::Up), _) => log::info!("Engine {name} is up"),
+            (Some(Change::Down), Some(error)) => log::warn!("Engine {name} is down: {error}"),
+            _ => {}
+        }
+    }
+
+    fn ask_about_sessions(&self) {
+        for watched in self.engine.watched() {
+            let outcome = self.api.stat(&watched.target, STAT_LIMIT);
+            let is_silent = matches!(outcome, Err(EngineError::Silent(_) | EngineError::Unreachable(_)));
+            watched.record(outcome, Instant::now());
+            if is_silent {
+                // The others would be asked in vain too, and the next health check would come late.
+                return;
+            }
+        }
     }
 }

@@ -13,6 +13,7 @@ use crate::id::ContentKey;
 use crate::stream::chunk::Chunk;
 use crate::stream::fanout::{Ending, Next, Subscription};
 use crate::stream::session::{ClientRecord, Seat};
+use crate::stream::state::Why;
 use crate::ts::packet::null_packet;
 
 use super::front::Front;
@@ -55,42 +56,50 @@ pub fn serve(front: &Front, request: Request, key: &ContentKey) {
     let user_agent = request.header("User-Agent").map(str::to_owned);
     let record = Arc::new(ClientRecord::new(front.stats.next_client(), request.peer(), user_agent));
     let _kept = front.connections.keep(record.id, Arc::clone(&connection));
-    let seat = match front.registry.seat(key, &record) {
-        Ok(seat) => seat,
-        Err(no_seat) => return request.respond(Response::from(&no_seat)),
-    };
-    match wait_started(&seat, &connection, Instant::now() + front.start_limit) {
-        Start::Running => {}
-        Start::Failed(response) => return request.respond(response),
-        Start::Gone => {
-            log::info!("Client {} left stream {} before it started", record.id, key.stream_id());
-            return;
+    let deadline = Instant::now() + front.start_limit;
+    let mut key = key.clone();
+    let seat = loop {
+        let seat = match front.registry.seat(&key, &record) {
+            Ok(seat) => seat,
+            Err(no_seat) => return request.respond(Response::from(&no_seat)),
+        };
+        match wait_started(&seat, &connection, deadline) {
+            Start::Running => break seat,
+            Start::SameAs(other) if Instant::now() < deadline => key = *other,
+            Start::SameAs(_) => return request.respond(Response::error(Code::StartTimeout, &LATE)),
+            Start::Failed(response) => return request.respond(response),
+            Start::Gone => {
+                log::info!("Client {} left stream {} before it started", record.id, key.stream_id());
+                return;
+            }
         }
-    }
+    };
     let mut client = Client { front, seat: &seat, subscription: seat.join(), connection: &connection };
     client.run(request);
 }
 
+/// Said when all else failed to say something better in time.
+const LATE: &str = "the stream did not start in time";
+
 enum Start {
     Running,
+    /// The content is there under this key.
+    SameAs(Box<ContentKey>),
     Failed(Response),
     Gone,
 }
 
 fn wait_started(seat: &Seat, connection: &Handle, deadline: Instant) -> Start {
-    let id = seat.session().stream_id();
     loop {
         let now = Instant::now();
         match seat.wait_started(deadline.min(now + LOOK_INTERVAL)) {
             Some(Ok(())) => return Start::Running,
-            Some(Err(why)) => {
-                log::warn!("Failed to initialize session for {id}: {why}");
-                return Start::Failed(Response::from(&why));
-            }
+            Some(Err(Why::SameAs(key))) => return Start::SameAs(key),
+            Some(Err(why)) => return Start::Failed(Response::from(&why)),
             None if !connection.is_established() => return Start::Gone,
             // The stream's own deadlines come first; this one holds whatever becomes of them.
             None if now >= deadline => {
-                return Start::Failed(Response::error(Code::StartTimeout, &"the stream did not start in time"));
+                return Start::Failed(Response::error(Code::StartTimeout, &LATE));
             }
             None => {}
         }

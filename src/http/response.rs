@@ -132,16 +132,21 @@ impl From<&Why> for Code {
     fn from(why: &Why) -> Self {
         match why {
             Why::NoEngine(Unavailable::AllDown) | Why::Engine(EngineError::Unreachable(_)) => Self::NoEngine,
-            Why::NoEngine(Unavailable::AllFull) | Why::NoThread => Self::AtCapacity,
-            Why::ConnectTimeout(_) | Why::FirstDataTimeout(_) | Why::Engine(EngineError::Silent(_)) => {
-                Self::StartTimeout
-            }
-            Why::Shutdown | Why::Asked | Why::Idle | Why::Abandoned => Self::ShuttingDown,
+            Why::NoEngine(Unavailable::AllFull | Unavailable::AllStarting) | Why::NoThread => Self::AtCapacity,
+            Why::ConnectTimeout(..)
+            | Why::NotReady(..)
+            | Why::FirstDataTimeout(..)
+            | Why::Engine(EngineError::Silent(_)) => Self::StartTimeout,
+            Why::Shutdown | Why::Asked | Why::Idle | Why::GaveWay | Why::Abandoned => Self::ShuttingDown,
             Why::Engine(_)
             | Why::EndedWithoutData
             | Why::NotMpegTs
             | Why::SourceEnded(_)
-            | Why::Stalled(_)
+            | Why::Stalled(..)
+            | Why::SessionLost
+            | Why::NotRecovered(..)
+            | Why::Unstable
+            | Why::SameAs(_)
             | Why::Panicked => Self::EngineError,
         }
     }
@@ -153,6 +158,7 @@ impl From<&NoSeat> for Code {
             NoSeat::AtCapacity => Self::AtCapacity,
             NoSeat::ShuttingDown => Self::ShuttingDown,
             NoSeat::StillStopping => Self::StartTimeout,
+            NoSeat::Failed(why) => Self::from(why),
         }
     }
 }

@@ -10,6 +10,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::engine::api::Liveness;
 use crate::engine::pool::Engine;
+use crate::engine::stat::Stat;
 use crate::stream::session::{self, ClientView};
 use crate::stream::state::State;
 
@@ -68,10 +69,20 @@ struct SessionStatus {
     bytes_out: u64,
     bitrate_bps: u64,
     first_data_ms: Option<u64>,
-    restarts: u64,
+    restarts: u32,
     keyframe_interval_s: Option<f64>,
-    swarm: Option<()>,
+    swarm: Option<Swarm>,
     clients: Vec<ClientStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct Swarm {
+    status: String,
+    peers: Option<u64>,
+    speed_down_kbps: Option<u64>,
+    speed_up_kbps: Option<u64>,
+    downloaded: Option<u64>,
+    uploaded: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -206,10 +217,11 @@ impl From<session::View> for SessionStatus {
                 Liveness::Vod => Some(false),
                 Liveness::Unknown => None,
             },
-            is_active: matches!(view.state, State::Active | State::Lingering { .. }),
+            is_active: matches!(view.state, State::Active | State::Recovering { .. } | State::Lingering { .. }),
             state: match view.state {
                 State::Starting { .. } => "starting",
                 State::Active => "active",
+                State::Recovering { .. } => "recovering",
                 State::Lingering { .. } => "lingering",
                 State::Stopping(_) => "stopping",
                 State::Stopped(_) => "stopped",
@@ -225,11 +237,18 @@ impl From<session::View> for SessionStatus {
             bytes_out: view.bytes_out,
             bitrate_bps: view.bitrate_bps,
             first_data_ms: facts.first_data_after.map(milliseconds),
-            restarts: 0,
-            keyframe_interval_s: None,
-            swarm: None,
+            restarts: view.restarts,
+            keyframe_interval_s: view.keyframe_interval.map(seconds),
+            swarm: view.swarm.map(Swarm::from),
             clients: view.clients.into_iter().map(ClientStatus::from).collect(),
         }
+    }
+}
+
+impl From<Stat> for Swarm {
+    fn from(stat: Stat) -> Self {
+        let Stat { status, peers, speed_down_kbps, speed_up_kbps, downloaded, uploaded, progress: _ } = stat;
+        Self { status, peers, speed_down_kbps, speed_up_kbps, downloaded, uploaded }
     }
 }
 

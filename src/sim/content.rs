@@ -128,7 +128,8 @@ pub struct Delivery {
     pub begin: Begin,
     /// How the end of the body is told.
     pub framing: Framing,
-    /// Sizes of the writes, taken in turn. None of them need divide by 188.
+    /// Sizes of the writes, taken in turn. None of them need divide by 188; but a packet that is cut in two
+    /// seems late to the [`Checker`](super::Checker), so whoever measures times takes multiples.
     pub write_bytes: Vec<usize>,
     /// Bytes of the first packet that are left out: a body need not begin on a packet.
     pub skip_bytes: usize,

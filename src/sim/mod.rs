@@ -7,8 +7,9 @@
 //!
 //! It imports nothing of the proxy but ids and threads, so that neither can agree with the other on a mistake.
 //!
-//! The way of a request: `listener` accepts, `http` reads heads and writes answers, `api` answers calls,
-//! `playback` sends bodies; `state` is what they share, `sessions` holds the rules.
+//! The way of a request: `listener` accepts, `http` reads heads and writes answers, `api` sorts and answers the
+//! calls with `getstream` and `stat`, `playback` sends bodies; `state` is what they share, `sessions` holds the
+//! rules.
 
 mod api;
 mod checker;
@@ -16,6 +17,7 @@ mod clip;
 mod content;
 mod counts;
 pub mod demo;
+mod getstream;
 mod http;
 mod listener;
 mod numbered;
@@ -23,12 +25,13 @@ mod packet;
 mod playback;
 mod script;
 mod sessions;
+mod stat;
 mod state;
 #[cfg(test)]
 mod tests;
 
 use std::io;
-use std::net::{Shutdown, SocketAddr};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -42,7 +45,7 @@ pub use self::script::{Call, Entry, Event, Getstream, Head, Health, Order, Playb
 pub use self::sessions::{EndedReaders, SessionRules};
 
 use self::listener::Listener;
-use self::state::{Shared, State};
+use self::state::Shared;
 use crate::id::Digest;
 use crate::threads::SMALL_STACK_BYTES;
 
@@ -144,12 +147,15 @@ impl SimEngine {
 
     /// Replaces the script of the content with this content id or infohash, and counts its attempts anew.
     /// Bodies that run already keep theirs.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such content.
     pub fn set_script(&self, name: Digest, script: Script) {
         self.shared.control(|state| {
-            if let Some(content) = state.by_either(name) {
-                state.contents[content].script = script;
-                state.contents[content].attempts = state::Attempts::default();
-            }
+            let content = state.by_either(name);
+            state.contents[content].script = script;
+            state.contents[content].attempts = state::Attempts::default();
         });
     }
 
@@ -158,14 +164,20 @@ impl SimEngine {
         self.shared.control(|state| state.health = health);
     }
 
+    /// Changes how long a session lives that nobody reads or asks for, those that are open included.
+    pub fn set_idle_expiry(&self, idle: Duration) {
+        self.shared.control(|state| state.idle_expiry = idle);
+    }
+
     /// Does this to all bodies of a content that run now: how many they were.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such content.
     pub fn order(&self, name: Digest, order: Order) -> usize {
         self.shared.control(|state| {
             let content = state.by_either(name);
-            let bodies = state
-                .bodies
-                .values_mut()
-                .filter(|body| Some(body.content) == content);
+            let bodies = state.bodies.values_mut().filter(|body| body.content == content);
             bodies.map(|body| body.order = order).count()
         })
     }
@@ -196,17 +208,18 @@ impl SimEngine {
     /// When the port cannot be kept.
     pub fn crash(&self) -> io::Result<()> {
         let refused = self.refuse();
-        self.shared.control(|state| {
+        let sockets = self.shared.control(|state| {
+            state.crashes += 1;
             let lost = state.sessions.lose_all();
             state.count_ended(&lost, |counts| counts.sessions_lost += 1);
             for body in state.bodies.values_mut() {
                 body.order = Order::Reset;
             }
-        });
-        self.shut_connections(|state| {
+            // Bodies reset themselves; a shutdown before that would look like a clean end.
             let reading: Vec<_> = state.bodies.values().map(|body| body.socket.as_ptr()).collect();
-            move |socket| !reading.contains(&socket)
+            state.sockets(|socket| !reading.contains(&socket))
         });
+        shut_down(&sockets);
         refused
     }
 
@@ -216,12 +229,16 @@ impl SimEngine {
         self.shared.lock().totals.clone()
     }
 
-    /// Counters of the content with this content id or infohash; all zero if there is none.
+    /// Counters of the content with this content id or infohash.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such content.
     #[must_use]
     pub fn counts_of(&self, name: Digest) -> Counts {
         let state = self.shared.lock();
         let content = state.by_either(name);
-        content.map_or_else(Counts::default, |content| state.contents[content].counts.clone())
+        state.contents[content].counts.clone()
     }
 
     /// The last requests, oldest first.
@@ -237,6 +254,10 @@ impl SimEngine {
     }
 
     /// Waits until the counters of a content are so.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such content.
     pub fn wait_for_content(
         &self,
         name: Digest,
@@ -245,25 +266,16 @@ impl SimEngine {
     ) -> bool {
         self.shared.wait_for(Instant::now() + limit, |state| {
             let content = state.by_either(name);
-            content.is_some_and(|content| is_met(&state.contents[content].counts))
+            is_met(&state.contents[content].counts)
         })
     }
+}
 
-    /// Shuts connections down, outside the lock.
-    fn shut_connections<F>(&self, choose: impl FnOnce(&State) -> F)
-    where
-        F: Fn(*const std::net::TcpStream) -> bool,
-    {
-        let sockets: Vec<_> = {
-            let state = self.shared.lock();
-            let is_chosen = choose(&state);
-            let live = state.connections.values().filter_map(std::sync::Weak::upgrade);
-            live.filter(|socket| is_chosen(Arc::as_ptr(socket))).collect()
-        };
-        for socket in sockets {
-            // It fails only for a socket that is closed already.
-            let _ = socket.shutdown(Shutdown::Both);
-        }
+/// Ends connections, outside the lock.
+fn shut_down(sockets: &[Arc<TcpStream>]) {
+    for socket in sockets {
+        // It fails only for a socket that is closed already.
+        let _ = socket.shutdown(Shutdown::Both);
     }
 }
 
@@ -273,7 +285,10 @@ impl Drop for SimEngine {
         if let Err(error) = self.listener.lock().close() {
             log::debug!("the simulated engine's port was not kept: {error}");
         }
-        self.shut_connections(|_| |_| true);
+        let sockets = self.shared.lock().sockets(|_| true);
+        shut_down(&sockets);
+        // A socket closes with its last handle.
+        drop(sockets);
         if let Err(unfinished) = self.shared.threads.join_all(Instant::now() + JOIN_LIMIT) {
             log::error!("simulated engine: {unfinished}");
         }

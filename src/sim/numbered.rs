@@ -36,9 +36,9 @@ pub struct Numbered {
     pub bit_rate: u64,
     /// A PAT and a PMT come first in every group of this many packets (at least 3).
     pub psi_every: u64,
-    /// A PES packet begins at every so-manieth numbered packet.
+    /// A PES packet begins every this many numbered packets.
     pub pes_every: u64,
-    /// Every so-manieth PES packet is a key frame.
+    /// A key frame comes every this many PES packets.
     pub key_every: u64,
     /// The stream ends after this many numbered packets.
     pub end_after: Option<u64>,

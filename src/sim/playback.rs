@@ -414,7 +414,8 @@ impl<'a> Sender<'a> {
         }
     }
 
-    /// Makes packets until `wanted` bytes are pending or none is due.
+    /// Makes packets until `wanted` bytes are pending, if so many are due: none is made before it can be sent, so
+    /// that the times in numbered packets are those of sending.
     fn fill(&mut self, wanted: usize) {
         let media = &self.content.media;
         let limit = match self.content.delivery.pace {
@@ -428,7 +429,8 @@ impl<'a> Sender<'a> {
             let missing = (wanted + self.to_drop).saturating_sub(self.pending.len() - self.at);
             let packets = missing.div_ceil(PACKET_BYTES) as u64;
             let to = limit.min(self.next_packet.saturating_add(packets));
-            if to <= self.next_packet {
+            let is_enough = to == media.packets() || to == self.next_packet.saturating_add(packets);
+            if to <= self.next_packet || !is_enough {
                 return;
             }
             self.pending.drain(..self.at);

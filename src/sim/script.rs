@@ -345,7 +345,7 @@ pub enum Health {
 /// What can be done to all running bodies of a content, now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// Go on after a stall.
+    /// Go on after a stall that was ordered, with all that fell due meanwhile.
     Resume,
     /// Fall silent, the connection open.
     Stall,

@@ -42,6 +42,9 @@ pub(super) struct State {
     pub(super) connections: HashMap<u64, Weak<TcpStream>>,
     pub(super) totals: Counts,
     pub(super) requests: RequestLog,
+    pub(super) idle_expiry: Duration,
+    /// How often the engine has died: what was begun before is not finished after.
+    pub(super) crashes: u64,
     next_number: u64,
 }
 
@@ -88,11 +91,15 @@ pub(super) enum Held {
 
 impl Shared {
     pub(super) fn new(settings: Settings) -> Self {
+        let state = State {
+            idle_expiry: settings.idle_expiry,
+            ..State::default()
+        };
         Self {
             settings,
             started: Instant::now(),
             threads: Threads::new(),
-            state: Mutex::default(),
+            state: Mutex::new(state),
             changed: Condvar::new(),
             control: Condvar::new(),
         }
@@ -159,9 +166,9 @@ impl Shared {
 
     /// Ends sessions that nobody uses, until the engine stops. Runs on a thread of its own.
     pub(super) fn expire_sessions(&self) {
-        let idle = self.settings.idle_expiry;
         let mut state = self.state.lock();
         while !state.is_stopping {
+            let idle = state.idle_expiry;
             let ended = state.sessions.expire(Instant::now(), idle);
             if !ended.is_empty() {
                 state.count_ended(&ended, |counts| counts.sessions_expired += 1);
@@ -208,9 +215,20 @@ impl State {
             .position(|known| known.content.infohash == infohash)
     }
 
-    /// The place of a content by either name, for callers who wrote both down.
-    pub(super) fn by_either(&self, name: Digest) -> Option<usize> {
-        self.by_id(name).or_else(|| self.by_infohash(name))
+    /// The place of a content by either name, for the engine's owner.
+    ///
+    /// # Panics
+    ///
+    /// When there is none: the owner has added them, and a mistake would make tests pass for nothing.
+    pub(super) fn by_either(&self, name: Digest) -> usize {
+        let found = self.by_id(name).or_else(|| self.by_infohash(name));
+        found.unwrap_or_else(|| panic!("the simulated engine has no content {name}"))
+    }
+
+    /// The open connections that are chosen.
+    pub(super) fn sockets(&self, is_chosen: impl Fn(*const TcpStream) -> bool) -> Vec<Arc<TcpStream>> {
+        let live = self.connections.values().filter_map(Weak::upgrade);
+        live.filter(|socket| is_chosen(Arc::as_ptr(socket))).collect()
     }
 
     /// Changes the counters of the engine, and of a content if there is one.

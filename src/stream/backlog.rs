@@ -1,13 +1,19 @@
 //! The last seconds of a stream, kept for those who join it.
 //!
-//! A plain value inside the fan-out's lock: it holds chunks in order, without gap, within its bounds, and knows
-//! where a joiner starts. It reads no clock.
+//! A plain value inside the fan-out's lock: it holds chunks in order, without gap, within its bounds, and the marks where
+//! a joiner may start. It reads no clock.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::ts::start::StartKind;
+
 use super::chunk::Chunk;
+use super::marks::Mark;
+
+/// Marks that are no keyframe are a last resort; more of them than this apart help nobody.
+const PES_MARKS_APART: Duration = Duration::from_millis(500);
 
 /// How much a backlog keeps; the harder bound counts.
 #[derive(Clone, Copy, Debug)]
@@ -18,79 +24,173 @@ pub struct Bounds {
     pub age: Duration,
 }
 
-/// The chunks, oldest first.
+/// The chunks, oldest first, and their marks.
 #[derive(Debug)]
 pub struct Backlog {
     bounds: Bounds,
-    entries: VecDeque<Entry>,
+    chunks: VecDeque<Arc<Chunk>>,
+    marks: VecDeque<Mark>,
 }
 
-#[derive(Debug)]
-struct Entry {
-    chunk: Arc<Chunk>,
-    /// PAT and PMT as they were before this chunk.
-    tables: Option<Arc<Chunk>>,
+/// Where a client begins: an offset within the backlog or at its head, and what is sent in front of it.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Offset in the stream of the first packet.
+    pub offset: u64,
+    /// Tables and announcements of the jump.
+    pub prefix: Option<Arc<Chunk>>,
 }
 
 impl Backlog {
     /// An empty backlog.
     #[must_use]
     pub fn new(bounds: Bounds) -> Self {
-        Self { bounds, entries: VecDeque::new() }
+        Self { bounds, chunks: VecDeque::new(), marks: VecDeque::new() }
     }
 
-    /// Takes the newest chunk and the tables that were valid before it. Returns what fell out at the other end, so
-    /// that the caller can drop it where no lock is held.
-    pub fn push(&mut self, chunk: Arc<Chunk>, tables: Option<Arc<Chunk>>) -> Vec<Arc<Chunk>> {
+    /// Takes the newest chunk and the marks that were found with it. Returns what fell out at the other end, so that the
+    /// caller can drop it where no lock is held.
+    pub fn push(&mut self, chunk: Arc<Chunk>, marks: impl IntoIterator<Item = Mark>) -> Vec<Arc<Chunk>> {
         let (head, now) = (chunk.end, chunk.arrived);
-        self.entries.push_back(Entry { chunk, tables });
-        let is_beyond = |entry: &Entry| {
-            let age = now.saturating_duration_since(entry.chunk.arrived);
-            head - entry.chunk.start() > self.bounds.bytes || age > self.bounds.age
+        self.chunks.push_back(chunk);
+        for mark in marks {
+            self.add_mark(mark);
+        }
+        let newest_keyframe = self.keyframes().next_back().map_or(u64::MAX, |mark| mark.offset);
+        let is_beyond = |chunk: &&Arc<Chunk>| {
+            // A keyframe to start from is worth twice the room.
+            let times = if chunk.end > newest_keyframe { 2 } else { 1 };
+            let age = now.saturating_duration_since(chunk.arrived);
+            head - chunk.start() > self.bounds.bytes.saturating_mul(times) || age > self.bounds.age * times as u32
         };
         // The newest chunk stays, however large it is.
-        let keep_from = self.entries.iter().take(self.entries.len() - 1).take_while(|entry| is_beyond(entry)).count();
-        self.entries.drain(..keep_from).map(|entry| entry.chunk).collect()
+        let evicted = self.chunks.iter().take(self.chunks.len() - 1).take_while(is_beyond).count();
+        let evicted: Vec<_> = self.chunks.drain(..evicted).collect();
+        let tail = self.tail();
+        let gone = self.marks.partition_point(|mark| mark.offset < tail);
+        self.marks.drain(..gone);
+        evicted
     }
 
-    /// Where a client starts that wants to be `behind` the newest chunk: the newest chunk at least that old, else the
-    /// oldest. An index for [`Backlog::from`].
+    fn add_mark(&mut self, mark: Mark) {
+        match self.marks.back() {
+            Some(last) if last.offset == mark.offset => {
+                self.marks.pop_back();
+            }
+            // The one before was a candidate only; it is dropped unless it is a keyframe or stands alone.
+            Some(last) if last.kind == StartKind::Pes => {
+                let before = self.marks.iter().rev().nth(1);
+                let is_close = |before: &Mark| last.arrived.saturating_duration_since(before.arrived) < PES_MARKS_APART;
+                if before.is_some_and(is_close) {
+                    self.marks.pop_back();
+                }
+            }
+            _ => {}
+        }
+        self.marks.push_back(mark);
+    }
+
+    fn keyframes(&self) -> impl DoubleEndedIterator<Item = &Mark> {
+        self.marks.iter().filter(|mark| mark.kind == StartKind::Keyframe)
+    }
+
+    /// Offset of the oldest byte that is kept; of the head, if there is none.
+    fn tail(&self) -> u64 {
+        self.chunks.front().map_or(0, |chunk| chunk.start())
+    }
+
+    /// Whether there is a keyframe to start from.
     #[must_use]
-    pub fn start_behind(&self, behind: Duration, now: Instant) -> usize {
-        let is_old = |entry: &Entry| now.saturating_duration_since(entry.chunk.arrived) >= behind;
-        self.entries.partition_point(is_old).saturating_sub(1)
+    pub fn has_keyframe(&self) -> bool {
+        self.keyframes().next().is_some()
     }
 
-    /// The tables before the chunk at this index.
+    /// When the oldest chunk arrived.
     #[must_use]
-    pub fn tables_at(&self, index: usize) -> Option<&Arc<Chunk>> {
-        self.entries.get(index)?.tables.as_ref()
+    pub fn oldest_arrival(&self) -> Option<Instant> {
+        self.chunks.front().map(|chunk| chunk.arrived)
     }
 
-    /// The chunks from this index on.
-    pub fn from(&self, index: usize) -> impl Iterator<Item = &Arc<Chunk>> {
-        self.entries.range(index.min(self.entries.len())..).map(|entry| &entry.chunk)
+    /// Where a client of the running stream begins: at the newest keyframe at least this old, else at the oldest, else
+    /// where [`Backlog::oldest_place`] says.
+    #[must_use]
+    pub fn place_behind(&self, behind: Duration, now: Instant) -> Place {
+        let is_old = |mark: &&Mark| now.saturating_duration_since(mark.arrived) >= behind;
+        match self.keyframes().rev().find(is_old) {
+            Some(mark) => Place::at(mark),
+            None => self.oldest_place(),
+        }
     }
 
-    /// Age by arrival of the chunk with the byte at this offset; none if it is not published yet. For an offset that
-    /// has left the backlog the age of the oldest chunk.
+    /// Where a client begins that was there from the start: at the oldest keyframe, else the oldest PES start, else the
+    /// oldest packet.
+    #[must_use]
+    pub fn oldest_place(&self) -> Place {
+        match self.keyframes().next().or(self.marks.front()) {
+            Some(mark) => Place::at(mark),
+            None => Place { offset: self.tail(), prefix: None },
+        }
+    }
+
+    /// Where a client goes on that fell behind at `offset`: at the newest keyframe if that is ahead, else where it was, if
+    /// that is still here, else at the newest chunk.
+    #[must_use]
+    pub fn place_ahead(&self, offset: u64) -> Place {
+        match self.keyframes().next_back() {
+            Some(mark) if mark.offset > offset => Place::at(mark),
+            _ if offset >= self.tail() => Place { offset, prefix: None },
+            _ => Place { offset: self.chunks.back().map_or(0, |chunk| chunk.start()), prefix: None },
+        }
+    }
+
+    /// The chunks from the one with the byte at this offset on.
+    pub fn from(&self, offset: u64) -> impl Iterator<Item = &Arc<Chunk>> {
+        self.chunks.range(self.index_of(offset)..)
+    }
+
+    fn index_of(&self, offset: u64) -> usize {
+        self.chunks.partition_point(|chunk| chunk.end <= offset)
+    }
+
+    /// Age by arrival of the chunk with the byte at this offset; none if it is not published yet. For an offset that has
+    /// left the backlog the age of the oldest chunk.
     #[must_use]
     pub fn age_of(&self, offset: u64, now: Instant) -> Option<Duration> {
-        let index = self.entries.partition_point(|entry| entry.chunk.end <= offset);
-        Some(now.saturating_duration_since(self.entries.get(index)?.chunk.arrived))
+        let chunk = self.chunks.get(self.index_of(offset))?;
+        Some(now.saturating_duration_since(chunk.arrived))
     }
 
     /// Bytes that arrived within the last `window`.
     #[must_use]
     pub fn bytes_within(&self, window: Duration, now: Instant) -> u64 {
-        let is_recent = |entry: &&Entry| now.saturating_duration_since(entry.chunk.arrived) <= window;
-        self.entries.iter().rev().take_while(is_recent).map(|entry| entry.chunk.packets().len() as u64).sum()
+        let is_recent = |chunk: &&Arc<Chunk>| now.saturating_duration_since(chunk.arrived) <= window;
+        self.chunks.iter().rev().take_while(is_recent).map(|chunk| chunk.packets().len() as u64).sum()
+    }
+
+    /// Time between the last two keyframes.
+    #[must_use]
+    pub fn keyframe_interval(&self) -> Option<Duration> {
+        let mut keyframes = self.keyframes().rev();
+        let (newest, before) = (keyframes.next()?, keyframes.next()?);
+        Some(newest.arrived.saturating_duration_since(before.arrived))
+    }
+
+    /// Empties the marks into the caller's hands.
+    #[must_use = "dropping the marks is work that belongs outside the lock"]
+    pub fn take_marks(&mut self) -> VecDeque<Mark> {
+        std::mem::take(&mut self.marks)
     }
 
     /// Empties the backlog into the caller's hands.
     #[must_use = "dropping the chunks is work that belongs outside the lock"]
-    pub fn take(&mut self) -> Vec<Arc<Chunk>> {
-        self.entries.drain(..).map(|entry| entry.chunk).collect()
+    pub fn take(&mut self) -> (VecDeque<Arc<Chunk>>, VecDeque<Mark>) {
+        (std::mem::take(&mut self.chunks), std::mem::take(&mut self.marks))
+    }
+}
+
+impl Place {
+    fn at(mark: &Mark) -> Self {
+        Self { offset: mark.offset, prefix: mark.prefix.clone() }
     }
 }
 
@@ -100,64 +200,118 @@ mod tests {
 
     const BOUNDS: Bounds = Bounds { bytes: 1000, age: Duration::from_secs(10) };
 
-    /// Chunks of 100 bytes, one a second.
-    fn filled(count: u64) -> (Backlog, Instant) {
-        let begin = Instant::now();
-        let mut backlog = Backlog::new(BOUNDS);
-        for number in 0..count {
-            let arrived = begin + Duration::from_secs(number);
-            let chunk = Arc::new(Chunk::new(number * 100, arrived, &[0; 100]));
-            let _evicted = backlog.push(chunk, None);
-        }
-        (backlog, begin + Duration::from_secs(count - 1))
+    /// A stream of chunks of 100 bytes, one a second, with marks by the second.
+    struct Source {
+        begin: Instant,
+        backlog: Backlog,
     }
 
-    fn starts(backlog: &Backlog, index: usize) -> Vec<u64> {
-        backlog.from(index).map(|chunk| chunk.start()).collect()
+    impl Source {
+        fn new(bounds: Bounds) -> Self {
+            Self { begin: Instant::now(), backlog: Backlog::new(bounds) }
+        }
+
+        fn at(&self, second: u64) -> Instant {
+            self.begin + Duration::from_secs(second)
+        }
+
+        fn chunk(&self, second: u64) -> Arc<Chunk> {
+            Arc::new(Chunk::new(second * 100, self.at(second), &[0; 100]))
+        }
+
+        fn mark(&self, offset: u64, kind: StartKind) -> Mark {
+            Mark { offset, kind, prefix: None, arrived: self.at(offset / 100) }
+        }
+
+        fn run(mut self, seconds: std::ops::Range<u64>, marks: &[(u64, StartKind)]) -> Self {
+            for second in seconds {
+                let of_this = |(offset, _): &&(u64, StartKind)| offset / 100 == second;
+                let marks: Vec<_> =
+                    marks.iter().filter(of_this).map(|(offset, kind)| self.mark(*offset, *kind)).collect();
+                let _evicted = self.backlog.push(self.chunk(second), marks);
+            }
+            self
+        }
+
+        fn starts(&self) -> Vec<u64> {
+            self.backlog.from(0).map(|chunk| chunk.start()).collect()
+        }
     }
+
+    use StartKind::{Keyframe, Pes};
 
     #[test]
     fn the_harder_bound_counts() {
-        let (backlog, _) = filled(5);
-        assert_eq!(starts(&backlog, 0), [0, 100, 200, 300, 400]);
-        let (backlog, _) = filled(30);
-        assert_eq!(starts(&backlog, 0).len(), 10, "ten chunks are 1000 bytes");
-        let mut backlog = Backlog::new(Bounds { bytes: 1000, age: Duration::from_secs(1) });
-        let begin = Instant::now();
-        for number in 0..5 {
-            let arrived = begin + Duration::from_secs(number);
-            let evicted = backlog.push(Arc::new(Chunk::new(number * 10, arrived, &[0; 10])), None);
-            assert_eq!(evicted.len(), usize::from(number > 1));
-        }
-        assert_eq!(starts(&backlog, 0), [30, 40]);
+        assert_eq!(Source::new(BOUNDS).run(0..5, &[]).starts(), [0, 100, 200, 300, 400]);
+        assert_eq!(Source::new(BOUNDS).run(0..30, &[]).starts().len(), 10, "ten chunks are 1000 bytes");
+        let short = Bounds { bytes: 1000, age: Duration::from_secs(1) };
+        assert_eq!(Source::new(short).run(0..30, &[]).starts(), [2800, 2900]);
+    }
+
+    #[test]
+    fn a_keyframe_is_kept_up_to_twice_the_bound() {
+        let source = |end| Source::new(BOUNDS).run(0..end, &[(350, Keyframe)]);
+        assert_eq!(source(13).starts()[0], 300, "not before the keyframe's own chunk");
+        assert_eq!(source(23).starts()[0], 300);
+        assert_eq!(source(25).starts()[0], 1500, "then the keyframe is gone, and the bound is the usual one");
     }
 
     #[test]
     fn a_chunk_above_the_bound_is_kept_alone() {
-        let (mut backlog, now) = filled(3);
-        let evicted = backlog.push(Arc::new(Chunk::new(300, now, &[0; 5000])), None);
-        assert_eq!(evicted.len(), 3);
-        assert_eq!(starts(&backlog, 0), [300]);
+        let mut source = Source::new(BOUNDS).run(0..3, &[]);
+        let large = Arc::new(Chunk::new(300, source.at(3), &[0; 5000]));
+        assert_eq!(source.backlog.push(large, []).len(), 3);
+        assert_eq!(source.starts(), [300]);
     }
 
     #[test]
-    fn a_joiner_starts_behind_the_edge_or_at_the_oldest() {
-        let (backlog, now) = filled(8);
-        let start = |behind| starts(&backlog, backlog.start_behind(Duration::from_millis(behind), now))[0];
-        assert_eq!(start(0), 700);
-        assert_eq!(start(1000), 600);
-        assert_eq!(start(1500), 500);
-        assert_eq!(start(60_000), 0);
-        let empty = Backlog::new(BOUNDS);
-        assert!(starts(&empty, empty.start_behind(Duration::ZERO, now)).is_empty());
+    fn a_joiner_starts_at_a_keyframe_of_the_right_age() {
+        let marks = [(110, Pes), (240, Keyframe), (430, Keyframe), (650, Keyframe), (720, Pes)];
+        let source = Source::new(BOUNDS).run(0..8, &marks);
+        let place = |behind| source.backlog.place_behind(Duration::from_secs(behind), source.at(8)).offset;
+        assert_eq!((place(0), place(2), place(3), place(5), place(60)), (650, 650, 430, 240, 240));
+        assert_eq!(source.backlog.oldest_place().offset, 240);
+        assert_eq!(source.backlog.keyframe_interval(), Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn without_a_keyframe_a_joiner_starts_at_a_pes_or_anywhere() {
+        let source = Source::new(BOUNDS).run(0..3, &[(110, Pes), (240, Pes)]);
+        assert_eq!(source.backlog.place_behind(Duration::ZERO, source.at(3)).offset, 110);
+        let source = Source::new(BOUNDS).run(0..30, &[]);
+        assert_eq!(source.backlog.place_behind(Duration::ZERO, source.at(30)).offset, 2000);
+    }
+
+    #[test]
+    fn who_fell_behind_moves_ahead_or_stays() {
+        let source = Source::new(BOUNDS).run(0..30, &[(2440, Keyframe)]);
+        assert_eq!(source.backlog.place_ahead(2100).offset, 2440);
+        assert_eq!(source.backlog.place_ahead(2500).offset, 2500, "never back");
+        let source = Source::new(BOUNDS).run(0..30, &[]);
+        assert_eq!(source.backlog.place_ahead(2150).offset, 2150);
+        assert_eq!(source.backlog.place_ahead(500).offset, 2900, "what is gone is gone");
+    }
+
+    #[test]
+    fn a_pes_start_may_become_a_keyframe_and_others_are_thinned_out() {
+        let mut source = Source::new(BOUNDS).run(0..1, &[]);
+        let marks: Vec<_> = (0..50).map(|number| source.mark(2 * number, Pes)).collect();
+        let _evicted = source.backlog.push(source.chunk(1), marks);
+        assert_eq!(source.backlog.marks.len(), 2, "the oldest and the latest");
+        assert!(!source.backlog.has_keyframe());
+        let upgraded = source.mark(98, Keyframe);
+        let _evicted = source.backlog.push(source.chunk(2), [upgraded]);
+        assert_eq!(source.backlog.marks.len(), 2);
+        assert_eq!(source.backlog.oldest_place().offset, 98);
     }
 
     #[test]
     fn ages_and_rates_are_by_arrival() {
-        let (backlog, now) = filled(8);
-        assert_eq!(backlog.age_of(650, now), Some(Duration::from_secs(1)));
-        assert_eq!(backlog.age_of(0, now), Some(Duration::from_secs(7)));
-        assert_eq!(backlog.age_of(800, now), None);
-        assert_eq!(backlog.bytes_within(Duration::from_secs(2), now), 300);
+        let source = Source::new(BOUNDS).run(0..8, &[]);
+        let now = source.at(7);
+        assert_eq!(source.backlog.age_of(650, now), Some(Duration::from_secs(1)));
+        assert_eq!(source.backlog.age_of(0, now), Some(Duration::from_secs(7)));
+        assert_eq!(source.backlog.age_of(800, now), None);
+        assert_eq!(source.backlog.bytes_within(Duration::from_secs(2), now), 300);
     }
 }

@@ -1,5 +1,6 @@
 //! A run of whole packets, shared by everybody who sends it.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Six hex digits and CRLF: fixed, so that the packets of every chunk lie at the same place. Leading zeros are
@@ -37,6 +38,16 @@ impl Chunk {
         frame.extend_from_slice(packets);
         frame.extend_from_slice(TAIL);
         Self { end: start + packets.len() as u64, arrived, frame: frame.into_boxed_slice() }
+    }
+
+    /// This chunk from an offset within it on: itself, or a copy of its end.
+    #[must_use]
+    pub fn rest(this: &Arc<Self>, offset: u64) -> Arc<Self> {
+        let skipped = offset.saturating_sub(this.start()) as usize;
+        if skipped == 0 {
+            return Arc::clone(this);
+        }
+        Arc::new(Self::new(offset, this.arrived, &this.packets()[skipped..]))
     }
 
     /// The packets within the frame of the chunked transfer coding, for HTTP/1.1.

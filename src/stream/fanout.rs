@@ -8,6 +8,7 @@
 //! Lock rule: the one lock guards backlog and list of clients; it is held for copying `Arc`s only. What is evicted is
 //! dropped after it. Whoever changes something ticks after releasing it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -15,13 +16,20 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use parking_lot::Mutex;
 
-use super::backlog::{Backlog, Bounds};
+use super::backlog::{Backlog, Bounds, Place};
 use super::chunk::Chunk;
+use super::marks::Mark;
 use super::ticker::Ticker;
 
 /// While every client is further behind than this, the fetcher lets the engine wait: its start burst is tens of
 /// megabytes, and nobody is to be left behind because of it.
 const HOLD_BEHIND_BYTES: u64 = 4 * 1024 * 1024;
+
+/// So long the first client of a stream waits for the first keyframe; a stream that shows none by then is begun anywhere.
+const FIRST_KEYFRAME_WAIT: Duration = Duration::from_millis(500);
+
+/// A client is moved ahead at most so often, unless it is at the end of what memory allows.
+const MIN_MOVE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How the end of a stream looks to its clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,10 +43,12 @@ pub enum Ending {
 /// Where in the stream a client begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JoinAt {
-    /// At the oldest chunk there is: a client that waited for the start.
-    Oldest,
-    /// This much behind the newest chunk.
+    /// At the first place where a decoder may start: a client that waited for the start.
+    First,
+    /// Where a decoder may start, so much behind the newest chunk.
     Behind(Duration),
+    /// Ahead of this offset, where it fell behind.
+    AheadOf(u64),
 }
 
 /// The hub of one stream.
@@ -65,6 +75,18 @@ struct Client {
     sender: Sender<Arc<Chunk>>,
     /// To empty the queue of a client that is left behind.
     queue: Receiver<Arc<Chunk>>,
+    joined_at: Instant,
+    /// How far behind the head it began: that much is its own choice.
+    began_behind: u64,
+}
+
+impl Client {
+    /// Whether it is so far behind the head that it has to be moved ahead.
+    fn is_left_behind(&self, head: u64, now: Instant, bound: u64) -> bool {
+        let behind = (head - self.progress.offset()).saturating_sub(self.began_behind);
+        let may_move = now.saturating_duration_since(self.joined_at) >= MIN_MOVE_INTERVAL;
+        behind > bound.saturating_mul(if may_move { 1 } else { 2 })
+    }
 }
 
 /// How far one client is; shared between its own thread and the stream.
@@ -120,9 +142,9 @@ impl Fanout {
         self.shared.lock().head
     }
 
-    /// Gives whole packets to everybody. `tables` are PAT and PMT as they were before them. Does nothing once the hub
-    /// is closed. Never blocks.
-    pub fn publish(&self, packets: &[u8], tables: Option<&Arc<Chunk>>, arrived: Instant) {
+    /// Gives whole packets to everybody, with the marks that were found in them. Does nothing once the hub is closed.
+    /// Never blocks.
+    pub fn publish(&self, packets: &[u8], marks: &mut Vec<Mark>, arrived: Instant) {
         // Made outside the lock. Only the one fetcher publishes, so the head does not move in between.
         let chunk = Arc::new(Chunk::new(self.head(), arrived, packets));
         let mut dropped_later = Vec::new();
@@ -136,29 +158,34 @@ impl Fanout {
                 // Cannot fail: this very list holds a receiver of the channel.
                 let _sent = client.sender.send(Arc::clone(&chunk));
             }
-            let is_left = |client: &Client| chunk.end - client.progress.offset() > self.bound_bytes;
+            let is_left = |client: &Client| client.is_left_behind(chunk.end, arrived, self.bound_bytes);
             if shared.clients.iter().any(is_left) {
                 for client in shared.clients.extract_if(.., |client| is_left(client)) {
                     client.progress.is_left_behind.store(true, Ordering::Release);
                     dropped_later.extend(client.queue.try_iter());
                 }
             }
-            dropped_later.extend(shared.backlog.push(Arc::clone(&chunk), tables.cloned()));
+            dropped_later.extend(shared.backlog.push(Arc::clone(&chunk), marks.drain(..)));
         }
         self.ticker.tick();
     }
 
-    /// Adds a client: PAT and PMT of that place, then every packet from there on, without gap or double. On a closed
-    /// hub the client gets what is kept, then the end.
-    pub fn join(self: &Arc<Self>, at: JoinAt, now: Instant) -> Subscription {
-        let mut subscription = Subscription {
+    /// Adds a client. It begins where a decoder may start, with PAT and PMT of that place in front, and gets every packet
+    /// from there on, without gap or double. On a closed hub the client gets what is kept, then the end.
+    pub fn join(self: &Arc<Self>, at: JoinAt) -> Subscription {
+        Subscription {
             hub: Arc::clone(self),
             progress: Arc::default(),
-            prefix: None,
+            joining: Some(at),
+            ahead: VecDeque::new(),
             queue: crossbeam_channel::never(),
-        };
-        subscription.attach(at, now);
-        subscription
+        }
+    }
+
+    /// Forgets where clients could begin: what comes next does not go on where the backlog ends.
+    pub fn forget_marks(&self) {
+        let marks = self.shared.lock().backlog.take_marks();
+        drop(marks);
     }
 
     /// Ends the stream for everybody: each client gets what was published, then the end. The first ending counts.
@@ -197,6 +224,12 @@ impl Fanout {
         self.shared.lock().backlog.age_of(progress.offset(), now).unwrap_or_default()
     }
 
+    /// Time between the last two keyframes.
+    #[must_use]
+    pub fn keyframe_interval(&self) -> Option<Duration> {
+        self.shared.lock().backlog.keyframe_interval()
+    }
+
     /// Bits a second over the last few seconds.
     #[must_use]
     pub fn bitrate_bps(&self, now: Instant) -> u64 {
@@ -216,7 +249,10 @@ impl Progress {
 pub struct Subscription {
     hub: Arc<Fanout>,
     progress: Arc<Progress>,
-    prefix: Option<Arc<Chunk>>,
+    /// Set until it is on the list of clients.
+    joining: Option<JoinAt>,
+    /// What comes before the queue: the tables, and the rest of a chunk that it begins in the middle of.
+    ahead: VecDeque<Arc<Chunk>>,
     queue: Receiver<Arc<Chunk>>,
 }
 
@@ -229,11 +265,19 @@ impl Subscription {
 
     /// The next chunk, or the end, or nothing until the deadline.
     pub fn next(&mut self, deadline: Instant) -> Next {
-        if let Some(prefix) = self.prefix.take() {
-            return Next::Chunk(prefix);
-        }
         loop {
             let seen = self.hub.ticker.current();
+            if let Some(at) = self.joining
+                && let Err(until) = self.attach(at, Instant::now())
+            {
+                if !self.hub.ticker.wait(seen, until.min(deadline)) && until > deadline {
+                    return Next::Quiet;
+                }
+                continue;
+            }
+            if let Some(chunk) = self.ahead.pop_front() {
+                return Next::Chunk(chunk);
+            }
             match self.queue.try_recv() {
                 Ok(chunk) => return Next::Chunk(chunk),
                 Err(TryRecvError::Empty) => {
@@ -243,10 +287,7 @@ impl Subscription {
                 }
                 Err(TryRecvError::Disconnected) if self.progress.is_left_behind.swap(false, Ordering::Acquire) => {
                     self.progress.skips.fetch_add(1, Ordering::Relaxed);
-                    self.attach(JoinAt::Behind(Duration::ZERO), Instant::now());
-                    if let Some(prefix) = self.prefix.take() {
-                        return Next::Chunk(prefix);
-                    }
+                    self.joining = Some(JoinAt::AheadOf(self.progress.offset()));
                 }
                 Err(TryRecvError::Disconnected) => {
                     // Only closing drops the senders of clients that kept up.
@@ -262,28 +303,49 @@ impl Subscription {
         self.progress.sent_bytes.fetch_add(chunk.packets().len() as u64, Ordering::Relaxed);
     }
 
-    fn attach(&mut self, at: JoinAt, now: Instant) {
+    /// Finds its place and takes it, or tells until when it is worth waiting for a better one.
+    fn attach(&mut self, at: JoinAt, now: Instant) -> Result<(), Instant> {
         #[expect(clippy::disallowed_methods, reason = "bounded by the client's offset, see the module's page")]
         let (sender, queue) = crossbeam_channel::unbounded();
-        {
+        let (place, first) = {
             let mut shared = self.hub.shared.lock();
-            let index = match at {
-                JoinAt::Oldest => 0,
-                JoinAt::Behind(behind) => shared.backlog.start_behind(behind, now),
+            let place = match at {
+                JoinAt::First => shared.first_place(now)?,
+                JoinAt::Behind(behind) => shared.backlog.place_behind(behind, now),
+                JoinAt::AheadOf(offset) => shared.backlog.place_ahead(offset),
             };
-            let start = shared.backlog.from(index).next().map_or(shared.head, |chunk| chunk.start());
-            for chunk in shared.backlog.from(index) {
+            let mut chunks = shared.backlog.from(place.offset);
+            let first = chunks.next().cloned();
+            for chunk in chunks {
                 let _sent = sender.send(Arc::clone(chunk));
             }
-            self.prefix = shared.backlog.tables_at(index).cloned();
-            self.progress.offset.fetch_max(start, Ordering::Relaxed);
+            self.progress.offset.fetch_max(place.offset, Ordering::Relaxed);
             if shared.ending.is_none() {
                 shared.had_clients = true;
-                let progress = Arc::clone(&self.progress);
-                shared.clients.push(Client { progress, sender, queue: queue.clone() });
+                let began_behind = shared.head - self.progress.offset();
+                let (progress, queue) = (Arc::clone(&self.progress), queue.clone());
+                shared.clients.push(Client { progress, sender, queue, joined_at: now, began_behind });
             }
-        }
+            (place, first)
+        };
+        self.joining = None;
         self.queue = queue;
+        self.ahead.extend(place.prefix);
+        // The copy of a part, if one is needed, is made outside the lock.
+        self.ahead.extend(first.map(|chunk| Chunk::rest(&chunk, place.offset)));
+        Ok(())
+    }
+}
+
+impl Shared {
+    /// Where the stream begins for those who waited for it. While it is young and shows no keyframe, until when one is
+    /// worth waiting for.
+    fn first_place(&self, now: Instant) -> Result<Place, Instant> {
+        let patience = self.backlog.oldest_arrival().map(|arrival| arrival + FIRST_KEYFRAME_WAIT);
+        match patience {
+            Some(until) if now < until && self.ending.is_none() && !self.backlog.has_keyframe() => Err(until),
+            _ => Ok(self.backlog.oldest_place()),
+        }
     }
 }
 
@@ -300,6 +362,7 @@ impl Drop for Subscription {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ts::start::StartKind;
     use crate::threads::{SMALL_STACK_BYTES, Threads};
 
     const PACKETS: &[u8] = &[0x47; 188];
@@ -311,7 +374,24 @@ mod tests {
 
     fn publish(hub: &Fanout, count: usize) {
         for _ in 0..count {
-            hub.publish(PACKETS, None, Instant::now());
+            hub.publish(PACKETS, &mut Vec::new(), Instant::now());
+        }
+    }
+
+    /// Publishes one packet that is a keyframe, with a prefix of this byte.
+    fn publish_keyframe(hub: &Fanout, byte: u8) {
+        let arrived = Instant::now();
+        let prefix = Some(Arc::new(Chunk::new(0, arrived, &[byte; 376])));
+        let mark = Mark { offset: hub.head(), kind: StartKind::Keyframe, prefix, arrived };
+        hub.publish(PACKETS, &mut vec![mark], arrived);
+    }
+
+    impl Subscription {
+        /// Takes its place; how many chunks lie ahead of its queue.
+        fn attach_now(&mut self) -> usize {
+            let at = self.joining.expect("it has not joined yet");
+            self.attach(at, Instant::now()).expect("there is a place");
+            self.ahead.len() - 1
         }
     }
 
@@ -331,66 +411,88 @@ mod tests {
     }
 
     #[test]
-    fn a_joiner_gets_what_is_kept_and_then_what_comes() {
+    fn a_joiner_begins_at_a_keyframe_with_its_tables() {
         let hub = hub();
-        publish(&hub, 3);
-        let mut client = hub.join(JoinAt::Oldest, Instant::now());
-        publish(&hub, 2);
-        assert_eq!(take(&mut client), (vec![0, 1, 2, 3, 4], None));
         publish(&hub, 1);
-        assert_eq!(take(&mut client), (vec![5], None));
-        let mut newest = hub.join(JoinAt::Behind(Duration::ZERO), Instant::now());
-        assert_eq!(take(&mut newest), (vec![5], None));
-    }
-
-    #[test]
-    fn a_joiner_gets_the_tables_of_its_place() {
-        let hub = hub();
-        let tables = |byte| Some(Arc::new(Chunk::new(0, Instant::now(), &[byte; 376])));
-        hub.publish(PACKETS, None, Instant::now());
-        hub.publish(PACKETS, tables(1).as_ref(), Instant::now());
-        hub.publish(PACKETS, tables(2).as_ref(), Instant::now());
+        publish_keyframe(&hub, 1);
+        publish(&hub, 1);
+        publish_keyframe(&hub, 2);
+        publish(&hub, 1);
         let first = |at| {
-            let mut client = hub.join(at, Instant::now());
+            let mut client = hub.join(at);
             let Next::Chunk(chunk) = client.next(Instant::now()) else { panic!("there are chunks") };
             (chunk.packets()[0], take(&mut client).0)
         };
-        assert_eq!(first(JoinAt::Oldest), (0x47, vec![1, 2]), "nothing was known before the first chunk");
-        assert_eq!(first(JoinAt::Behind(Duration::ZERO)), (2, vec![2]));
+        assert_eq!(first(JoinAt::First), (1, vec![1, 2, 3, 4]));
+        assert_eq!(first(JoinAt::Behind(Duration::ZERO)), (2, vec![3, 4]));
+        assert_eq!(first(JoinAt::Behind(Duration::from_secs(60))), (1, vec![1, 2, 3, 4]));
+    }
+
+    #[test]
+    fn a_joiner_may_begin_in_the_middle_of_a_chunk() {
+        let hub = hub();
+        let arrived = Instant::now();
+        let mark = Mark { offset: 188, kind: StartKind::Keyframe, prefix: None, arrived };
+        let packets: Vec<u8> = (0..3 * 188).map(|index| (index / 188) as u8).collect();
+        hub.publish(&packets, &mut vec![mark], arrived);
+        publish(&hub, 1);
+        let mut client = hub.join(JoinAt::First);
+        let Next::Chunk(chunk) = client.next(Instant::now()) else { panic!("there are chunks") };
+        assert_eq!((chunk.start(), chunk.packets()), (188, &packets[188..]));
+        assert_eq!(take(&mut client).0, [3]);
+    }
+
+    #[test]
+    fn the_first_client_waits_for_the_first_keyframe_but_not_long() {
+        let hub = hub();
+        publish(&hub, 2);
+        let mut early = hub.join(JoinAt::First);
+        assert!(matches!(early.next(Instant::now()), Next::Quiet));
+        publish_keyframe(&hub, 7);
+        assert_eq!(take(&mut early).0, [0, 2], "the tables count from nowhere");
+        let hub = self::hub();
+        publish(&hub, 2);
+        let mut patient = hub.join(JoinAt::First);
+        let Next::Chunk(chunk) = patient.next(Instant::now() + Duration::from_secs(20)) else {
+            panic!("it begins without a keyframe");
+        };
+        assert_eq!(chunk.start(), 0);
     }
 
     #[test]
     fn at_the_end_everybody_gets_everything_first() {
         let hub = hub();
-        let mut early = hub.join(JoinAt::Oldest, Instant::now());
+        let mut early = hub.join(JoinAt::First);
         publish(&hub, 3);
         hub.close(Ending::Complete);
         hub.close(Ending::Broken);
         publish(&hub, 1);
         let everything = (vec![0, 1, 2], Some(Ending::Complete));
         assert_eq!(take(&mut early), everything);
-        assert_eq!(take(&mut hub.join(JoinAt::Oldest, Instant::now())), everything);
+        assert_eq!(take(&mut hub.join(JoinAt::First)), everything);
         hub.clear();
-        assert_eq!(take(&mut hub.join(JoinAt::Oldest, Instant::now())), (vec![], Some(Ending::Complete)));
+        assert_eq!(take(&mut hub.join(JoinAt::First)), (vec![], Some(Ending::Complete)));
     }
 
     #[test]
     fn who_is_left_behind_loses_its_queue_and_joins_again_ahead() {
         let hub = hub();
-        let mut slow = hub.join(JoinAt::Oldest, Instant::now());
-        let mut fast = hub.join(JoinAt::Oldest, Instant::now());
-        publish(&hub, 100);
-        assert_eq!(take(&mut fast).0.len(), 100);
+        publish_keyframe(&hub, 1);
+        let (mut slow, mut fast) = (hub.join(JoinAt::First), hub.join(JoinAt::First));
+        assert_eq!((take(&mut fast).0, slow.attach_now()), (vec![0, 0], 1));
+        publish(&hub, 200);
+        assert_eq!(take(&mut fast).0.len(), 200);
         assert_eq!(hub.shared.lock().clients.len(), 2, "at the bound it is not beyond it");
-        publish(&hub, 1);
+        publish_keyframe(&hub, 2);
         assert_eq!(hub.shared.lock().clients.len(), 1);
         assert!(slow.queue.is_empty(), "its queue is freed at once");
-        publish(&hub, 10);
-        assert_eq!(take(&mut slow), (vec![110], None));
+        publish(&hub, 1);
+        slow.ahead.clear();
+        assert_eq!(take(&mut slow), (vec![0, 201, 202], None));
         assert_eq!((slow.progress().skips(), fast.progress().skips()), (1, 0));
         publish(&hub, 2);
-        assert_eq!(take(&mut slow).0, [111, 112]);
-        assert_eq!(take(&mut fast).0.len(), 13);
+        assert_eq!(take(&mut slow).0, [203, 204]);
+        assert_eq!(take(&mut fast).0.len(), 4);
     }
 
     #[test]
@@ -399,15 +501,17 @@ mod tests {
         let hub = Arc::new(Fanout::new(bounds));
         let megabytes = |count| {
             for _ in 0..count {
-                hub.publish(&[0x47; 1 << 20], None, Instant::now());
+                hub.publish(&[0x47; 1 << 20], &mut Vec::new(), Instant::now());
             }
         };
         megabytes(4);
         assert!(!hub.is_everybody_behind());
         megabytes(1);
         assert!(hub.is_everybody_behind(), "the first client is on its way");
-        let mut one = hub.join(JoinAt::Oldest, Instant::now());
-        let other = hub.join(JoinAt::Oldest, Instant::now());
+        let mut one = hub.join(JoinAt::First);
+        let mut other = hub.join(JoinAt::First);
+        let old = Instant::now() + FIRST_KEYFRAME_WAIT;
+        assert_eq!((one.attach(JoinAt::First, old), other.attach(JoinAt::First, old)), (Ok(()), Ok(())));
         assert!(hub.is_everybody_behind());
         take(&mut one);
         assert!(!hub.is_everybody_behind());
@@ -427,7 +531,7 @@ mod tests {
             let body = move || {
                 for round in 0..100_u32 {
                     let behind = Duration::from_millis(u64::from(round % 4));
-                    let mut client = hub.join(JoinAt::Behind(behind), Instant::now());
+                    let mut client = hub.join(JoinAt::Behind(behind));
                     let mut expected = None;
                     for _ in 0..50 {
                         match client.next(Instant::now() + Duration::from_secs(30)) {

@@ -1,10 +1,9 @@
-//! The thread that pulls one stream: asks an engine for it, reads it, aligns it, publishes it.
+//! The thread that pulls one stream: asks an engine for it, reads it, and does so again when the source is lost.
 //!
-//! It alone reports the first packets. Whichever way it ends, by an error, a stop or a panic, [`Run`]'s drop tells the
-//! session why, stops the engine's session and reports the end, in that order: nobody who waits for the start waits for
-//! a thread that is gone, and no opened session is left behind.
+//! It alone reports first packets. Whichever way it ends, by an error, a stop or a panic, [`Run`]'s drop tells the session
+//! why, stops the engine's session and reports the end, in that order: nobody who waits for the start waits for a thread
+//! that is gone, and no opened session is left behind.
 
-use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,209 +12,212 @@ use crossbeam_channel::RecvTimeoutError;
 use crate::engine::api::{Liveness, OpenSession};
 use crate::engine::error::EngineError;
 use crate::engine::playback::{Playback, Player};
-use crate::engine::pool::{Pool, Reservation};
+use crate::engine::pool::{Engine, Reservation, Unavailable};
 use crate::engine::url::Target;
-use crate::ts::align::Aligner;
-use crate::ts::packet::packets;
-use crate::ts::psi::{PsiCache, PsiChange};
+use crate::id::ContentKey;
 
-use super::chunk::Chunk;
 use super::fanout::Ending;
+use super::pump::Pump;
+use super::registry::{FETCHER_STACK_BYTES, Registry};
 use super::session::Session;
-use super::state::{Event, Why};
+use super::state::{Event, State, Why};
 
-/// One read, and so one chunk, at most: a millisecond's work for the clients' threads, and 64 ms of an 8 Mbit/s stream.
-const READ_BYTES: usize = 64 * 1024;
+/// How often a fetcher that waits for its turn on an engine looks again.
+const TURN_INTERVAL: Duration = Duration::from_millis(50);
 
-/// More than any engine sends before the first packet; what has no five sync bytes in it is no MPEG-TS.
-const MAX_GARBAGE_BYTES: u64 = 1024 * 1024;
+/// An engine that is warming up is asked to play this often.
+const WARM_UP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The gather pause: longer means fewer, larger chunks. Together with the rule of [`Pacing`] it keeps up with any source;
-/// a fixed long pause does not, since the kernel's receive window and the sleep fall into step.
-const MAX_PAUSE: Duration = Duration::from_millis(20);
-const MIN_PAUSE: Duration = Duration::from_millis(2);
-
-/// The engine is made to wait for slow clients for no longer than this.
-const MAX_HOLD: Duration = Duration::from_secs(10);
+/// For a question whose answer is good to have but not needed.
+const SIDE_QUESTION_LIMIT: Duration = Duration::from_secs(2);
 
 /// Fetches the stream until it is over, for whatever reason; then stops the engine's session.
-pub fn run(session: &Arc<Session>, pool: &Pool) {
-    let mut run = Run { session, opened: None };
-    let why = run.fetch(pool);
-    session.apply(&Event::SourceLost(why));
+pub(super) fn run(session: &Arc<Session>, registry: &Arc<Registry>) {
+    let mut run = Run { session, pump: Pump::new(session), opened: None };
+    while let Some((deadline, pause)) = session.next_attempt() {
+        let attempt = session.attempt();
+        if attempt > 0 {
+            let id = session.stream_id();
+            log::info!("Recovering {id}: attempt {attempt} in {} s", pause.as_secs());
+        }
+        if !pause.is_zero() && run.is_stopped_within(pause) {
+            break;
+        }
+        let Err(why) = run.attempt(registry, attempt, deadline);
+        log::debug!("Attempt {attempt} at {} is over: {why}", session.stream_id());
+        session.apply(&Event::SourceLost { attempt, why, given: run.pump.given() });
+    }
 }
 
 struct Run<'a> {
     session: &'a Arc<Session>,
+    pump: Pump<'a>,
     opened: Option<(Reservation, OpenSession)>,
 }
 
+/// There is no end without a reason.
+enum Never {}
+
 impl Run<'_> {
-    fn fetch(&mut self, pool: &Pool) -> Why {
+    /// One source, from the choice of the engine to its loss.
+    fn attempt(&mut self, registry: &Arc<Registry>, attempt: u32, deadline: Instant) -> Result<Never, Why> {
+        self.pump.begin(attempt);
         let session = self.session;
         let id = session.stream_id();
-        log::info!("Selecting engine for stream {id}");
-        let reservation = match pool.reserve() {
-            Ok(reservation) => reservation,
-            Err(unavailable) => return Why::NoEngine(unavailable),
-        };
-        let engine = Arc::clone(&reservation.engine);
-        session.record_engine(&engine);
-        log::info!("Initializing session for {id} on engine {}", engine.settings.name);
-        let authority = engine.api.authority();
-        log::info!("Fetching stream {id} from {}", Target::getstream_without_pid(session.key()).on(authority));
-
-        let deadline = session.connect_deadline();
-        let failed = |error: EngineError| {
-            engine.record_failure(&error);
-            Why::Engine(error)
-        };
-        let opened = match engine.api.open(session.key(), deadline) {
-            Ok(opened) => opened,
-            Err(error) => return failed(error),
-        };
-        session.record_opened(&opened);
-        let (_, opened) = self.opened.insert((reservation, opened));
-
-        let player = Player::new();
-        if session.arm(player.interrupter()).is_err() {
-            return Why::Asked;
+        let (engine, opened) = self.open(registry, deadline)?;
+        session.record_opened(&engine, opened);
+        let infohash = opened.infohash;
+        let liveness = opened.liveness;
+        if let Some(infohash) = infohash
+            && attempt == 0
+            && let Some(older) = registry.same_content(session, infohash)
+        {
+            self.hand_over(&older);
+            return Err(Why::SameAs(Box::new(older.key().clone())));
         }
         log::info!("Started fetcher for {id}");
-        let playback = match player.play(authority, opened, deadline) {
-            Ok(playback) => playback,
-            Err(error) => return failed(error),
-        };
+        let playback = self.play(&engine, attempt, deadline)?;
         log::info!("Stream response received for {id}, status: {}", playback.status());
-        session.apply(&Event::Connected);
+        session.apply(&Event::Connected(attempt));
         log::info!("Stream {id} connected");
-        let ending = match opened.liveness {
+        let ending = match liveness {
             Liveness::Vod => Ending::Complete,
             Liveness::Live | Liveness::Unknown => Ending::Broken,
         };
-        Pump::new(session).run(playback, ending)
-    }
-}
-
-impl Drop for Run<'_> {
-    fn drop(&mut self) {
-        // Nothing, if the reason is known; else this is a panic.
-        self.session.apply(&Event::SourceLost(Why::Panicked));
-        if let Some((reservation, opened)) = self.opened.take()
-            && let Err(error) = reservation.engine.api.stop(opened)
-        {
-            log::warn!("Engine {} did not confirm the stop of {}: {error}", reservation.engine.settings.name, self.session.stream_id());
-        }
-        self.session.apply(&Event::FetcherGone);
-    }
-}
-
-/// Reads, aligns and publishes.
-struct Pump<'a> {
-    session: &'a Session,
-    aligner: Aligner,
-    aligned: Vec<u8>,
-    psi: PsiCache,
-    tables: Option<Arc<Chunk>>,
-    pacing: Pacing,
-    has_published: bool,
-}
-
-impl<'a> Pump<'a> {
-    fn new(session: &'a Session) -> Self {
-        Self {
-            session,
-            aligner: Aligner::new(),
-            aligned: Vec::with_capacity(2 * READ_BYTES),
-            psi: PsiCache::new(),
-            tables: None,
-            pacing: Pacing::new(),
-            has_published: false,
-        }
+        let started = self.opened.as_mut().map(|(reservation, _)| reservation);
+        Err(self.pump.run(playback, ending, || started.into_iter().for_each(Reservation::end_start)))
     }
 
-    /// Until the body ends or breaks, or the session is stopped. `ending` is what a proper end of the body means.
-    fn run(mut self, mut playback: Playback, ending: Ending) -> Why {
-        let mut buffer = vec![0; READ_BYTES];
+    /// Opens a session on the best engine, after the one that was lost is stopped.
+    fn open(&mut self, registry: &Arc<Registry>, deadline: Instant) -> Result<(Arc<Engine>, &OpenSession), Why> {
+        let session = self.session;
+        let id = session.stream_id();
         loop {
-            let read = match playback.read(&mut buffer) {
-                Ok(0) => return self.finish(Why::SourceEnded(ending)),
-                Ok(read) => read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return self.finish(Why::Engine(EngineError::Lost(error.to_string()))),
-            };
-            self.session.record_bytes_in(read as u64);
-            self.aligner.push(&buffer[..read], &mut self.aligned);
-            self.publish();
-            if !self.has_published {
-                if self.aligner.skipped_bytes() > MAX_GARBAGE_BYTES {
-                    return Why::NotMpegTs;
+            log::info!("Selecting engine for stream {id}");
+            let reservation = self.reserve(registry, deadline)?;
+            let engine = Arc::clone(&reservation.engine);
+            self.stop_lost(registry, &engine);
+            session.record_engine(&engine);
+            registry.cut_abandoned(&engine.settings.name, session);
+            log::info!("Initializing session for {id} on engine {}", engine.settings.name);
+            self.ask_for_infohash(registry, &engine)?;
+            let url = Target::getstream_without_pid(session.key()).on(engine.api.authority());
+            log::info!("Fetching stream {id} from {url}");
+            match open_under_either_name(&engine, session.key(), deadline) {
+                Ok(opened) => {
+                    let (_, opened) = self.opened.insert((reservation, opened));
+                    return Ok((engine, opened));
                 }
-                continue;
-            }
-            if let Some(pause) = self.pacing.after_read(read)
-                && self.is_stopped_within(pause)
-            {
-                return Why::Asked;
-            }
-            if self.hold_while_everybody_is_behind() {
-                return Why::Asked;
+                Err(error) => {
+                    engine.record_failure(&error);
+                    let is_gone = matches!(error, EngineError::Unreachable(_));
+                    let has_others = registry.pool().engines().iter().any(|other| other.is_usable());
+                    if is_gone && has_others && !self.is_stopped_within(Duration::ZERO) {
+                        log::warn!("Engine {} cannot take stream {id}: {error}", engine.settings.name);
+                        continue;
+                    }
+                    return Err(Why::Engine(error));
+                }
             }
         }
     }
 
-    /// The rest of the body, then why it is over.
-    fn finish(&mut self, why: Why) -> Why {
-        self.aligner.finish(&mut self.aligned);
-        self.publish();
-        match why {
-            Why::SourceEnded(_) if !self.has_published && self.aligner.skipped_bytes() > 0 => Why::NotMpegTs,
-            Why::SourceEnded(_) if !self.has_published => Why::EndedWithoutData,
-            why => why,
+    /// A place on an engine; waits for a turn, or for a lingering stream to give way, as long as there is time.
+    fn reserve(&self, registry: &Registry, deadline: Instant) -> Result<Reservation, Why> {
+        let preferred = self.opened.as_ref().map(|(reservation, _)| &reservation.engine);
+        loop {
+            let unavailable = match registry.pool().reserve(preferred) {
+                Ok(reservation) => return Ok(reservation),
+                Err(unavailable) => unavailable,
+            };
+            let is_worth_waiting = match unavailable {
+                Unavailable::AllDown => false,
+                Unavailable::AllFull => registry.give_way(),
+                Unavailable::AllStarting => true,
+            };
+            if !is_worth_waiting || Instant::now() >= deadline || self.is_stopped_within(TURN_INTERVAL) {
+                return Err(Why::NoEngine(unavailable));
+            }
         }
     }
 
-    fn publish(&mut self) {
-        if self.aligned.is_empty() {
+    /// Stops the session whose picture was lost. On the engine that is asked next this is waited for, since a stop ends
+    /// all readers of a content there; on another one it runs beside.
+    fn stop_lost(&mut self, registry: &Registry, next: &Arc<Engine>) {
+        let Some((reservation, opened)) = self.opened.take() else {
+            return;
+        };
+        let id = self.session.stream_id().to_owned();
+        if Arc::ptr_eq(&reservation.engine, next) {
+            stop(&id, &reservation, opened);
             return;
         }
-        let now = Instant::now();
-        let fanout = self.session.fanout();
-        fanout.publish(&self.aligned, self.tables.as_ref(), now);
-        let mut has_new_tables = false;
-        for packet in packets(&self.aligned) {
-            has_new_tables |= self.psi.observe(&packet) != PsiChange::Nothing;
-        }
-        if has_new_tables && let Some(tables) = self.psi.prefix() {
-            let start = fanout.head().saturating_sub(tables.len() as u64);
-            self.tables = Some(Arc::new(Chunk::new(start, now, &tables)));
-        }
-        self.aligned.clear();
-        if !self.has_published {
-            self.has_published = true;
-            self.report_first_packets();
+        let beside = Beside { id, lost: Some((reservation, opened)) };
+        let name = format!("stop-{:.8}", beside.id);
+        // Without a thread the drop of what it was to do does it here.
+        if let Err(error) = registry.threads().spawn(&name, FETCHER_STACK_BYTES, move || drop(beside)) {
+            log::warn!("No thread to stop a session beside: {error}");
         }
     }
 
-    fn report_first_packets(&self) {
-        let id = self.session.stream_id();
-        self.session.apply(&Event::FirstPackets);
-        if let Some(after) = self.session.first_data_after() {
-            log::info!("First data for {id} after {} ms", after.as_millis());
-            log::info!("Session created for {id}");
+    /// If this id could be the content of a stream that runs already, finds out before a second session is opened.
+    fn ask_for_infohash(&self, registry: &Registry, engine: &Engine) -> Result<(), Why> {
+        let Some(id) = registry.wants_infohash(self.session) else {
+            return Ok(());
+        };
+        let Ok(Some(infohash)) = engine.api.infohash_of(id, SIDE_QUESTION_LIMIT) else {
+            return Ok(());
+        };
+        match registry.same_content(self.session, infohash) {
+            Some(older) => Err(Why::SameAs(Box::new(older.key().clone()))),
+            None => Ok(()),
         }
     }
 
-    /// Lets TCP hold the engine back while no client keeps up. Tells whether the session was stopped.
-    fn hold_while_everybody_is_behind(&mut self) -> bool {
-        while self.pacing.may_hold(self.session.fanout().is_everybody_behind(), Instant::now()) {
-            // A source that is made to wait is not silent.
-            self.session.record_bytes_in(0);
-            if self.is_stopped_within(MIN_PAUSE) {
-                return true;
+    /// Gives the session just opened to the older stream of the same content, if it is on the same engine: stopping it now
+    /// would end that one's picture.
+    fn hand_over(&mut self, older: &Session) {
+        let Some((reservation, opened)) = self.opened.take() else {
+            return;
+        };
+        let is_on_same_engine = older.engine_name().as_ref() == Some(&reservation.engine.settings.name);
+        let kept = if is_on_same_engine {
+            older.adopt(reservation, opened).err().map(|refused| *refused)
+        } else {
+            Some((reservation, opened))
+        };
+        self.opened = kept;
+    }
+
+    /// Asks for the stream, again and again while the engine is warming up.
+    fn play(&self, engine: &Engine, attempt: u32, deadline: Instant) -> Result<Playback, Why> {
+        let began = Instant::now();
+        let Some((_, opened)) = &self.opened else {
+            return Err(Why::Panicked);
+        };
+        loop {
+            let player = Player::new();
+            if self.session.arm(attempt, player.interrupter()).is_err() {
+                return Err(Why::Asked);
+            }
+            let error = match player.play(engine.api.authority(), opened, deadline) {
+                Ok(playback) => return Ok(playback),
+                Err(error) => error,
+            };
+            let text = match &error {
+                EngineError::Status(500 | 403, _) if is_warming_up(engine, opened) => error.to_string(),
+                _ => {
+                    engine.record_failure(&error);
+                    return Err(Why::Engine(error));
+                }
+            };
+            if Instant::now() + WARM_UP_INTERVAL >= deadline {
+                return Err(Why::NotReady(began.elapsed() + WARM_UP_INTERVAL, text));
+            }
+            if self.is_stopped_within(WARM_UP_INTERVAL) {
+                return Err(Why::Asked);
             }
         }
-        false
     }
 
     fn is_stopped_within(&self, pause: Duration) -> bool {
@@ -223,41 +225,85 @@ impl<'a> Pump<'a> {
     }
 }
 
-/// When to pause and when to hold; a plain value.
-struct Pacing {
-    pause: Duration,
-    since_pause: usize,
-    holding_since: Option<Instant>,
+/// Whether a refusal to play is worth another try: the engine says that it is not there yet, or says nothing usable.
+fn is_warming_up(engine: &Engine, opened: &OpenSession) -> bool {
+    let stat = opened.stat.as_ref().map(|stat| engine.api.stat(stat, SIDE_QUESTION_LIMIT));
+    !matches!(stat, Some(Ok(stat)) if !stat.is_warming_up())
 }
 
-impl Pacing {
-    fn new() -> Self {
-        Self { pause: MAX_PAUSE, since_pause: 0, holding_since: None }
-    }
+fn open_under_either_name(engine: &Engine, key: &ContentKey, deadline: Instant) -> Result<OpenSession, EngineError> {
+    let error = match engine.api.open(key, deadline) {
+        Err(error) if error.is_unknown_content() => error,
+        outcome => return outcome,
+    };
+    let other = ContentKey { name: key.name.other(), params: key.params.clone() };
+    // The first answer is the one that fits what was asked for.
+    engine.api.open(&other, deadline).map_err(|_| error)
+}
 
-    /// The pause after a read of so many bytes; none after a full one, since there is more.
-    fn after_read(&mut self, read: usize) -> Option<Duration> {
-        self.since_pause += read;
-        if read == READ_BYTES {
-            return None;
-        }
-        self.pause = if self.since_pause >= READ_BYTES {
-            (self.pause / 2).max(MIN_PAUSE)
-        } else {
-            (self.pause + self.pause / 4).min(MAX_PAUSE)
-        };
-        self.since_pause = 0;
-        Some(self.pause)
+fn stop(id: &str, reservation: &Reservation, opened: OpenSession) {
+    if let Err(error) = reservation.engine.api.stop(opened) {
+        log::warn!("Engine {} did not confirm the stop of {id}: {error}", reservation.engine.settings.name);
     }
+}
 
-    /// Whether to let the engine wait (on): not for longer than [`MAX_HOLD`], and then not again before somebody has
-    /// caught up.
-    fn may_hold(&mut self, is_everybody_behind: bool, now: Instant) -> bool {
-        if !is_everybody_behind {
-            self.holding_since = None;
-            return false;
+/// A session to be stopped by whoever drops this.
+struct Beside {
+    id: String,
+    lost: Option<(Reservation, OpenSession)>,
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        if let Some((reservation, opened)) = self.lost.take() {
+            stop(&self.id, &reservation, opened);
         }
-        now.duration_since(*self.holding_since.get_or_insert(now)) < MAX_HOLD
+    }
+}
+
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        // Nothing, if the reason is known; else this is a panic.
+        self.session.apply(&Event::Stop(Why::Panicked));
+        log_end(self.session);
+        let id = self.session.stream_id();
+        let own = self.opened.take();
+        for (reservation, opened) in own.into_iter().chain(self.session.take_adopted()) {
+            stop(id, &reservation, opened);
+        }
+        self.session.apply(&Event::FetcherGone);
+    }
+}
+
+/// The closing line of a stream, or why it never began.
+fn log_end(session: &Session) {
+    let view = session.view();
+    let id = &view.stream_id;
+    let (State::Stopping(outcome) | State::Stopped(outcome)) = &view.state else {
+        return;
+    };
+    let why = &outcome.why;
+    if outcome.had_started {
+        let seconds = view.facts.started_at.and_then(|at| at.elapsed().ok()).unwrap_or_default().as_secs();
+        let (bytes_in, bytes_out, restarts) = (view.bytes_in, view.bytes_out, view.restarts);
+        log::info!(
+            "Stream {id} ended after {seconds} s, {bytes_in} bytes in, {bytes_out} bytes out, {restarts} restarts: {why}"
+        );
+        return;
+    }
+    match why {
+        Why::ConnectTimeout(limit, _) => {
+            log::warn!("Timeout waiting for connection of {id} after {}s", limit.as_secs_f32());
+        }
+        Why::Engine(_) | Why::EndedWithoutData | Why::NotMpegTs | Why::NotReady(..) | Why::FirstDataTimeout(..) => {
+            log::warn!("HTTP error streaming {id}: {why}");
+        }
+        _ => {}
+    }
+    if why.is_trouble() {
+        log::warn!("Failed to initialize session for {id}: {why}");
+    } else {
+        log::info!("Stream {id} ended before it started: {why}");
     }
 }
 
@@ -286,7 +332,7 @@ mod tests {
         let threads = Threads::new();
         let fetched = Arc::clone(&session);
         let body = move || {
-            let _run = Run { session: &fetched, opened: None };
+            let _run = Run { session: &fetched, pump: Pump::new(&fetched), opened: None };
             panic!("on purpose");
         };
         threads.spawn("fetch", SMALL_STACK_BYTES, body).expect("a thread");
@@ -296,35 +342,5 @@ mod tests {
         }
         assert!(session.wait_stopped(deadline));
         threads.join_all(deadline).expect("it has ended");
-    }
-
-    #[test]
-    fn the_pause_shrinks_while_much_comes_and_grows_back() {
-        let mut pacing = Pacing::new();
-        assert_eq!(pacing.after_read(READ_BYTES), None, "there is more to read");
-        assert_eq!(pacing.after_read(1000), Some(MAX_PAUSE / 2), "65 kB since the last pause");
-        assert_eq!(pacing.after_read(1000), Some(MAX_PAUSE / 2 + MAX_PAUSE / 8));
-        for _ in 0..10 {
-            let _full = pacing.after_read(READ_BYTES);
-            let _pause = pacing.after_read(1);
-        }
-        assert_eq!(pacing.pause, MIN_PAUSE);
-        for _ in 0..20 {
-            let _pause = pacing.after_read(1000);
-        }
-        assert_eq!(pacing.pause, MAX_PAUSE);
-    }
-
-    #[test]
-    fn the_engine_is_made_to_wait_only_for_so_long() {
-        let mut pacing = Pacing::new();
-        let begin = Instant::now();
-        let at = |seconds| begin + Duration::from_secs(seconds);
-        assert!(pacing.may_hold(true, at(0)));
-        assert!(pacing.may_hold(true, at(9)));
-        assert!(!pacing.may_hold(true, at(10)));
-        assert!(!pacing.may_hold(true, at(11)), "not again before somebody has caught up");
-        assert!(!pacing.may_hold(false, at(12)));
-        assert!(pacing.may_hold(true, at(13)));
     }
 }

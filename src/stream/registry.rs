@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use crate::config;
 use crate::engine::pool::Pool;
-use crate::id::ContentKey;
+use crate::id::{ContentKey, ContentName, Digest};
 use crate::stats::Stats;
 use crate::threads::Threads;
 
@@ -31,7 +31,14 @@ const MAX_ENDED: usize = 50;
 const TICK: Duration = Duration::from_millis(250);
 
 /// ureq and JSON on the fetcher's thread want more than the small stack in a debug build.
-const FETCHER_STACK_BYTES: usize = 512 * 1024;
+pub(super) const FETCHER_STACK_BYTES: usize = 512 * 1024;
+
+/// Who asks again for what has just failed is told so at once, for so long: an impatient player must not keep an engine
+/// busy with a channel that is offline.
+const FAILURE_REMEMBERED_FOR: Duration = Duration::from_secs(5);
+
+/// Failures and names that are remembered at most; the requests of a house stay far below.
+const MAX_REMEMBERED: usize = 256;
 
 /// All streams of the process.
 pub struct Registry {
@@ -47,11 +54,37 @@ struct Table {
     live: HashMap<ContentKey, Arc<Session>>,
     /// Newest first, with the time of its end.
     ended: VecDeque<(Instant, Arc<Session>)>,
+    /// Starts that failed lately.
+    failed: HashMap<ContentKey, (Instant, Why)>,
+    /// Which infohash is behind a content id, oldest first.
+    infohashes: VecDeque<(Digest, Digest)>,
     is_closed: bool,
 }
 
+impl Table {
+    /// The stream of this content, under whichever of its names.
+    fn find(&self, key: &ContentKey) -> Option<&Arc<Session>> {
+        let same_content = || {
+            let infohash = self.infohash_of(&key.name)?;
+            let is_same = |session: &&Arc<Session>| {
+                session.key().params == key.params
+                    && (session.infohash() == Some(infohash) || session.key().name == ContentName::Infohash(infohash))
+            };
+            self.live.values().find(is_same)
+        };
+        self.live.get(key).or_else(same_content)
+    }
+
+    fn infohash_of(&self, name: &ContentName) -> Option<Digest> {
+        match name {
+            ContentName::Infohash(infohash) => Some(*infohash),
+            ContentName::Id(id) => self.infohashes.iter().find(|(of, _)| of == id).map(|(_, infohash)| *infohash),
+        }
+    }
+}
+
 /// Why a request got no seat.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoSeat {
     /// There are as many streams as there may be.
     AtCapacity,
@@ -59,15 +92,18 @@ pub enum NoSeat {
     ShuttingDown,
     /// The stream's previous session was not stopped in time.
     StillStopping,
+    /// It failed to start a moment ago.
+    Failed(Why),
 }
 
 impl fmt::Display for NoSeat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::AtCapacity => "there are as many streams as the configuration allows (max_streams)",
-            Self::ShuttingDown => "the proxy is shutting down",
-            Self::StillStopping => "the previous session of this stream is still being stopped",
-        })
+        match self {
+            Self::AtCapacity => f.write_str("there are as many streams as the configuration allows (max_streams)"),
+            Self::ShuttingDown => f.write_str("the proxy is shutting down"),
+            Self::StillStopping => f.write_str("the previous session of this stream is still being stopped"),
+            Self::Failed(why) => fmt::Display::fmt(why, f),
+        }
     }
 }
 
@@ -92,19 +128,27 @@ impl Registry {
                 if table.is_closed {
                     return Err(NoSeat::ShuttingDown);
                 }
-                match table.live.get(key) {
+                match table.find(key) {
                     Some(session) => match session.take_seat(Arc::clone(client)) {
                         Ok(seat) => return Ok(seat),
                         Err(_closing) => Arc::clone(session),
                     },
-                    None if table.live.len() >= self.settings.max_streams => return Err(NoSeat::AtCapacity),
                     None => {
+                        if let Some((at, why)) = table.failed.get(key)
+                            && at.elapsed() < FAILURE_REMEMBERED_FOR
+                        {
+                            return Err(NoSeat::Failed(why.clone()));
+                        }
+                        let given_way = self.make_room(&table)?;
                         let session = Session::new(key.clone(), &self.settings, Arc::clone(&self.stats));
                         let Ok(seat) = session.take_seat(Arc::clone(client)) else {
                             return Err(NoSeat::StillStopping);
                         };
                         table.live.insert(key.clone(), Arc::clone(&session));
                         drop(table);
+                        if let Some(lingering) = given_way {
+                            lingering.apply(&Event::Stop(Why::GaveWay));
+                        }
                         self.start(&session);
                         return Ok(seat);
                     }
@@ -118,17 +162,82 @@ impl Registry {
         }
     }
 
+    /// The lingering stream that has to go for a new one, if one has to. A stream that is being stopped takes no room.
+    fn make_room(&self, table: &Table) -> Result<Option<Arc<Session>>, NoSeat> {
+        let open = || table.live.values().filter(|session| session.state().is_open());
+        if open().count() < self.settings.max_streams {
+            return Ok(None);
+        }
+        let lingering = open().find(|session| matches!(session.state(), State::Lingering { .. }));
+        lingering.map(|session| Some(Arc::clone(session))).ok_or(NoSeat::AtCapacity)
+    }
+
+    /// Has a lingering stream give way to one that found every engine full. Tells whether room is to be expected.
+    pub(super) fn give_way(&self) -> bool {
+        let live: Vec<_> = self.table.lock().live.values().cloned().collect();
+        if let Some(session) = live.iter().find(|session| matches!(session.state(), State::Lingering { .. })) {
+            session.apply(&Event::Stop(Why::GaveWay));
+        }
+        live.iter().any(|session| matches!(session.state(), State::Stopping(_)))
+    }
+
+    /// Ends the starts on this engine that nobody waits for, since another stream wants to start there.
+    pub(super) fn cut_abandoned(&self, engine: &str, by: &Session) {
+        let live: Vec<_> = self.table.lock().live.values().cloned().collect();
+        for session in live {
+            let is_abandoned = matches!(session.state(), State::Starting { abandon_at: Some(_), .. });
+            let is_other = session.stream_id() != by.stream_id();
+            if is_abandoned && is_other && session.engine_name().as_deref() == Some(engine) {
+                session.apply(&Event::Stop(Why::Abandoned));
+            }
+        }
+    }
+
+    /// Whether it is worth asking an engine for the infohash behind an id: only if there is a stream it could be.
+    pub(super) fn wants_infohash(&self, session: &Session) -> Option<Digest> {
+        let ContentName::Id(id) = session.key().name else {
+            return None;
+        };
+        let table = self.table.lock();
+        let has_others = table.live.len() > 1;
+        (has_others && table.infohash_of(&session.key().name).is_none()).then_some(id)
+    }
+
+    /// Remembers which infohash is behind the session's name, and gives the older stream of the same content if there is
+    /// one.
+    pub(super) fn same_content(&self, session: &Arc<Session>, infohash: Digest) -> Option<Arc<Session>> {
+        let mut table = self.table.lock();
+        if let ContentName::Id(id) = session.key().name
+            && table.infohash_of(&session.key().name) != Some(infohash)
+        {
+            table.infohashes.retain(|(of, _)| *of != id);
+            if table.infohashes.len() >= MAX_REMEMBERED {
+                table.infohashes.pop_front();
+            }
+            table.infohashes.push_back((id, infohash));
+        }
+        let is_older = |other: &&Arc<Session>| {
+            !Arc::ptr_eq(other, session)
+                && other.key().params == session.key().params
+                && other.infohash() == Some(infohash)
+                // Of two that start together the younger yields, never both.
+                && other.created() <= session.created()
+                && other.state().is_open()
+        };
+        table.live.values().find(is_older).cloned()
+    }
+
     fn start(self: &Arc<Self>, session: &Arc<Session>) {
         self.stats.add_session();
         let name = format!("fetch-{:.8}", session.stream_id());
         let (registry, fetched) = (Arc::clone(self), Arc::clone(session));
         let body = move || {
             let _retire = Retire { registry: &registry, session: &fetched };
-            fetcher::run(&fetched, &registry.pool);
+            fetcher::run(&fetched, &registry);
         };
         if let Err(error) = self.threads.spawn(&name, FETCHER_STACK_BYTES, body) {
             log::error!("No thread for stream {}: {error}", session.stream_id());
-            session.apply(&Event::SourceLost(Why::NoThread));
+            session.apply(&Event::Stop(Why::NoThread));
             session.apply(&Event::FetcherGone);
             self.retire(session);
         }
@@ -141,6 +250,13 @@ impl Registry {
             return;
         }
         table.live.remove(session.key());
+        if let State::Stopped(outcome) = session.state()
+            && !outcome.had_started
+            && outcome.why.will_last()
+            && table.failed.len() < MAX_REMEMBERED
+        {
+            table.failed.insert(session.key().clone(), (Instant::now(), outcome.why));
+        }
         table.ended.push_front((Instant::now(), Arc::clone(session)));
         let listed = MAX_ENDED.min(table.ended.len());
         let dropped_later = table.ended.split_off(listed);
@@ -153,7 +269,7 @@ impl Registry {
     pub fn sessions(&self) -> Vec<Arc<Session>> {
         let table = self.table.lock();
         let mut sessions: Vec<_> = table.live.values().cloned().collect();
-        sessions.sort_by_key(|session| std::cmp::Reverse(session.connect_deadline()));
+        sessions.sort_by_key(|session| std::cmp::Reverse(session.created()));
         sessions.extend(table.ended.iter().map(|(_, session)| Arc::clone(session)));
         sessions
     }
@@ -170,6 +286,18 @@ impl Registry {
         }
     }
 
+    /// The engines.
+    #[must_use]
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// Where work goes that a fetcher does not wait for.
+    #[must_use]
+    pub fn threads(&self) -> &Threads {
+        &self.threads
+    }
+
     /// Whether [`Registry::close`] was called.
     #[must_use]
     pub fn is_closed(&self) -> bool {
@@ -180,7 +308,8 @@ impl Registry {
         let now = Instant::now();
         let (live, dropped_later) = {
             let mut table = self.table.lock();
-            let listed = table.ended.partition_point(|(at, _)| now.duration_since(*at) < ENDED_LISTED_FOR);
+            table.failed.retain(|_, (at, _)| now.saturating_duration_since(*at) < FAILURE_REMEMBERED_FOR);
+            let listed = table.ended.partition_point(|(at, _)| now.saturating_duration_since(*at) < ENDED_LISTED_FOR);
             let dropped_later = table.ended.split_off(listed);
             (table.live.values().cloned().collect::<Vec<_>>(), dropped_later)
         };

@@ -10,23 +10,28 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::config;
 use crate::engine::api::{Liveness, OpenSession};
 use crate::engine::playback::Interrupter;
-use crate::engine::pool::Engine;
 use crate::id::{ContentKey, Digest};
 use crate::stats::Stats;
 
+use crate::engine::pool::{Engine, Reservation};
+use crate::engine::stat::{Stat, Watched};
+
 use super::backlog::Bounds;
 use super::fanout::{Fanout, JoinAt, Progress, Subscription};
-use super::state::{Event, Limits, State, Why, step};
+use super::state::{Event, Hint, Life, Limits, Source, State, Why, Yield};
+
+/// After so much silence, an engine that does not know the session is believed; one that flows is not given up for a word.
+const ASK_AFTER_SILENCE: Duration = Duration::from_secs(5);
 
 /// One stream.
 pub struct Session {
@@ -41,6 +46,8 @@ pub struct Session {
     bytes_out_of_gone: AtomicU64,
     /// When the last bytes came, in milliseconds since `created`.
     last_bytes_ms: AtomicU64,
+    /// The life's attempt, for those who only want to know whether they are still meant.
+    attempt: AtomicU32,
     core: Mutex<Core>,
     changed: Condvar,
     /// Ends the fetcher's pauses; held so that it is never disconnected.
@@ -48,10 +55,14 @@ pub struct Session {
 }
 
 struct Core {
-    state: State,
+    life: Life,
     seats: BTreeMap<u64, Arc<ClientRecord>>,
-    /// Ends the fetcher's reading.
+    /// Ends the fetcher's reading of the current attempt.
     interrupter: Option<Interrupter>,
+    /// Where the engine's word on the current attempt's session is found.
+    source: Option<(Arc<Engine>, Option<Arc<Watched>>)>,
+    /// Sessions of this very content that other names of it had opened on the same engine: stopping one would stop all.
+    adopted: Vec<(Reservation, OpenSession)>,
     last_seat_left: Option<Instant>,
     facts: Facts,
 }
@@ -109,6 +120,10 @@ pub struct View {
     pub stream_id: String,
     /// Its state.
     pub state: State,
+    /// How often the source was lost and found again.
+    pub restarts: u32,
+    /// The engine's last word on its session.
+    pub swarm: Option<Stat>,
     /// What else is known.
     pub facts: Facts,
     /// Its streaming clients.
@@ -123,6 +138,8 @@ pub struct View {
     pub bytes_out: u64,
     /// Of the last seconds.
     pub bitrate_bps: u64,
+    /// Between the last two keyframes.
+    pub keyframe_interval: Option<Duration>,
 }
 
 /// A streaming client at one moment.
@@ -142,9 +159,9 @@ pub struct ClientView {
 #[derive(Debug)]
 pub struct Closing;
 
-/// The session was stopped before the fetcher got this far.
+/// An attempt was given up before the fetcher got this far.
 #[derive(Debug)]
-pub struct AlreadyStopped;
+pub struct Superseded;
 
 impl Session {
     /// A stream that starts now.
@@ -154,6 +171,7 @@ impl Session {
             connect: settings.connect_timeout,
             first_data: settings.first_data_timeout,
             stall: settings.stall_timeout,
+            recover: settings.recover_timeout,
             linger: settings.linger,
             abandon: settings.abandon,
         };
@@ -169,9 +187,11 @@ impl Session {
             first_data_after: None,
         };
         let core = Core {
-            state: State::new(now, &limits),
+            life: Life::new(now, &limits),
             seats: BTreeMap::new(),
             interrupter: None,
+            source: None,
+            adopted: Vec::new(),
             last_seat_left: None,
             facts,
         };
@@ -186,6 +206,7 @@ impl Session {
             bytes_in: AtomicU64::new(0),
             bytes_out_of_gone: AtomicU64::new(0),
             last_bytes_ms: AtomicU64::new(0),
+            attempt: AtomicU32::new(0),
             core: Mutex::new(core),
             changed: Condvar::new(),
             stop: crossbeam_channel::bounded(1),
@@ -204,16 +225,16 @@ impl Session {
         &self.stream_id
     }
 
+    /// When it was asked for.
+    #[must_use]
+    pub fn created(&self) -> Instant {
+        self.created
+    }
+
     /// Where its chunks go.
     #[must_use]
     pub fn fanout(&self) -> &Arc<Fanout> {
         &self.fanout
-    }
-
-    /// When the playback connection must be there.
-    #[must_use]
-    pub fn connect_deadline(&self) -> Instant {
-        self.created + self.limits.connect
     }
 
     /// Takes a seat.
@@ -223,49 +244,59 @@ impl Session {
     /// When the stream is on its way out: a newcomer needs another one.
     pub fn take_seat(self: &Arc<Self>, client: Arc<ClientRecord>) -> Result<Seat, Closing> {
         let mut core = self.core.lock();
-        if !core.state.is_open() {
+        if !core.life.state.is_open() {
             return Err(Closing);
         }
-        let join_at = match core.state {
-            State::Starting { .. } => JoinAt::Oldest,
-            _ => JoinAt::Behind(self.start_behind),
+        let join_at = match core.life.state {
+            State::Active | State::Lingering { .. } => JoinAt::Behind(self.start_behind),
+            _ => JoinAt::First,
         };
-        core.state = step(&core.state, &Event::SeatTaken, Instant::now(), &self.limits);
+        let activations = core.life.activations;
+        core.life = core.life.step(&Event::SeatTaken, Instant::now(), &self.limits);
         core.seats.insert(client.id, Arc::clone(&client));
-        Ok(Seat { session: Arc::clone(self), client, join_at })
+        Ok(Seat { session: Arc::clone(self), client, join_at, activations })
     }
 
     /// Lets an event happen. Wakes everybody if it changed something, and ends the fetcher's work if it is time.
     pub fn apply(&self, event: &Event) {
+        self.commit(self.core.lock(), event);
+    }
+
+    fn commit(&self, mut core: MutexGuard<'_, Core>, event: &Event) {
         let now = Instant::now();
-        let mut core = self.core.lock();
-        let next = step(&core.state, event, now, &self.limits);
-        if next == core.state {
+        let next = core.life.step(event, now, &self.limits);
+        if next == core.life {
             return;
         }
-        let was_open = core.state.is_open();
-        core.state = next;
-        if matches!(event, Event::FirstPackets) {
+        let before = std::mem::replace(&mut core.life, next);
+        self.attempt.store(core.life.attempt, Ordering::Release);
+        if before.activations == 0 && core.life.activations > 0 {
             core.facts.started_at = Some(SystemTime::now());
             core.facts.first_data_after = Some(now.saturating_duration_since(self.created));
         }
-        let mut ended = None;
-        if let State::Stopping(outcome) | State::Stopped(outcome) = &core.state
-            && was_open
+        let mut interrupter = None;
+        if core.life.attempt != before.attempt {
+            interrupter = core.interrupter.take();
+            core.source = None;
+        }
+        let mut ending = None;
+        if let State::Stopping(outcome) | State::Stopped(outcome) = &core.life.state
+            && before.state.is_open()
         {
-            ended = Some((outcome.why.ending(), core.interrupter.take()));
+            ending = Some(outcome.why.ending());
+            interrupter = interrupter.or(core.interrupter.take());
             core.facts.ended_at = Some(SystemTime::now());
         }
-        let is_free = matches!(core.state, State::Stopped(_)) && core.seats.is_empty();
+        let is_free = matches!(core.life.state, State::Stopped(_)) && core.seats.is_empty();
         drop(core);
         self.changed.notify_all();
-        if let Some((ending, interrupter)) = ended {
+        if let Some(ending) = ending {
             self.fanout.close(ending);
             // Full means that it was told before.
             let _told = self.stop.0.try_send(());
-            if let Some(interrupter) = interrupter {
-                interrupter.interrupt();
-            }
+        }
+        if let Some(interrupter) = interrupter {
+            interrupter.interrupt();
         }
         if is_free {
             self.fanout.clear();
@@ -274,22 +305,82 @@ impl Session {
 
     /// Lets time pass: deadlines and silence.
     pub fn tick(&self) {
-        let silent_since = self.created + Duration::from_millis(self.last_bytes_ms.load(Ordering::Relaxed));
-        self.apply(&Event::Tick { silent_for: silent_since.elapsed() });
+        let now = Instant::now();
+        let last_bytes = self.created + Duration::from_millis(self.last_bytes_ms.load(Ordering::Relaxed));
+        let (attempt, source) = {
+            let core = self.core.lock();
+            (core.life.attempt, core.source.clone())
+        };
+        let watched = source.as_ref().and_then(|(_, watched)| watched.as_ref());
+        let silent_for = now.saturating_duration_since(last_bytes);
+        let is_unknown = watched.is_some_and(|watched| watched.is_unknown_since(last_bytes));
+        if is_unknown && silent_for >= ASK_AFTER_SILENCE {
+            // The source may have stopped flowing long ago, so its last bytes are no measure of what it gave.
+            let given = Yield::Some;
+            self.apply(&Event::SourceLost { attempt, why: Why::SessionLost, given });
+            return;
+        }
+        self.apply(&Event::Tick(Source {
+            silent_for,
+            engine_is_well: source.as_ref().is_none_or(|(engine, _)| engine.is_usable()),
+            is_filling: watched.is_some_and(|watched| watched.is_filling(now)),
+            hint: Hint::of(watched.and_then(|watched| watched.last()).as_ref()),
+        }));
     }
 
-    /// Publishes what ends the fetcher's reading, before it begins to read.
+    /// The number of the current source.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.attempt.load(Ordering::Acquire)
+    }
+
+    /// When the playback connection of the current attempt must be there, and how long to wait before it is begun. `None`
+    /// when there is nothing more to attempt.
+    #[must_use]
+    pub fn next_attempt(&self) -> Option<(Instant, Duration)> {
+        let core = self.core.lock();
+        match &core.life.state {
+            State::Starting { deadline, .. } => Some((*deadline, Duration::ZERO)),
+            State::Recovering { until, .. } => {
+                let pause = core.life.back_off();
+                Some(((Instant::now() + pause + self.limits.connect).min(*until), pause))
+            }
+            _ => None,
+        }
+    }
+
+    /// Publishes what ends the reading of this attempt, before it begins.
     ///
     /// # Errors
     ///
-    /// When the stream was stopped in the meantime: the fetcher must not begin.
-    pub fn arm(&self, interrupter: Interrupter) -> Result<(), AlreadyStopped> {
+    /// When the attempt was given up in the meantime: it must not begin.
+    pub fn arm(&self, attempt: u32, interrupter: Interrupter) -> Result<(), Superseded> {
         let mut core = self.core.lock();
-        if !core.state.is_open() {
-            return Err(AlreadyStopped);
+        if core.life.attempt != attempt || !core.life.state.is_open() {
+            return Err(Superseded);
         }
         core.interrupter = Some(interrupter);
         Ok(())
+    }
+
+    /// Takes over a session of the same content on the same engine, to be stopped together with this stream's own.
+    ///
+    /// # Errors
+    ///
+    /// Gives it back when this stream is on its way out itself.
+    pub fn adopt(&self, reservation: Reservation, opened: OpenSession) -> Result<(), Box<(Reservation, OpenSession)>> {
+        let mut core = self.core.lock();
+        if !core.life.state.is_open() {
+            return Err(Box::new((reservation, opened)));
+        }
+        core.adopted.push((reservation, opened));
+        Ok(())
+    }
+
+    /// The sessions that were taken over.
+    #[must_use]
+    pub fn take_adopted(&self) -> Vec<(Reservation, OpenSession)> {
+        std::mem::take(&mut self.core.lock().adopted)
     }
 
     /// Is ready once the fetcher is to stop; for its pauses.
@@ -305,9 +396,11 @@ impl Session {
         self.core.lock().facts.engine = Some(engine);
     }
 
-    /// Records what the engine told about its session.
-    pub fn record_opened(&self, opened: &OpenSession) {
+    /// Records what the engine told about its session, and where it can be asked about it.
+    pub fn record_opened(&self, engine: &Arc<Engine>, opened: &OpenSession) {
+        let watched = opened.stat.clone().map(|stat| engine.watch(stat));
         let mut core = self.core.lock();
+        core.source = Some((Arc::clone(engine), watched));
         core.facts.infohash = opened.infohash;
         core.facts.playback_session_id.clone_from(&opened.playback_session_id);
         core.facts.liveness = opened.liveness;
@@ -323,7 +416,25 @@ impl Session {
     /// The state as it is.
     #[must_use]
     pub fn state(&self) -> State {
-        self.core.lock().state.clone()
+        self.core.lock().life.state.clone()
+    }
+
+    /// Whether nobody has a seat.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.core.lock().seats.is_empty()
+    }
+
+    /// The content's infohash, once the engine told it.
+    #[must_use]
+    pub fn infohash(&self) -> Option<Digest> {
+        self.core.lock().facts.infohash
+    }
+
+    /// The name of the engine that was chosen.
+    #[must_use]
+    pub fn engine_name(&self) -> Option<String> {
+        self.core.lock().facts.engine.as_ref().map(|(name, ..)| name.clone())
     }
 
     /// Time from the request to the first packets, once they came.
@@ -335,9 +446,9 @@ impl Session {
     /// Waits until the stream is over and its engine session stopped, at most until `deadline`. Tells whether it is.
     pub fn wait_stopped(&self, deadline: Instant) -> bool {
         let mut core = self.core.lock();
-        while !matches!(core.state, State::Stopped(_)) {
+        while !matches!(core.life.state, State::Stopped(_)) {
             if self.changed.wait_until(&mut core, deadline).timed_out() {
-                return matches!(core.state, State::Stopped(_));
+                return matches!(core.life.state, State::Stopped(_));
             }
         }
         true
@@ -347,10 +458,11 @@ impl Session {
     #[must_use]
     pub fn view(&self) -> View {
         let now = Instant::now();
-        let (state, facts, seats, last_seat_left) = {
+        let (life, facts, seats, last_seat_left, watched) = {
             let core = self.core.lock();
             let seats: Vec<_> = core.seats.values().cloned().collect();
-            (core.state.clone(), core.facts.clone(), seats, core.last_seat_left)
+            let watched = core.source.as_ref().and_then(|(_, watched)| watched.clone());
+            (core.life.clone(), core.facts.clone(), seats, core.last_seat_left, watched)
         };
         let idle_for = match last_seat_left {
             Some(left) if seats.is_empty() => now.saturating_duration_since(left),
@@ -371,7 +483,9 @@ impl Session {
         View {
             key: self.key.clone(),
             stream_id: self.stream_id.clone(),
-            state,
+            restarts: life.activations.saturating_sub(1),
+            state: life.state,
+            swarm: watched.and_then(|watched| watched.last()),
             facts,
             clients,
             waiting,
@@ -379,6 +493,7 @@ impl Session {
             bytes_in: self.bytes_in.load(Ordering::Relaxed),
             bytes_out: sent + self.bytes_out_of_gone.load(Ordering::Relaxed),
             bitrate_bps: self.fanout.bitrate_bps(now),
+            keyframe_interval: self.fanout.keyframe_interval(),
         }
     }
 
@@ -387,16 +502,15 @@ impl Session {
             self.bytes_out_of_gone.fetch_add(progress.sent_bytes(), Ordering::Relaxed);
             self.stats.add_bytes_out(progress.sent_bytes());
         }
-        let now = Instant::now();
         let mut core = self.core.lock();
         core.seats.remove(&client.id);
         if !core.seats.is_empty() {
             return;
         }
-        core.last_seat_left = Some(now);
-        core.state = step(&core.state, &Event::LastSeatLeft, now, &self.limits);
-        let is_free = matches!(core.state, State::Stopped(_));
-        drop(core);
+        core.last_seat_left = Some(Instant::now());
+        let is_free = matches!(core.life.state, State::Stopped(_));
+        // Under the same lock: nobody can take a seat between the last one's leaving and its meaning.
+        self.commit(core, &Event::LastSeatLeft);
         if is_free {
             self.fanout.clear();
         }
@@ -408,6 +522,8 @@ pub struct Seat {
     session: Arc<Session>,
     client: Arc<ClientRecord>,
     join_at: JoinAt,
+    /// Of the stream, when the seat was taken.
+    activations: u32,
 }
 
 impl Seat {
@@ -432,11 +548,11 @@ impl Seat {
     pub fn wait_started(&self, deadline: Instant) -> Option<Result<(), Why>> {
         let mut core = self.session.core.lock();
         loop {
-            if let Some(outcome) = core.state.start_outcome() {
+            if let Some(outcome) = core.life.outcome_since(self.activations) {
                 return Some(outcome);
             }
             if self.session.changed.wait_until(&mut core, deadline).timed_out() {
-                return core.state.start_outcome();
+                return core.life.outcome_since(self.activations);
             }
         }
     }
@@ -444,7 +560,7 @@ impl Seat {
     /// Begins to stream.
     #[must_use]
     pub fn join(&self) -> Subscription {
-        let subscription = self.session.fanout.join(self.join_at, Instant::now());
+        let subscription = self.session.fanout.join(self.join_at);
         let _first = self.client.progress.set(Arc::clone(subscription.progress()));
         subscription
     }

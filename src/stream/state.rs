@@ -2,24 +2,60 @@
 //!
 //! ```text
 //! Starting --first packets--> Active <--seat taken-- Lingering
-//!    |                          |  '----last seat left---^ |
-//!    | failed, deadline,        | source lost,             | time over, source lost,
-//!    | abandoned, stopped       | stopped                  | stopped
+//!    |                        |  ^ '----last seat left---^ |
+//!    |           source lost  v  | first packets           |
+//!    |                      Recovering                     |
+//!    | failed, deadline,        | deadline, unstable,      | time over, source lost,
+//!    | abandoned, stopped       | nobody left, stopped     | stopped
 //!    '------------------> Stopping <-----------------------'
 //!                            | the engine's session is stopped
 //!                            v
 //!                         Stopped
 //! ```
 //!
-//! It takes values and `now`; it reads no clock, holds no lock, does no I/O.
+//! Each source of a stream is an *attempt* with a number, and what is said of an attempt that is no longer the current
+//! one is not heard. It takes values and `now`; it reads no clock, holds no lock, does no I/O.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::engine::error::EngineError;
 use crate::engine::pool::Unavailable;
+use crate::engine::stat::Stat;
+use crate::escape::Escaped;
+use crate::id::ContentKey;
 
 use super::fanout::Ending;
+
+/// Pauses before the attempts of a recovery: at once, then with more and more patience.
+const BACK_OFF: [Duration; 5] = [
+    Duration::ZERO,
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+];
+
+/// So many sources in a row that gave next to nothing end the stream.
+const MAX_BARREN: u32 = 3;
+
+/// Silence of a source whose engine is not well.
+const STALL_OF_ILL_ENGINE: Duration = Duration::from_secs(3);
+
+/// Where a stream is in its life, and what led there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// Where it is.
+    pub state: State,
+    /// The number of the current source.
+    pub attempt: u32,
+    /// How often first packets came: 1 for a start that succeeded, one more for each recovery.
+    pub activations: u32,
+    /// Failed attempts in a row, for the back-off.
+    failures: u32,
+    /// Sources in a row that gave next to nothing.
+    barren: u32,
+}
 
 /// Where a stream is in its life.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,13 +71,22 @@ pub enum State {
     },
     /// The first whole packets are here, and somebody has a seat.
     Active,
+    /// The source is lost; its clients are kept while the fetcher looks for another.
+    Recovering {
+        /// What was lost.
+        lost: Why,
+        /// When to give up.
+        until: Instant,
+        /// Once connected: when the attempt has failed.
+        data_by: Option<Instant>,
+    },
     /// It runs without anybody, in case somebody comes back.
     Lingering {
         /// Until then.
         until: Instant,
     },
-    /// It is over; the engine's session is being stopped. The key stays taken, so that this late stop cannot end a
-    /// newer session of the same content.
+    /// It is over; the engine's session is being stopped. The key stays taken, so that this late stop cannot end a newer
+    /// session of the same content.
     Stopping(Outcome),
     /// It is over, for good.
     Stopped(Outcome),
@@ -61,7 +106,7 @@ pub enum Phase {
 pub struct Outcome {
     /// Why.
     pub why: Why,
-    /// Whether its first packets had come: whoever waited for the start has had a success, however short.
+    /// Whether its first packets had come.
     pub had_started: bool,
 }
 
@@ -73,9 +118,11 @@ pub enum Why {
     /// The engine refused, failed or broke off.
     Engine(EngineError),
     /// No playback connection in time.
-    ConnectTimeout(Duration),
+    ConnectTimeout(Duration, Hint),
+    /// The engine was still warming up when the time was over; its last text.
+    NotReady(Duration, String),
     /// No packets in time.
-    FirstDataTimeout(Duration),
+    FirstDataTimeout(Duration, Hint),
     /// The body ended before the first packets.
     EndedWithoutData,
     /// What came is no MPEG-TS.
@@ -83,11 +130,19 @@ pub enum Why {
     /// The body ended.
     SourceEnded(Ending),
     /// The source was silent for so long.
-    Stalled(Duration),
+    Stalled(Duration, Hint),
+    /// The engine does not know the session any more.
+    SessionLost,
+    /// The source was lost and did not come back within this time; first what was lost.
+    NotRecovered(Box<Why>, Duration),
+    /// Source after source gave next to nothing.
+    Unstable,
     /// Nobody came back.
     Idle,
     /// Everybody left during the start.
     Abandoned,
+    /// Nobody watched, and another stream needed the room.
+    GaveWay,
     /// Somebody asked for it.
     Asked,
     /// The proxy shuts down.
@@ -96,6 +151,8 @@ pub enum Why {
     Panicked,
     /// The system had no thread for the fetcher.
     NoThread,
+    /// It is the same content as a stream that runs already, which has this key.
+    SameAs(Box<ContentKey>),
 }
 
 impl Why {
@@ -114,8 +171,28 @@ impl Why {
     pub fn is_trouble(&self) -> bool {
         !matches!(
             self,
-            Self::Idle | Self::Abandoned | Self::Asked | Self::Shutdown | Self::SourceEnded(Ending::Complete)
+            Self::Idle
+                | Self::GaveWay
+                | Self::Abandoned
+                | Self::Asked
+                | Self::Shutdown
+                | Self::SameAs(_)
+                | Self::SourceEnded(Ending::Complete)
         )
+    }
+
+    /// Whether the next request within seconds would find the same: worth remembering for so long.
+    #[must_use]
+    pub fn will_last(&self) -> bool {
+        match self {
+            Self::Engine(error) => !matches!(error, EngineError::Unreachable(_)),
+            Self::ConnectTimeout(..)
+            | Self::NotReady(..)
+            | Self::FirstDataTimeout(..)
+            | Self::EndedWithoutData
+            | Self::NotMpegTs => true,
+            _ => false,
+        }
     }
 }
 
@@ -127,27 +204,39 @@ impl fmt::Display for Why {
             }
             Self::NoEngine(Unavailable::AllFull) => f.write_str("every AceStream engine has as many streams as it may"),
             Self::Engine(error) => fmt::Display::fmt(error, f),
-            Self::ConnectTimeout(limit) => write!(
-                f,
-                "the engine did not begin to play within {:.1} s; the channel may be offline",
-                limit.as_secs_f32()
-            ),
-            Self::FirstDataTimeout(limit) => write!(
-                f,
-                "the engine answered but sent no picture within {:.1} s; the channel may have no peers",
-                limit.as_secs_f32()
-            ),
+            Self::NoEngine(Unavailable::AllStarting) => {
+                f.write_str("every AceStream engine is busy starting other streams")
+            }
+            Self::ConnectTimeout(limit, hint) => {
+                write!(f, "the engine did not begin to play within {:.1} s{hint}", limit.as_secs_f32())
+            }
+            Self::NotReady(limit, text) => {
+                let limit = limit.as_secs_f32();
+                write!(f, "the engine was not ready to play within {limit:.1} s: {}", Escaped(text))
+            }
+            Self::FirstDataTimeout(limit, hint) => {
+                write!(f, "the engine answered but sent no picture within {:.1} s{hint}", limit.as_secs_f32())
+            }
             Self::EndedWithoutData => f.write_str("the engine ended the stream before it sent any picture"),
             Self::NotMpegTs => f.write_str("the engine sent something that is not MPEG-TS"),
             Self::SourceEnded(Ending::Complete) => f.write_str("the content ended"),
             Self::SourceEnded(Ending::Broken) => f.write_str("the engine ended the stream"),
-            Self::Stalled(limit) => write!(f, "the engine sent nothing for {:.1} s", limit.as_secs_f32()),
+            Self::Stalled(limit, hint) => {
+                write!(f, "the engine sent nothing for {:.1} s{hint}", limit.as_secs_f32())
+            }
+            Self::SessionLost => f.write_str("the engine does not know its playback session any more"),
+            Self::NotRecovered(lost, limit) => {
+                write!(f, "{lost}, and it did not come back within {:.1} s", limit.as_secs_f32())
+            }
+            Self::Unstable => write!(f, "the engine ended the stream {MAX_BARREN} times at once"),
             Self::Idle => f.write_str("nobody watches any more"),
+            Self::GaveWay => f.write_str("nobody watched, and another stream needed the room"),
             Self::Abandoned => f.write_str("everybody left before it started"),
             Self::Asked => f.write_str("stopped on request"),
             Self::Shutdown => f.write_str("the proxy is shutting down"),
             Self::Panicked => f.write_str("the proxy failed on this stream; its log tells more"),
             Self::NoThread => f.write_str("the system has no thread for this stream"),
+            Self::SameAs(_) => f.write_str("it is the same content as another stream"),
         }
     }
 }
@@ -159,21 +248,81 @@ pub enum Event {
     SeatTaken,
     /// The last seat was given back.
     LastSeatLeft,
-    /// The engine answered the playback request.
-    Connected,
-    /// The first whole packets are published.
-    FirstPackets,
-    /// The start failed or the source is lost.
-    SourceLost(Why),
+    /// The engine answered the playback request of this attempt.
+    Connected(u32),
+    /// The first whole packets of this attempt are published.
+    FirstPackets(u32),
+    /// This attempt failed, or its source is lost.
+    SourceLost {
+        /// Which attempt.
+        attempt: u32,
+        /// How.
+        why: Why,
+        /// How much it had given.
+        given: Yield,
+    },
     /// Stop it: a person or the shutdown.
     Stop(Why),
-    /// Time has passed; the source has been silent for so long.
-    Tick {
-        /// Time since the last bytes.
-        silent_for: Duration,
-    },
+    /// Time has passed.
+    Tick(Source),
     /// The fetcher has ended and stopped the engine's session.
     FetcherGone,
+}
+
+/// How much a source gave before it was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Yield {
+    /// Next to nothing, or less.
+    Barren,
+    /// A stream.
+    Some,
+}
+
+/// How the source is, as far as can be seen from outside.
+#[derive(Clone, Copy, Debug)]
+pub struct Source {
+    /// Time since its last bytes.
+    pub silent_for: Duration,
+    /// Whether its engine is well.
+    pub engine_is_well: bool,
+    /// Whether the engine says that it is filling its buffer, and it is.
+    pub is_filling: bool,
+    /// What the engine knows of the swarm.
+    pub hint: Hint,
+}
+
+/// What an engine's word on its session explains to a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hint {
+    /// It gave none.
+    None,
+    /// It has found nobody to load from.
+    NoPeers,
+    /// It has found so many.
+    Peers(u64),
+}
+
+impl Hint {
+    /// The hint in an engine's last word.
+    #[must_use]
+    pub fn of(stat: Option<&Stat>) -> Self {
+        match stat.and_then(|stat| stat.peers) {
+            None => Self::None,
+            Some(0) => Self::NoPeers,
+            Some(peers) => Self::Peers(peers),
+        }
+    }
+}
+
+impl fmt::Display for Hint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => Ok(()),
+            Self::NoPeers => f.write_str("; it has found no peers"),
+            Self::Peers(1) => f.write_str("; it has 1 peer, which is not enough"),
+            Self::Peers(peers) => write!(f, "; it has {peers} peers, which is not enough"),
+        }
+    }
 }
 
 /// How long things may take.
@@ -185,6 +334,8 @@ pub struct Limits {
     pub first_data: Duration,
     /// Silence of a running source.
     pub stall: Duration,
+    /// A stream whose source is lost; zero: not at all.
+    pub recover: Duration,
     /// A stream without seats.
     pub linger: Duration,
     /// A start without seats.
@@ -192,217 +343,164 @@ pub struct Limits {
 }
 
 impl State {
-    /// A stream that was just asked for, by somebody with a seat.
-    #[must_use]
-    pub fn new(now: Instant, limits: &Limits) -> Self {
-        Self::Starting { phase: Phase::Connecting, deadline: now + limits.connect, abandon_at: None }
-    }
-
     /// Whether a newcomer may take a seat.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        matches!(self, Self::Starting { .. } | Self::Active | Self::Lingering { .. })
+        !matches!(self, Self::Stopping(_) | Self::Stopped(_))
+    }
+}
+
+impl Life {
+    /// A stream that was just asked for, by somebody with a seat.
+    #[must_use]
+    pub fn new(now: Instant, limits: &Limits) -> Self {
+        let state = State::Starting { phase: Phase::Connecting, deadline: now + limits.connect, abandon_at: None };
+        Self { state, attempt: 0, activations: 0, failures: 0, barren: 0 }
     }
 
-    /// What somebody who waits for the start is told: nothing yet, success, or why not.
+    /// What somebody is told who has waited since there were so many activations: nothing yet, success, or why not. A
+    /// success is one for everybody who waited for it, however short it was.
     #[must_use]
-    pub fn start_outcome(&self) -> Option<Result<(), Why>> {
-        match self {
-            Self::Starting { .. } => None,
-            Self::Active | Self::Lingering { .. } => Some(Ok(())),
-            Self::Stopping(outcome) | Self::Stopped(outcome) if outcome.had_started => Some(Ok(())),
-            Self::Stopping(outcome) | Self::Stopped(outcome) => Some(Err(outcome.why.clone())),
+    pub fn outcome_since(&self, activations: u32) -> Option<Result<(), Why>> {
+        if self.activations > activations {
+            return Some(Ok(()));
+        }
+        match &self.state {
+            State::Starting { .. } | State::Recovering { .. } => None,
+            State::Active | State::Lingering { .. } => Some(Ok(())),
+            State::Stopping(outcome) | State::Stopped(outcome) => Some(Err(outcome.why.clone())),
+        }
+    }
+
+    /// The pause before the current attempt begins.
+    #[must_use]
+    pub fn back_off(&self) -> Duration {
+        BACK_OFF[(self.failures as usize).min(BACK_OFF.len() - 1)]
+    }
+
+    /// The life after an event. One that means nothing now leaves it as it is.
+    #[must_use]
+    pub fn step(&self, event: &Event, now: Instant, limits: &Limits) -> Self {
+        use State::{Active, Lingering, Recovering, Starting, Stopped, Stopping};
+        let mut next = self.clone();
+        match (&self.state, event) {
+            (Stopped(_), _) => {}
+            (Stopping(outcome), Event::FetcherGone) => next.state = Stopped(outcome.clone()),
+            (Stopping(_), _) => {}
+
+            (_, Event::Stop(why)) => next.end(why),
+            // A fetcher that is gone without having said why has panicked.
+            (_, Event::FetcherGone) => next.state = Stopped(self.outcome(&Why::Panicked)),
+            (_, Event::SourceLost { attempt, why, given }) => {
+                if *attempt == self.attempt {
+                    next.lose(why, *given, now, limits);
+                }
+            }
+
+            (Starting { phase, deadline, .. }, Event::SeatTaken) => {
+                next.state = Starting { phase: *phase, deadline: *deadline, abandon_at: None };
+            }
+            (Starting { phase, deadline, .. }, Event::LastSeatLeft) => {
+                let abandon_at = Some(now + limits.abandon);
+                next.state = Starting { phase: *phase, deadline: *deadline, abandon_at };
+            }
+            (Lingering { .. }, Event::SeatTaken) => next.state = Active,
+            (Active, Event::LastSeatLeft) => next.state = Lingering { until: now + limits.linger },
+            (Recovering { .. }, Event::LastSeatLeft) => next.end(&Why::Idle),
+            (_, Event::SeatTaken | Event::LastSeatLeft) => {}
+
+            (_, Event::Connected(attempt) | Event::FirstPackets(attempt)) if *attempt != self.attempt => {}
+            (Starting { phase: Phase::Connecting, abandon_at, .. }, Event::Connected(_)) => {
+                let (phase, deadline) = (Phase::AwaitingData, now + limits.first_data);
+                next.state = Starting { phase, deadline, abandon_at: *abandon_at };
+            }
+            (Recovering { lost, until, data_by: None }, Event::Connected(_)) => {
+                let data_by = Some(now + limits.first_data);
+                next.state = Recovering { lost: lost.clone(), until: *until, data_by };
+            }
+            (Starting { abandon_at: Some(_), .. }, Event::FirstPackets(_)) => {
+                next.state = Lingering { until: now + limits.linger };
+                next.activations += 1;
+            }
+            (Starting { .. } | Recovering { .. }, Event::FirstPackets(_)) => {
+                next.state = Active;
+                next.activations += 1;
+            }
+            (_, Event::Connected(_) | Event::FirstPackets(_)) => {}
+
+            (_, Event::Tick(source)) => next.pass_time(source, now, limits),
+        }
+        next
+    }
+
+    fn outcome(&self, why: &Why) -> Outcome {
+        Outcome { why: why.clone(), had_started: self.activations > 0 }
+    }
+
+    fn end(&mut self, why: &Why) {
+        self.state = State::Stopping(self.outcome(why));
+    }
+
+    /// The current attempt is over. Clients are kept if there are any, if there is hope, and if there is time.
+    fn lose(&mut self, why: &Why, given: Yield, now: Instant, limits: &Limits) {
+        match (self.barren, given) {
+            (_, Yield::Some) => (self.failures, self.barren) = (0, 0),
+            (_, Yield::Barren) => self.failures += 1,
+        }
+        match &self.state {
+            State::Active => {
+                self.barren += u32::from(given == Yield::Barren);
+                if *why == Why::SourceEnded(Ending::Complete) || limits.recover.is_zero() {
+                    self.end(why);
+                } else if self.barren >= MAX_BARREN {
+                    self.end(&Why::Unstable);
+                } else {
+                    self.attempt += 1;
+                    self.state = State::Recovering { lost: why.clone(), until: now + limits.recover, data_by: None };
+                }
+            }
+            State::Recovering { lost, until, .. } => {
+                self.attempt += 1;
+                self.state = State::Recovering { lost: lost.clone(), until: *until, data_by: None };
+            }
+            _ => self.end(why),
+        }
+    }
+
+    fn pass_time(&mut self, source: &Source, now: Instant, limits: &Limits) {
+        match &self.state {
+            State::Starting { phase, deadline, .. } if now >= *deadline => match phase {
+                Phase::Connecting => self.end(&Why::ConnectTimeout(limits.connect, source.hint)),
+                Phase::AwaitingData => self.end(&Why::FirstDataTimeout(limits.first_data, source.hint)),
+            },
+            State::Starting { abandon_at: Some(at), .. } if now >= *at => self.end(&Why::Abandoned),
+            State::Lingering { until } if now >= *until => self.end(&Why::Idle),
+            State::Recovering { lost, until, .. } if now >= *until => {
+                self.end(&Why::NotRecovered(Box::new(lost.clone()), limits.recover));
+            }
+            State::Recovering { data_by: Some(by), .. } if now >= *by => {
+                self.lose(&Why::FirstDataTimeout(limits.first_data, source.hint), Yield::Barren, now, limits);
+            }
+            State::Active | State::Lingering { .. } if source.silent_for >= source.patience(limits) => {
+                self.lose(&Why::Stalled(source.silent_for, source.hint), Yield::Some, now, limits);
+            }
+            _ => {}
         }
     }
 }
 
-/// The next state. An event that means nothing in a state leaves it as it is.
-#[must_use]
-pub fn step(state: &State, event: &Event, now: Instant, limits: &Limits) -> State {
-    let outcome = |why: &Why| {
-        let had_started = matches!(state, State::Active | State::Lingering { .. });
-        Outcome { why: why.clone(), had_started }
-    };
-    let over = |why: &Why| State::Stopping(outcome(why));
-    match (state, event) {
-        (State::Stopped(_), _) => state.clone(),
-        (State::Stopping(outcome), Event::FetcherGone) => State::Stopped(outcome.clone()),
-        (State::Stopping(_), _) => state.clone(),
-
-        (_, Event::SourceLost(why) | Event::Stop(why)) => over(why),
-        // A fetcher that is gone without having said why has panicked.
-        (_, Event::FetcherGone) => State::Stopped(outcome(&Why::Panicked)),
-
-        (State::Starting { phase, deadline, .. }, Event::SeatTaken) => {
-            State::Starting { phase: *phase, deadline: *deadline, abandon_at: None }
+impl Source {
+    /// How long this source may be silent.
+    fn patience(&self, limits: &Limits) -> Duration {
+        if !self.engine_is_well {
+            STALL_OF_ILL_ENGINE.min(limits.stall)
+        } else if self.is_filling {
+            limits.stall.max(limits.recover)
+        } else {
+            limits.stall
         }
-        (State::Starting { phase, deadline, .. }, Event::LastSeatLeft) => {
-            State::Starting { phase: *phase, deadline: *deadline, abandon_at: Some(now + limits.abandon) }
-        }
-        (State::Starting { phase: Phase::Connecting, abandon_at, .. }, Event::Connected) => State::Starting {
-            phase: Phase::AwaitingData,
-            deadline: now + limits.first_data,
-            abandon_at: *abandon_at,
-        },
-        (State::Starting { abandon_at: None, .. }, Event::FirstPackets) => State::Active,
-        (State::Starting { abandon_at: Some(_), .. }, Event::FirstPackets) => {
-            State::Lingering { until: now + limits.linger }
-        }
-        (State::Starting { phase, deadline, .. }, Event::Tick { .. }) if now >= *deadline => match phase {
-            Phase::Connecting => over(&Why::ConnectTimeout(limits.connect)),
-            Phase::AwaitingData => over(&Why::FirstDataTimeout(limits.first_data)),
-        },
-        (State::Starting { abandon_at: Some(at), .. }, Event::Tick { .. }) if now >= *at => over(&Why::Abandoned),
-
-        (State::Active, Event::LastSeatLeft) => State::Lingering { until: now + limits.linger },
-        (State::Lingering { .. }, Event::SeatTaken) => State::Active,
-        (State::Lingering { until }, Event::Tick { .. }) if now >= *until => over(&Why::Idle),
-        (State::Active | State::Lingering { .. }, Event::Tick { silent_for }) if *silent_for >= limits.stall => {
-            over(&Why::Stalled(limits.stall))
-        }
-
-        (State::Starting { .. } | State::Active | State::Lingering { .. }, _) => state.clone(),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const LIMITS: Limits = Limits {
-        connect: Duration::from_secs(30),
-        first_data: Duration::from_secs(20),
-        stall: Duration::from_secs(25),
-        linger: Duration::from_secs(40),
-        abandon: Duration::from_secs(15),
-    };
-
-    /// The states are written as they are thought of: seconds since the request.
-    fn starting(begin: Instant, phase: Phase, deadline_s: u64, abandon_s: Option<u64>) -> State {
-        let at = |seconds| begin + Duration::from_secs(seconds);
-        State::Starting { phase, deadline: at(deadline_s), abandon_at: abandon_s.map(at) }
-    }
-
-    fn stopping(why: Why, had_started: bool) -> State {
-        State::Stopping(Outcome { why, had_started })
-    }
-
-    #[test]
-    fn every_transition_is_the_one_of_the_table() {
-        use Event::*;
-        use Phase::*;
-        let begin = Instant::now();
-        let starting = |phase, deadline, abandon| starting(begin, phase, deadline, abandon);
-        let lingering = |until| State::Lingering { until: begin + Duration::from_secs(until) };
-        let tick = |silent| Tick { silent_for: Duration::from_secs(silent) };
-        let stopped = |why, had_started| State::Stopped(Outcome { why, had_started });
-        let lost = || SourceLost(Why::SourceEnded(Ending::Broken));
-        let connecting = || starting(Connecting, 30, None);
-        let abandoned = || starting(Connecting, 30, Some(15));
-        #[rustfmt::skip]
-        let table = [
-            // state, event, seconds since the request, next state
-            (connecting(), SeatTaken, 1, connecting()),
-            (connecting(), LastSeatLeft, 3, starting(Connecting, 30, Some(18))),
-            (connecting(), Connected, 4, starting(AwaitingData, 24, None)),
-            (connecting(), FirstPackets, 5, State::Active),
-            (connecting(), tick(29), 29, connecting()),
-            (connecting(), tick(30), 30, stopping(Why::ConnectTimeout(LIMITS.connect), false)),
-            (connecting(), lost(), 2, stopping(Why::SourceEnded(Ending::Broken), false)),
-            (connecting(), Stop(Why::Asked), 2, stopping(Why::Asked, false)),
-            (connecting(), FetcherGone, 2, stopped(Why::Panicked, false)),
-            (abandoned(), SeatTaken, 5, connecting()),
-            (abandoned(), Connected, 5, starting(AwaitingData, 25, Some(15))),
-            (abandoned(), FirstPackets, 5, lingering(45)),
-            (abandoned(), tick(0), 14, abandoned()),
-            (abandoned(), tick(0), 15, stopping(Why::Abandoned, false)),
-            (starting(AwaitingData, 24, None), Connected, 6, starting(AwaitingData, 24, None)),
-            (starting(AwaitingData, 24, None), FirstPackets, 6, State::Active),
-            (starting(AwaitingData, 24, None), tick(0), 23, starting(AwaitingData, 24, None)),
-            (starting(AwaitingData, 24, None), tick(0), 24, stopping(Why::FirstDataTimeout(LIMITS.first_data), false)),
-            (State::Active, SeatTaken, 50, State::Active),
-            (State::Active, Connected, 50, State::Active),
-            (State::Active, FirstPackets, 50, State::Active),
-            (State::Active, LastSeatLeft, 50, lingering(90)),
-            (State::Active, tick(24), 50, State::Active),
-            (State::Active, tick(25), 50, stopping(Why::Stalled(LIMITS.stall), true)),
-            (State::Active, lost(), 50, stopping(Why::SourceEnded(Ending::Broken), true)),
-            (State::Active, Stop(Why::Shutdown), 50, stopping(Why::Shutdown, true)),
-            (State::Active, FetcherGone, 50, stopped(Why::Panicked, true)),
-            (lingering(90), SeatTaken, 60, State::Active),
-            (lingering(90), LastSeatLeft, 60, lingering(90)),
-            (lingering(90), tick(0), 89, lingering(90)),
-            (lingering(90), tick(0), 90, stopping(Why::Idle, true)),
-            (lingering(90), tick(25), 70, stopping(Why::Stalled(LIMITS.stall), true)),
-            (lingering(90), lost(), 70, stopping(Why::SourceEnded(Ending::Broken), true)),
-            (stopping(Why::Asked, true), SeatTaken, 70, stopping(Why::Asked, true)),
-            (stopping(Why::Asked, true), lost(), 70, stopping(Why::Asked, true)),
-            (stopping(Why::Asked, true), FirstPackets, 70, stopping(Why::Asked, true)),
-            (stopping(Why::Asked, true), tick(99), 70, stopping(Why::Asked, true)),
-            (stopping(Why::Asked, false), FetcherGone, 70, stopped(Why::Asked, false)),
-            (stopped(Why::Asked, true), FetcherGone, 70, stopped(Why::Asked, true)),
-            (stopped(Why::Asked, true), SeatTaken, 70, stopped(Why::Asked, true)),
-            (stopped(Why::Asked, true), FirstPackets, 70, stopped(Why::Asked, true)),
-        ];
-        for (state, event, seconds, expected) in table {
-            let next = step(&state, &event, begin + Duration::from_secs(seconds), &LIMITS);
-            assert_eq!(next, expected, "{state:?} after {event:?} at {seconds} s");
-        }
-    }
-
-    fn any_event() -> impl Strategy<Value = Event> {
-        prop_oneof![
-            Just(Event::SeatTaken),
-            Just(Event::LastSeatLeft),
-            Just(Event::Connected),
-            Just(Event::FirstPackets),
-            Just(Event::SourceLost(Why::EndedWithoutData)),
-            Just(Event::Stop(Why::Asked)),
-            (0_u64..60).prop_map(|seconds| Event::Tick { silent_for: Duration::from_secs(seconds) }),
-            Just(Event::FetcherGone),
-        ]
-    }
-
-    fn rank(state: &State) -> u8 {
-        match state {
-            State::Starting { .. } => 0,
-            State::Active | State::Lingering { .. } => 1,
-            State::Stopping(_) => 2,
-            State::Stopped(_) => 3,
-        }
-    }
-
-    proptest! {
-        /// Whatever happens in whatever order: a stream never goes back, its start has one outcome for everybody, and
-        /// once its fetcher is gone it is stopped for good.
-        #[test]
-        fn no_order_of_events_breaks_a_life(events in proptest::collection::vec((any_event(), 0_u64..20), 0..40)) {
-            let mut now = Instant::now();
-            let mut state = State::new(now, &LIMITS);
-            let mut outcome = None;
-            let mut is_gone = false;
-            for (event, seconds) in events {
-                now += Duration::from_secs(seconds);
-                let next = step(&state, &event, now, &LIMITS);
-                prop_assert!(rank(&next) >= rank(&state), "{state:?} after {event:?} became {next:?}");
-                if matches!(next, State::Active) && rank(&state) == 0 {
-                    prop_assert!(matches!(event, Event::FirstPackets), "only the first packets make it active");
-                }
-                let told = next.start_outcome();
-                if outcome.is_some() {
-                    prop_assert_eq!(&told, &outcome, "{:?} after {:?}", &state, &event);
-                }
-                outcome = told;
-                is_gone |= matches!(event, Event::FetcherGone);
-                prop_assert_eq!(is_gone && !matches!(next, State::Stopped(_)), false);
-                state = next;
-            }
-            // Nobody waits for ever: time alone ends every start.
-            let later = now + LIMITS.connect + LIMITS.first_data;
-            let state = step(&state, &Event::Tick { silent_for: Duration::ZERO }, later, &LIMITS);
-            prop_assert!(state.start_outcome().is_some());
-        }
-    }
-}
+mod tests;

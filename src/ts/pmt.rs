@@ -12,6 +12,54 @@ pub struct ElementaryStream {
     pub stream_type: u8,
 }
 
+/// A video coding whose pictures can be told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VideoCodec {
+    /// MPEG-1 and MPEG-2 video, which agree in all that is read here (ISO/IEC 11172-2, H.262).
+    Mpeg2,
+    /// H.264.
+    H264,
+    /// HEVC, H.265.
+    Hevc,
+}
+
+/// What an elementary stream carries, as far as its type tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamKind {
+    /// Video of a coding that is understood.
+    Video(VideoCodec),
+    /// Video of another coding.
+    OtherVideo,
+    /// Audio.
+    Audio,
+    /// Private data in PES packets: DVB's AC-3, subtitles, teletext.
+    Private,
+    /// Sections, no PES packets.
+    Sections,
+    /// Anything else.
+    Other,
+}
+
+impl ElementaryStream {
+    /// What it carries by its `stream_type` (table 2-34, above 0x7F the registrations in common use).
+    #[must_use]
+    pub const fn kind(&self) -> StreamKind {
+        match self.stream_type {
+            0x01 | 0x02 => StreamKind::Video(VideoCodec::Mpeg2),
+            0x1B => StreamKind::Video(VideoCodec::H264),
+            0x24 => StreamKind::Video(VideoCodec::Hevc),
+            // MPEG-4 part 2, JPEG 2000, VVC, EVC; AVS, Dirac, AVS2, AVS3, VC-1.
+            0x10 | 0x21 | 0x33 | 0x35 | 0x42 | 0xD1 | 0xD2 | 0xD4 | 0xEA => StreamKind::OtherVideo,
+            // MPEG audio, AAC in ADTS, LATM and bare, MPEG-H; AC-3, DTS, TrueHD, E-AC-3.
+            0x03 | 0x04 | 0x0F | 0x11 | 0x1C | 0x2D | 0x2E | 0x81..=0x85 | 0x87 => StreamKind::Audio,
+            0x06 => StreamKind::Private,
+            // Private sections, DSM-CC, metadata and carousels in sections; SCTE 35.
+            0x05 | 0x0A..=0x0D | 0x14 | 0x16..=0x18 | 0x86 => StreamKind::Sections,
+            _ => StreamKind::Other,
+        }
+    }
+}
+
 /// What a PMT says (clause 2.4.4.8).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pmt {

@@ -9,7 +9,7 @@
 //! 2 MiB, and about a kilobyte for an ordinary stream.
 
 use super::packet::{PACKET_BYTES, Packet, Pid};
-use super::pmt::Pmt;
+use super::pmt::{ElementaryStream, Pmt};
 use super::section::{Assembler, Received, Section};
 
 /// `table_id` of a `TS_program_association_section` (table 2-31).
@@ -20,6 +20,9 @@ const PMT_TABLE: u8 = 0x02;
 
 /// PIDs below are reserved for tables with a fixed place (table 2-3), so no PMT has one of them.
 const FIRST_FREE_PID: Pid = Pid::new(0x0010);
+
+/// PIDs below are reserved for tables, the standard's (table 2-3) and DVB's (EN 300 468 table 1).
+const FIRST_STREAM_PID: Pid = Pid::new(0x0020);
 
 /// Programmes that are followed. A whole satellite multiplex has about 20; an AceStream channel has one.
 const MAX_PROGRAMMES: usize = 32;
@@ -146,6 +149,18 @@ impl PsiCache {
     #[must_use]
     pub fn programmes(&self) -> &[Programme] {
         &self.programmes
+    }
+
+    /// Whether this PID carries tables, not streams: it is reserved for tables with a fixed place, of the
+    /// standard or of DVB, or a PMT's.
+    #[must_use]
+    pub fn is_table(&self, pid: Pid) -> bool {
+        pid < FIRST_STREAM_PID || self.programmes.iter().any(|programme| programme.pmt_pid == pid)
+    }
+
+    /// The elementary streams of all programmes whose PMT is known, in the order of the tables.
+    pub fn streams(&self) -> impl Iterator<Item = &ElementaryStream> {
+        self.programmes.iter().filter_map(Programme::pmt).flat_map(|pmt| &pmt.streams)
     }
 
     fn take_pat_section(&mut self, section: Section) -> PsiChange {

@@ -111,6 +111,17 @@ fn the_redirects_lead_to_the_body_and_have_no_length() {
 }
 
 #[test]
+fn a_redirect_keeps_its_socket_whatever_the_client_asks_and_tells_who_reuses_it() {
+    let engine = engine();
+    let target = format!("GET /ace/getstream?id={ID} HTTP/1.1\r\nHost: h\r\n");
+    let mut redirect = raw(&engine, &format!("{target}Connection: close\r\n\r\n"));
+    assert!(redirect.status == 302 && redirect.is_silent());
+    assert_eq!(engine.counts().after_redirect, 0);
+    raw(&engine, &format!("{target}\r\n{target}\r\n"));
+    assert!(engine.wait_for(LONG, |counts| counts.after_redirect == 1));
+}
+
+#[test]
 fn urls_carry_the_host_of_the_request_or_a_wrong_one() {
     let query = format!("GET /ace/getstream?format=json&id={ID} HTTP/1.");
     let playback_url = |engine: &_, rest: &str| {
@@ -164,6 +175,16 @@ fn stop_ends_the_session_and_the_second_one_finds_none() {
     let again = start_as(&engine, "1");
     let url = format!("{}?method=stop&api_version=2", again.url("command_url"));
     assert_eq!(get(&engine, &url).text(), r#"{"result": "ok"}"#);
+}
+
+#[test]
+fn events_are_waited_for_until_the_session_ends() {
+    let engine = engine();
+    let started = start(&engine, &format!("id={ID}&use_api_events=1"));
+    let path = started.url("event_url").replacen(&engine.url(), "", 1);
+    let poll = send(&engine, &path);
+    started.stop(&engine);
+    assert_eq!(Answer::read(poll).json()["error"], "unknown playback session id");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -146,11 +146,19 @@ impl Answer {
         }
     }
 
+    /// Reads on until nothing comes any more.
+    pub(super) fn fall_silent(&mut self) {
+        let deadline = Instant::now() + LONG;
+        while !self.is_silent() {
+            assert!(Instant::now() < deadline, "it goes on");
+        }
+    }
+
     /// Whether nothing comes and nothing ends for a moment. It can only miss a fault, not see a false one.
     pub(super) fn is_silent(&mut self) -> bool {
         let moment = Some(Duration::from_millis(60));
         self.socket.set_read_timeout(moment).expect("a live socket");
-        let found = self.socket.read(&mut [0]);
+        let found = self.socket.read(&mut [0; 16 * 1024]);
         self.socket.set_read_timeout(Some(LONG)).expect("a live socket");
         found.is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
     }

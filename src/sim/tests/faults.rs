@@ -252,7 +252,7 @@ fn running_bodies_obey_orders() {
     let mut body = play(&engine);
     body.take(1000);
     assert_eq!(engine.order(ID, Order::Stall), 1);
-    while !body.is_silent() {}
+    body.fall_silent();
     engine.order(INFOHASH, Order::Resume);
     body.take(1_000_000);
     engine.order(ID, Order::End);
@@ -374,6 +374,18 @@ fn a_crash_resets_bodies_and_loses_sessions() {
     );
     let counts = engine.counts();
     assert_eq!((counts.sessions_lost, counts.sessions_open), (1, 0));
+}
+
+#[test]
+fn a_start_that_was_under_way_dies_with_the_engine() {
+    let engine = scripted(Script::new().getstream(Steps::first(1, Getstream::Slow(LONG))));
+    let mut socket = send(&engine, &format!("/ace/getstream?format=json&id={ID}"));
+    assert!(engine.wait_for(LONG, |counts| counts.getstreams_now == 1));
+    engine.crash().expect("the port is kept");
+    assert!(engine.wait_for(LONG, |counts| counts.getstreams_now == 0));
+    let mut rest = Vec::new();
+    let _ = std::io::Read::read_to_end(&mut socket, &mut rest);
+    assert_eq!((rest.len(), engine.counts().sessions_opened), (0, 0));
 }
 
 #[test]

@@ -84,7 +84,7 @@ fn the_readers_of_a_stopped_session_can_be_left_in_silence() {
     body.take(1000);
     started.stop(&engine);
     // What was sent before the stop may still be under way.
-    while !body.is_silent() {}
+    body.fall_silent();
     assert_eq!(engine.order(ID, Order::End), 1);
     assert_eq!(body.read_to_end().1, End::Clean);
 }
@@ -139,15 +139,11 @@ fn the_newest_reader_takes_over_if_the_session_was_opened_so() {
 
 #[test]
 fn a_session_without_reader_expires_and_one_with_a_reader_does_not() {
-    let engine = empty(Settings {
-        idle_expiry: Duration::from_millis(200),
-        ..Settings::default()
-    });
-    engine.add(content(ID, INFOHASH));
-    engine.add(content(OTHER_ID, OTHER_INFOHASH));
+    let engine = engine();
     let mut body = start_as(&engine, "1").play(&engine);
     body.take(1000);
     start(&engine, &format!("id={OTHER_ID}&pid=2"));
+    engine.set_idle_expiry(Duration::from_millis(50));
     assert!(engine.wait_for(LONG, |counts| counts.sessions_expired == 1));
     assert_eq!(engine.counts_of(ID).sessions_open, 1);
     body.take(1000);
@@ -166,4 +162,79 @@ fn a_client_that_gives_up_leaves_a_session_that_nobody_can_stop() {
     assert!(engine.wait_for(LONG, |counts| counts.sessions_leaked == 1));
     let counts = engine.counts();
     assert_eq!((counts.sessions_opened, counts.sessions_open), (1, 1));
+}
+
+#[test]
+fn without_the_rules_nobody_disturbs_anybody() {
+    let engine = empty(Settings {
+        rules: SessionRules {
+            one_content_per_player: false,
+            stop_ends_all_of_content: false,
+            second_reader_is_broken: false,
+            reuse: false,
+            ended_readers: EndedReaders::End,
+        },
+        ..Settings::default()
+    });
+    engine.add(content(ID, INFOHASH));
+    engine.add(content(OTHER_ID, OTHER_INFOHASH));
+    let (first, second) = (start_as(&engine, "1"), start_as(&engine, "1"));
+    assert_ne!(first.url("command_url"), second.url("command_url"));
+    let mut other = start(&engine, &format!("id={OTHER_ID}&pid=1")).play(&engine);
+    let mut bodies = [first.play(&engine), first.play(&engine), second.play(&engine)];
+    for body in &mut bodies {
+        body.take(1000);
+    }
+    first.stop(&engine);
+    let [mut one, mut two, mut three] = bodies;
+    assert_eq!(one.read_to_end().1, End::Clean);
+    assert_eq!(two.read_to_end().1, End::Clean);
+    three.take(1_000_000);
+    other.take(1_000_000);
+    let counts = engine.counts_of(ID);
+    assert_eq!((counts.second_readers, counts.readers_max), (1, 3));
+    assert_eq!(
+        (
+            counts.sessions_stopped,
+            counts.sessions_stopped_along,
+            counts.sessions_open
+        ),
+        (1, 0, 1)
+    );
+}
+
+#[test]
+fn every_session_is_accounted_for() {
+    let engine = engine();
+    start(&engine, &format!("id={ID}"));
+    start(&engine, &format!("id={OTHER_ID}"));
+    for pid in ["1", "2"] {
+        start_as(&engine, pid);
+    }
+    start_as(&engine, "3").stop(&engine);
+    start(&engine, &format!("id={OTHER_ID}&pid=1&force_session_restart=1"));
+    engine.set_idle_expiry(Duration::ZERO);
+    assert!(engine.wait_for(LONG, |counts| counts.sessions_open == 0));
+    engine.set_idle_expiry(LONG);
+    start_as(&engine, "4");
+    engine.crash().expect("the port is kept");
+    engine.accept().expect("it listens again");
+    start_as(&engine, "5");
+    let counts = engine.counts();
+    let ended = counts.sessions_stopped
+        + counts.sessions_stopped_along
+        + counts.sessions_superseded
+        + counts.sessions_expired
+        + counts.sessions_lost;
+    assert_eq!(counts.sessions_opened, ended + counts.sessions_open);
+    assert_eq!((counts.sessions_opened, counts.sessions_open), (8, 1));
+    assert_eq!((counts.sessions_stopped, counts.sessions_stopped_along), (1, 2));
+    assert_eq!(
+        (
+            counts.sessions_superseded,
+            counts.sessions_expired,
+            counts.sessions_lost
+        ),
+        (1, 2, 1)
+    );
 }

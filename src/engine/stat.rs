@@ -1,0 +1,176 @@
+//! What an engine tells about a playback session while it runs (engine-contract.md section 3).
+//!
+//! A session that wants to be asked about holds a [`Watched`]; the engine's watch thread asks. Neither knows of streams.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use super::api::{integer_of, text_of};
+use super::error::EngineError;
+use super::url::Target;
+
+/// While `downloaded` or `progress` has risen within this time, the engine is on its way: it is asked every few seconds,
+/// and counts whole pieces.
+const RISING_FOR: Duration = Duration::from_secs(10);
+
+/// An engine's word on one session. Fields it does not give are `None`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stat {
+    /// `prebuf`, `dl`, `buf` and others.
+    pub status: String,
+    /// Connected peers.
+    pub peers: Option<u64>,
+    /// Download in kilobytes a second.
+    pub speed_down_kbps: Option<u64>,
+    /// Upload in kilobytes a second.
+    pub speed_up_kbps: Option<u64>,
+    /// Bytes from the swarm.
+    pub downloaded: Option<u64>,
+    /// Bytes to the swarm.
+    pub uploaded: Option<u64>,
+    /// Percent of what is being buffered.
+    pub progress: Option<u64>,
+}
+
+impl Stat {
+    /// Reads the answer out of its envelope; an empty one is a session that was just created.
+    pub(super) fn read(answer: &Value) -> Self {
+        let number = |field| answer.get(field).and_then(integer_of).and_then(|number| u64::try_from(number).ok());
+        Self {
+            status: answer.get("status").and_then(text_of).unwrap_or_default(),
+            peers: number("peers"),
+            speed_down_kbps: number("speed_down"),
+            speed_up_kbps: number("speed_up"),
+            downloaded: number("downloaded"),
+            uploaded: number("uploaded"),
+            progress: number("progress"),
+        }
+    }
+
+    /// Whether the engine has not begun to play yet.
+    #[must_use]
+    pub fn is_warming_up(&self) -> bool {
+        matches!(self.status.as_str(), "" | "idle" | "check" | "checking" | "prebuf" | "loading" | "starting")
+    }
+
+    fn is_working(&self) -> bool {
+        matches!(self.status.as_str(), "prebuf" | "buf" | "dl")
+    }
+
+    fn has_risen_since(&self, before: &Self) -> bool {
+        self.downloaded > before.downloaded || self.progress > before.progress
+    }
+}
+
+/// A session that the engine's watch thread asks about, as long as this lives.
+#[derive(Debug)]
+pub struct Watched {
+    pub(super) target: Target,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    last: Option<Stat>,
+    risen_at: Option<Instant>,
+    /// When the engine said that it does not know the session.
+    unknown_at: Option<Instant>,
+}
+
+impl Watched {
+    pub(super) fn new(target: Target) -> Arc<Self> {
+        Arc::new(Self { target, seen: Mutex::default() })
+    }
+
+    /// The last word on the session.
+    #[must_use]
+    pub fn last(&self) -> Option<Stat> {
+        self.seen.lock().last.clone()
+    }
+
+    /// Whether the engine is filling its buffer, and gets on with it.
+    #[must_use]
+    pub fn is_filling(&self, now: Instant) -> bool {
+        let seen = self.seen.lock();
+        let is_rising = seen.risen_at.is_some_and(|at| now.saturating_duration_since(at) <= RISING_FOR);
+        is_rising && seen.last.as_ref().is_some_and(Stat::is_working)
+    }
+
+    /// Whether the engine said, at this time or later, that it does not know the session.
+    #[must_use]
+    pub fn is_unknown_since(&self, time: Instant) -> bool {
+        self.seen.lock().unknown_at.is_some_and(|at| at >= time)
+    }
+
+    pub(super) fn record(&self, outcome: Result<Stat, EngineError>, now: Instant) {
+        let mut seen = self.seen.lock();
+        match outcome {
+            Ok(stat) => {
+                if seen.last.as_ref().is_none_or(|last| stat.has_risen_since(last)) {
+                    seen.risen_at = Some(now);
+                }
+                seen.last = Some(stat);
+                seen.unknown_at = None;
+            }
+            Err(error) if error.is_unknown_session() => seen.unknown_at = Some(now),
+            // A slow or broken answer says nothing about the session.
+            Err(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stat(status: &str, downloaded: u64) -> Stat {
+        Stat { status: status.to_owned(), downloaded: Some(downloaded), ..Stat::default() }
+    }
+
+    #[test]
+    fn numbers_are_read_as_numbers_or_text_and_nonsense_is_left_out() {
+        let text = r#"{"status": "dl", "peers": "7", "speed_down": 12, "downloaded": -5, "uploaded": null}"#;
+        let stat = Stat::read(&serde_json::from_str(text).expect("JSON"));
+        let expected = Stat {
+            status: "dl".to_owned(),
+            peers: Some(7),
+            speed_down_kbps: Some(12),
+            ..Stat::default()
+        };
+        assert_eq!(stat, expected);
+        assert_eq!(Stat::read(&Value::Array(Vec::new())), Stat::default());
+        assert!(Stat::default().is_warming_up());
+    }
+
+    #[test]
+    fn an_engine_is_filling_while_it_gets_on() {
+        let watched = Watched::new(Target::GET_STATUS);
+        let begin = Instant::now();
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        watched.record(Ok(stat("prebuf", 0)), at(0));
+        assert!(watched.is_filling(at(3)));
+        watched.record(Ok(stat("prebuf", 0)), at(9));
+        assert!(!watched.is_filling(at(11)), "nothing came since the first word");
+        watched.record(Ok(stat("buf", 16384)), at(12));
+        assert!(watched.is_filling(at(20)));
+        watched.record(Err(EngineError::NoAnswer("broken")), at(21));
+        assert!(watched.is_filling(at(21)));
+        watched.record(Ok(stat("idle", 32768)), at(22));
+        assert!(!watched.is_filling(at(22)));
+    }
+
+    #[test]
+    fn a_session_is_unknown_from_the_moment_it_was_said() {
+        let watched = Watched::new(Target::GET_STATUS);
+        let begin = Instant::now();
+        let unknown = || Err(EngineError::Said("unknown playback session id".to_owned()));
+        watched.record(unknown(), begin + Duration::from_secs(5));
+        assert!(watched.is_unknown_since(begin));
+        assert!(!watched.is_unknown_since(begin + Duration::from_secs(6)));
+        watched.record(Ok(stat("dl", 1)), begin + Duration::from_secs(7));
+        assert!(!watched.is_unknown_since(begin));
+    }
+}

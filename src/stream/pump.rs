@@ -1,0 +1,278 @@
+//! Reads one source after another, aligns them, marks them, publishes them.
+//!
+//! The middle of the way of a chunk. It knows bodies and packets; it does not know how a source is obtained, nor why it was
+//! lost beyond what reading it tells.
+
+use std::io::{self, Read};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::RecvTimeoutError;
+
+use crate::engine::error::EngineError;
+use crate::engine::playback::Playback;
+use crate::ts::align::Aligner;
+
+use super::fanout::Ending;
+use super::marks::{Mark, Marker};
+use super::session::Session;
+use super::splice::Splice;
+use super::state::{Event, Why, Yield};
+
+/// One read, and so one chunk, at most: a millisecond's work for the clients' threads, and 64 ms of an 8 Mbit/s stream.
+const READ_BYTES: usize = 64 * 1024;
+
+/// More than any engine sends before the first packet; what has no five sync bytes in it is no MPEG-TS.
+const MAX_GARBAGE_BYTES: u64 = 1024 * 1024;
+
+/// The gather pause: longer means fewer, larger chunks. Together with the rule of [`Pacing`] it keeps up with any source; a
+/// fixed long pause does not, since the kernel's receive window and the sleep fall into step.
+const MAX_PAUSE: Duration = Duration::from_millis(20);
+const MIN_PAUSE: Duration = Duration::from_millis(2);
+
+/// The engine is made to wait for slow clients for no longer than this.
+const MAX_HOLD: Duration = Duration::from_secs(10);
+
+/// A source that gave less is barren.
+const BARREN_BYTES: u64 = 64 * 1024;
+const BARREN_TIME: Duration = Duration::from_millis(500);
+
+/// Publishes the sources of one stream, seamed together.
+pub(super) struct Pump<'a> {
+    session: &'a Session,
+    marker: Marker,
+    marks: Vec<Mark>,
+    aligned: Vec<u8>,
+    source: Source,
+}
+
+/// What belongs to one source.
+struct Source {
+    attempt: u32,
+    began: Instant,
+    bytes: u64,
+    aligner: Aligner,
+    /// While the seam to the source before is being sewn.
+    splice: Option<Splice>,
+    pacing: Pacing,
+    has_published: bool,
+}
+
+impl Source {
+    fn new(attempt: u32, splice: Option<Splice>) -> Self {
+        Self {
+            attempt,
+            began: Instant::now(),
+            bytes: 0,
+            aligner: Aligner::new(),
+            splice,
+            pacing: Pacing::new(),
+            has_published: false,
+        }
+    }
+}
+
+impl<'a> Pump<'a> {
+    pub(super) fn new(session: &'a Session) -> Self {
+        Self {
+            session,
+            marker: Marker::new(),
+            marks: Vec::new(),
+            aligned: Vec::with_capacity(2 * READ_BYTES),
+            source: Source::new(0, None),
+        }
+    }
+
+    /// Begins with a new source.
+    pub(super) fn begin(&mut self, attempt: u32) {
+        let has_published = self.session.fanout().head() > 0;
+        let splice = has_published.then(|| Splice::new(self.marker.last_pcr(), Instant::now()));
+        if has_published {
+            self.marker.break_off();
+            self.session.fanout().forget_marks();
+        }
+        self.source = Source::new(attempt, splice);
+    }
+
+    /// How much the current source has given.
+    pub(super) fn given(&self) -> Yield {
+        let is_barren = self.source.bytes < BARREN_BYTES || self.source.began.elapsed() < BARREN_TIME;
+        if is_barren { Yield::Barren } else { Yield::Some }
+    }
+
+    /// Until the body ends or breaks, or the attempt is given up. `ending` is what a proper end of the body means;
+    /// `on_first` is called with the first packets.
+    pub(super) fn run(&mut self, mut playback: Playback, ending: Ending, on_first: impl FnOnce()) -> Why {
+        let mut on_first = Some(on_first);
+        let mut buffer = vec![0; READ_BYTES];
+        self.source.began = Instant::now();
+        loop {
+            let read = match playback.read(&mut buffer) {
+                Ok(0) => return self.finish(Why::SourceEnded(ending)),
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return self.finish(Why::Engine(EngineError::Lost(error.to_string()))),
+            };
+            self.session.record_bytes_in(read as u64);
+            self.source.bytes += read as u64;
+            self.source.aligner.push(&buffer[..read], &mut self.aligned);
+            self.publish();
+            if !self.source.has_published {
+                if self.source.aligner.skipped_bytes() > MAX_GARBAGE_BYTES {
+                    return Why::NotMpegTs;
+                }
+                continue;
+            }
+            if let Some(on_first) = on_first.take() {
+                on_first();
+            }
+            if let Some(pause) = self.source.pacing.after_read(read)
+                && self.is_stopped_within(pause)
+            {
+                return Why::Asked;
+            }
+            if self.hold_while_everybody_is_behind() {
+                return Why::Asked;
+            }
+        }
+    }
+
+    /// The rest of the body, then why it is over.
+    fn finish(&mut self, why: Why) -> Why {
+        self.source.aligner.finish(&mut self.aligned);
+        self.publish();
+        match why {
+            Why::SourceEnded(_) if !self.source.has_published && self.source.aligner.skipped_bytes() > 0 => {
+                Why::NotMpegTs
+            }
+            Why::SourceEnded(_) if !self.source.has_published => Why::EndedWithoutData,
+            why => why,
+        }
+    }
+
+    /// Publishes what is aligned, unless the attempt was given up in the meantime.
+    fn publish(&mut self) {
+        let now = Instant::now();
+        if let Some(splice) = &mut self.source.splice {
+            let new = std::mem::take(&mut self.aligned);
+            splice.push(&new, now, &mut self.aligned);
+            if splice.is_done(now) {
+                self.source.splice = None;
+            }
+        }
+        if self.aligned.is_empty() || self.session.attempt() != self.source.attempt {
+            self.aligned.clear();
+            return;
+        }
+        self.marker.observe(&self.aligned, now, &mut self.marks);
+        self.session.fanout().publish(&self.aligned, &mut self.marks, now);
+        self.aligned.clear();
+        if !self.source.has_published {
+            self.source.has_published = true;
+            self.report_first_packets();
+        }
+    }
+
+    fn report_first_packets(&self) {
+        let (id, attempt) = (self.session.stream_id(), self.source.attempt);
+        self.session.apply(&Event::FirstPackets(attempt));
+        match self.session.first_data_after() {
+            Some(after) if attempt == 0 => {
+                log::info!("First data for {id} after {} ms", after.as_millis());
+                log::info!("Session created for {id}");
+            }
+            _ => log::info!("Stream {id} goes on with attempt {attempt}"),
+        }
+    }
+
+    /// Lets TCP hold the engine back while no client keeps up. Tells whether the session was stopped.
+    fn hold_while_everybody_is_behind(&mut self) -> bool {
+        while self.source.pacing.may_hold(self.session.fanout().is_everybody_behind(), Instant::now()) {
+            if self.session.attempt() != self.source.attempt {
+                return true;
+            }
+            // A source that is made to wait is not silent.
+            self.session.record_bytes_in(0);
+            if self.is_stopped_within(MIN_PAUSE) {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn is_stopped_within(&self, pause: Duration) -> bool {
+        self.session.stopped().recv_timeout(pause) != Err(RecvTimeoutError::Timeout)
+    }
+}
+
+/// When to pause and when to hold; a plain value.
+struct Pacing {
+    pause: Duration,
+    since_pause: usize,
+    holding_since: Option<Instant>,
+}
+
+impl Pacing {
+    fn new() -> Self {
+        Self { pause: MAX_PAUSE, since_pause: 0, holding_since: None }
+    }
+
+    /// The pause after a read of so many bytes; none after a full one, since there is more.
+    fn after_read(&mut self, read: usize) -> Option<Duration> {
+        self.since_pause += read;
+        if read == READ_BYTES {
+            return None;
+        }
+        self.pause = if self.since_pause >= READ_BYTES {
+            (self.pause / 2).max(MIN_PAUSE)
+        } else {
+            (self.pause + self.pause / 4).min(MAX_PAUSE)
+        };
+        self.since_pause = 0;
+        Some(self.pause)
+    }
+
+    /// Whether to let the engine wait (on): not for longer than [`MAX_HOLD`], and then not again before somebody has
+    /// caught up.
+    fn may_hold(&mut self, is_everybody_behind: bool, now: Instant) -> bool {
+        if !is_everybody_behind {
+            self.holding_since = None;
+            return false;
+        }
+        now.duration_since(*self.holding_since.get_or_insert(now)) < MAX_HOLD
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pause_shrinks_while_much_comes_and_grows_back() {
+        let mut pacing = Pacing::new();
+        assert_eq!(pacing.after_read(READ_BYTES), None, "there is more to read");
+        assert_eq!(pacing.after_read(1000), Some(MAX_PAUSE / 2), "65 kB since the last pause");
+        assert_eq!(pacing.after_read(1000), Some(MAX_PAUSE / 2 + MAX_PAUSE / 8));
+        for _ in 0..10 {
+            let _full = pacing.after_read(READ_BYTES);
+            let _pause = pacing.after_read(1);
+        }
+        assert_eq!(pacing.pause, MIN_PAUSE);
+        for _ in 0..20 {
+            let _pause = pacing.after_read(1000);
+        }
+        assert_eq!(pacing.pause, MAX_PAUSE);
+    }
+
+    #[test]
+    fn the_engine_is_made_to_wait_only_for_so_long() {
+        let mut pacing = Pacing::new();
+        let begin = Instant::now();
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        assert!(pacing.may_hold(true, at(0)));
+        assert!(pacing.may_hold(true, at(9)));
+        assert!(!pacing.may_hold(true, at(10)));
+        assert!(!pacing.may_hold(true, at(11)), "not again before somebody has caught up");
+        assert!(!pacing.may_hold(false, at(12)));
+        assert!(pacing.may_hold(true, at(13)));
+    }
+}

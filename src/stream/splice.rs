@@ -1,0 +1,196 @@
+//! Joins a new source to what the clients were sent of the old one.
+//!
+//! A decoder goes on without complaint if the new source begins at a keyframe, with its tables in front, and each of its
+//! PIDs announces the jump of its counter. What the engine repeats of the time before the loss is left out. Packets in,
+//! packets out; it reads no clock.
+
+use std::time::{Duration, Instant};
+
+use crate::ts::clock::pcr_behind;
+use crate::ts::continuity::{Continuity, Sighting, indicator_before};
+use crate::ts::packet::{Packet, packets};
+use crate::ts::psi::PsiCache;
+use crate::ts::start::{StartFinder, StartKind};
+
+/// So long a good place to go on is looked for; a picture that needs repair is better than none.
+const SEARCH_LIMIT: Duration = Duration::from_secs(5);
+
+/// By then every PID of a stream has shown itself.
+const JOIN_TIME: Duration = Duration::from_secs(5);
+
+/// What is kept of a PES that may turn out to be a keyframe; the kind of picture is told within its first packets.
+const MAX_PENDING_BYTES: usize = 1024 * 1024;
+
+/// The seam between two sources.
+#[derive(Debug)]
+pub(super) struct Splice {
+    /// The last clock reference the clients were sent.
+    published_pcr: Option<u64>,
+    tables: PsiCache,
+    phase: Phase,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Searching {
+        finder: StartFinder,
+        count: u64,
+        /// From the last PES start on, with the number of its first packet.
+        pending: Vec<u8>,
+        pending_from: u64,
+        pcr: Option<u64>,
+        give_up_at: Instant,
+    },
+    Joining {
+        continuity: Continuity,
+        until: Instant,
+    },
+}
+
+impl Splice {
+    /// A seam behind what was published up to this clock reference, in 27 MHz ticks.
+    #[must_use]
+    pub(super) fn new(published_pcr: Option<u64>, now: Instant) -> Self {
+        let phase = Phase::Searching {
+            finder: StartFinder::new(),
+            count: 0,
+            pending: Vec::new(),
+            pending_from: 0,
+            pcr: None,
+            give_up_at: now + SEARCH_LIMIT,
+        };
+        Self { published_pcr, tables: PsiCache::new(), phase }
+    }
+
+    /// Takes the next whole packets of the new source; appends what is to be published.
+    pub(super) fn push(&mut self, aligned: &[u8], now: Instant, out: &mut Vec<u8>) {
+        for packet in packets(aligned) {
+            match &mut self.phase {
+                Phase::Searching { .. } => self.search(&packet, now, out),
+                Phase::Joining { .. } => self.join(&packet, out),
+            }
+        }
+    }
+
+    /// Whether the seam is sewn, so that the source needs no looking after any more.
+    #[must_use]
+    pub(super) fn is_done(&self, now: Instant) -> bool {
+        matches!(&self.phase, Phase::Joining { until, .. } if now >= *until)
+    }
+
+    fn search(&mut self, packet: &Packet<'_>, now: Instant, out: &mut Vec<u8>) {
+        let Phase::Searching { finder, count, pending, pending_from, pcr, give_up_at } = &mut self.phase else {
+            return;
+        };
+        *pcr = packet.pcr().or(*pcr);
+        let start = finder.observe(*count, packet, &self.tables);
+        self.tables.observe(packet);
+        if start.is_some_and(|start| start.packet == *count) || pending.len() >= MAX_PENDING_BYTES {
+            pending.clear();
+            *pending_from = *count;
+        }
+        pending.extend_from_slice(packet.bytes());
+        *count += 1;
+        let is_keyframe =
+            start.is_some_and(|start| start.kind == StartKind::Keyframe && start.packet == *pending_from);
+        let is_repeated = match (self.published_pcr, *pcr) {
+            (Some(published), Some(new)) => pcr_behind(published, new).is_some(),
+            _ => false,
+        };
+        if (is_keyframe && !is_repeated) || now >= *give_up_at {
+            let pending = std::mem::take(pending);
+            self.phase = Phase::Joining { continuity: Continuity::new(), until: now + JOIN_TIME };
+            out.extend(self.tables.prefix().unwrap_or_default());
+            for packet in packets(&pending) {
+                self.join(&packet, out);
+            }
+        }
+    }
+
+    fn join(&mut self, packet: &Packet<'_>, out: &mut Vec<u8>) {
+        let Phase::Joining { continuity, .. } = &mut self.phase else {
+            return;
+        };
+        self.tables.observe(packet);
+        if continuity.observe(packet, &self.tables) == Sighting::First {
+            out.extend_from_slice(&indicator_before(packet));
+        }
+        out.extend_from_slice(packet.bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ts::packet::{PACKET_BYTES, Pid};
+
+    /// 25 pictures a second, a keyframe each second, eight seconds.
+    const CLIP: &[u8] = include_bytes!("../sim/clip.ts");
+
+    fn pcr_of(bytes: &[u8]) -> Option<u64> {
+        packets(bytes).find_map(|packet| packet.pcr())
+    }
+
+    /// What comes out of a clip that begins at this packet, after a loss at this clock reference.
+    fn spliced(from_packet: usize, published_pcr: Option<u64>) -> Vec<u8> {
+        let now = Instant::now();
+        let mut splice = Splice::new(published_pcr, now);
+        let mut out = Vec::new();
+        for part in CLIP[from_packet * PACKET_BYTES..].chunks(7 * PACKET_BYTES) {
+            splice.push(part, now, &mut out);
+        }
+        out
+    }
+
+    #[test]
+    fn it_goes_on_at_a_keyframe_behind_tables_and_announcements() {
+        let out = spliced(400, None);
+        let mut packets = packets(&out);
+        let first = packets.next().expect("packets");
+        assert_eq!(first.pid(), Pid::PAT);
+        let mut announced = Vec::new();
+        let mut counters = std::collections::HashMap::new();
+        let mut is_keyframe = None;
+        for packet in packets {
+            if packet.discontinuity() && !packet.has_payload() {
+                announced.push(packet.pid());
+                counters.insert(packet.pid(), packet.continuity());
+            } else if packet.has_payload() && announced.contains(&packet.pid()) {
+                is_keyframe.get_or_insert_with(|| packet.random_access());
+                let expected = (counters[&packet.pid()] + 1) % 16;
+                assert_eq!(packet.continuity(), expected, "{}", packet.pid());
+                counters.insert(packet.pid(), packet.continuity());
+            }
+        }
+        assert_eq!(announced.len(), 2, "video and sound, each once: {announced:?}");
+        assert_eq!(is_keyframe, Some(true));
+        // Nothing behind the first keyframe is lost: what was added are the tables and two announcements.
+        assert!(CLIP.ends_with(&out[out.len() - 100 * PACKET_BYTES..]));
+    }
+
+    #[test]
+    fn what_was_published_before_is_left_out() {
+        let at_4_s = CLIP.len() / 2 / PACKET_BYTES * PACKET_BYTES;
+        let published = pcr_of(&CLIP[at_4_s..]);
+        let (all, rest) = (spliced(0, None), spliced(0, published));
+        let begins_at = pcr_of(&rest).expect("a clock");
+        let behind = pcr_behind(begins_at, published.expect("a clock")).expect("the rest begins behind it");
+        assert!(behind <= Duration::from_millis(1100), "{behind:?}: at the next keyframe");
+        assert!(rest.len() < all.len() * 6 / 10);
+    }
+
+    #[test]
+    fn a_source_without_a_keyframe_is_taken_as_it_is_in_the_end() {
+        let now = Instant::now();
+        let mut splice = Splice::new(None, now);
+        let mut packet = [0xff; PACKET_BYTES];
+        packet[..4].copy_from_slice(&[0x47, 0x01, 0x00, 0x10]);
+        let mut out = Vec::new();
+        splice.push(&packet, now, &mut out);
+        assert!(out.is_empty());
+        splice.push(&packet, now + SEARCH_LIMIT, &mut out);
+        assert_eq!(out, [packet, packet].concat());
+        assert!(!splice.is_done(now + SEARCH_LIMIT));
+        assert!(splice.is_done(now + SEARCH_LIMIT + JOIN_TIME));
+    }
+}

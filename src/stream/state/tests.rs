@@ -1,0 +1,238 @@
+//! The table of transitions, and random lives.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const LIMITS: Limits = Limits {
+    connect: Duration::from_secs(30),
+    first_data: Duration::from_secs(20),
+    stall: Duration::from_secs(25),
+    recover: Duration::from_secs(60),
+    linger: Duration::from_secs(40),
+    abandon: Duration::from_secs(15),
+};
+
+fn tick(silent_s: u64) -> Event {
+    Event::Tick(Source { silent_for: Duration::from_secs(silent_s), engine_is_well: true, is_filling: false, hint: Hint::NoPeers })
+}
+
+fn lost(attempt: u32, given: Yield) -> Event {
+    Event::SourceLost { attempt, why: Why::SourceEnded(Ending::Broken), given }
+}
+
+/// A life told by what happened at which second.
+fn live(events: &[(u64, Event)]) -> (Life, Instant) {
+    let begin = Instant::now();
+    let mut life = Life::new(begin, &LIMITS);
+    for (second, event) in events {
+        life = life.step(event, begin + Duration::from_secs(*second), &LIMITS);
+    }
+    (life, begin)
+}
+
+/// A state with its instants as seconds.
+fn told(life: &Life, begin: Instant) -> String {
+    let s = |at: &Instant| at.duration_since(begin).as_secs();
+    match &life.state {
+        State::Starting { phase, deadline, abandon_at } => match abandon_at {
+            Some(at) => format!("{phase:?} until {}, abandoned at {}", s(deadline), s(at)),
+            None => format!("{phase:?} until {}", s(deadline)),
+        },
+        State::Active => format!("active, attempt {}", life.attempt),
+        State::Recovering { until, data_by, .. } => {
+            let data_by = data_by.map_or_else(String::new, |by| format!(", data by {}", s(&by)));
+            let pause = life.back_off().as_secs();
+            format!("recovering until {}, attempt {} after {pause} s{data_by}", s(until), life.attempt)
+        }
+        State::Lingering { until } => format!("lingering until {}", s(until)),
+        State::Stopping(outcome) => format!("stopping: {}", outcome.why),
+        State::Stopped(outcome) => format!("stopped: {}", outcome.why),
+    }
+}
+
+#[test]
+fn every_transition_is_the_one_of_the_table() {
+    use Event::{Connected, FetcherGone, FirstPackets, LastSeatLeft, SeatTaken, Stop};
+    use Yield::{Barren, Some};
+    let ended = "the engine ended the stream";
+    let film_ends =
+        || Event::SourceLost { attempt: 0, why: Why::SourceEnded(Ending::Complete), given: Some };
+    let ill = |silent_s| {
+        Event::Tick(Source {
+            silent_for: Duration::from_secs(silent_s),
+            engine_is_well: false,
+            is_filling: false,
+            hint: Hint::None,
+        })
+    };
+    let filling = |silent_s| {
+        Event::Tick(Source {
+            silent_for: Duration::from_secs(silent_s),
+            engine_is_well: true,
+            is_filling: true,
+            hint: Hint::None,
+        })
+    };
+    let active = || (5, FirstPackets(0));
+    #[rustfmt::skip]
+    let table: Vec<(Vec<(u64, Event)>, String)> = vec![
+        // Starting.
+        (vec![], "Connecting until 30".into()),
+        (vec![(1, SeatTaken)], "Connecting until 30".into()),
+        (vec![(3, LastSeatLeft)], "Connecting until 30, abandoned at 18".into()),
+        (vec![(3, LastSeatLeft), (9, SeatTaken)], "Connecting until 30".into()),
+        (vec![(3, LastSeatLeft), (17, tick(0))], "Connecting until 30, abandoned at 18".into()),
+        (vec![(3, LastSeatLeft), (18, tick(0))], "stopping: everybody left before it started".into()),
+        (vec![(3, LastSeatLeft), (4, Connected(0))], "AwaitingData until 24, abandoned at 18".into()),
+        (vec![(3, LastSeatLeft), active()], "lingering until 45".into()),
+        (vec![(4, Connected(0))], "AwaitingData until 24".into()),
+        (vec![(4, Connected(1))], "Connecting until 30".into()),
+        (vec![(4, Connected(0)), (9, Connected(0))], "AwaitingData until 24".into()),
+        (vec![(29, tick(29))], "Connecting until 30".into()),
+        (vec![(30, tick(30))], format!("stopping: {}", Why::ConnectTimeout(LIMITS.connect, Hint::NoPeers))),
+        (vec![(4, Connected(0)), (24, tick(24))], format!("stopping: {}", Why::FirstDataTimeout(LIMITS.first_data, Hint::NoPeers))),
+        (vec![(2, lost(0, Barren))], format!("stopping: {ended}")),
+        (vec![(2, lost(1, Barren))], "Connecting until 30".into()),
+        (vec![(2, Stop(Why::Asked))], "stopping: stopped on request".into()),
+        (vec![(2, FetcherGone)], format!("stopped: {}", Why::Panicked)),
+        // Active.
+        (vec![active()], "active, attempt 0".into()),
+        (vec![active(), (6, SeatTaken), (7, Connected(0)), (8, FirstPackets(0))], "active, attempt 0".into()),
+        (vec![active(), (50, LastSeatLeft)], "lingering until 90".into()),
+        (vec![active(), (50, tick(24))], "active, attempt 0".into()),
+        (vec![active(), (50, tick(25))], "recovering until 110, attempt 1 after 0 s".into()),
+        (vec![active(), (50, ill(2))], "active, attempt 0".into()),
+        (vec![active(), (50, ill(3))], "recovering until 110, attempt 1 after 0 s".into()),
+        (vec![active(), (70, filling(59))], "active, attempt 0".into()),
+        (vec![active(), (70, filling(60))], "recovering until 130, attempt 1 after 0 s".into()),
+        (vec![active(), (50, film_ends())], "stopping: the content ended".into()),
+        (vec![active(), (50, Stop(Why::Shutdown))], format!("stopping: {}", Why::Shutdown)),
+        (vec![active(), (50, FetcherGone)], format!("stopped: {}", Why::Panicked)),
+        // Recovering.
+        (vec![active(), (50, lost(0, Some))], "recovering until 110, attempt 1 after 0 s".into()),
+        (vec![active(), (50, lost(0, Barren))], "recovering until 110, attempt 1 after 1 s".into()),
+        (vec![active(), (50, lost(0, Some)), (51, lost(0, Some))], "recovering until 110, attempt 1 after 0 s".into()),
+        (vec![active(), (50, lost(0, Some)), (51, lost(1, Barren))], "recovering until 110, attempt 2 after 1 s".into()),
+        (vec![active(), (50, lost(0, Some)), (51, lost(1, Barren)), (52, lost(2, Barren)), (55, lost(3, Barren)),
+            (60, lost(4, Barren)), (70, lost(5, Barren))], "recovering until 110, attempt 6 after 8 s".into()),
+        (vec![active(), (50, lost(0, Some)), (51, Connected(1))],
+            "recovering until 110, attempt 1 after 0 s, data by 71".into()),
+        (vec![active(), (50, lost(0, Some)), (51, Connected(0))], "recovering until 110, attempt 1 after 0 s".into()),
+        (vec![active(), (50, lost(0, Some)), (51, Connected(1)), (71, tick(0))],
+            "recovering until 110, attempt 2 after 1 s".into()),
+        (vec![active(), (50, lost(0, Some)), (52, FirstPackets(1))], "active, attempt 1".into()),
+        (vec![active(), (50, lost(0, Some)), (52, FirstPackets(0))], "recovering until 110, attempt 1 after 0 s".into()),
+        (vec![active(), (50, lost(0, Some)), (109, tick(99))], "recovering until 110, attempt 1 after 0 s".into()),
+        (vec![active(), (50, lost(0, Some)), (110, tick(99))],
+            format!("stopping: {ended}, and it did not come back within 60.0 s")),
+        (vec![active(), (50, lost(0, Some)), (60, LastSeatLeft)], "stopping: nobody watches any more".into()),
+        (vec![active(), (50, lost(0, Some)), (60, SeatTaken)], "recovering until 110, attempt 1 after 0 s".into()),
+        // A source that ends again and again: for ever if it gives something, not if it gives nothing.
+        (vec![active(), (9, lost(0, Some)), (9, FirstPackets(1)), (14, lost(1, Some)), (14, FirstPackets(2)),
+            (19, lost(2, Some)), (19, FirstPackets(3))], "active, attempt 3".into()),
+        (vec![active(), (5, lost(0, Barren)), (6, FirstPackets(1)), (6, lost(1, Barren)), (8, FirstPackets(2)),
+            (8, lost(2, Barren))], format!("stopping: {}", Why::Unstable)),
+        (vec![active(), (5, lost(0, Barren)), (6, FirstPackets(1)), (6, lost(1, Barren)), (8, FirstPackets(2)),
+            (20, lost(2, Some)), (20, FirstPackets(3)), (20, lost(3, Barren))],
+            "recovering until 80, attempt 4 after 1 s".into()),
+        // Lingering.
+        (vec![active(), (50, LastSeatLeft), (60, SeatTaken)], "active, attempt 0".into()),
+        (vec![active(), (50, LastSeatLeft), (60, LastSeatLeft)], "lingering until 90".into()),
+        (vec![active(), (50, LastSeatLeft), (89, tick(0))], "lingering until 90".into()),
+        (vec![active(), (50, LastSeatLeft), (90, tick(0))], "stopping: nobody watches any more".into()),
+        (vec![active(), (50, LastSeatLeft), (75, tick(25))], format!("stopping: {}", Why::Stalled(LIMITS.stall, Hint::NoPeers))),
+        (vec![active(), (50, LastSeatLeft), (60, lost(0, Some))], format!("stopping: {ended}")),
+        // The end is the end.
+        (vec![active(), (9, Stop(Why::Asked)), (10, SeatTaken), (11, lost(0, Some)), (12, FirstPackets(0)), (99, tick(99))],
+            "stopping: stopped on request".into()),
+        (vec![(9, Stop(Why::Asked)), (10, FetcherGone), (11, FetcherGone), (12, SeatTaken), (13, FirstPackets(0))],
+            "stopped: stopped on request".into()),
+    ];
+    for (events, expected) in table {
+        let (life, begin) = live(&events);
+        assert_eq!(told(&life, begin), expected, "after {events:?}");
+    }
+}
+
+#[test]
+fn without_time_to_recover_a_lost_source_is_the_end() {
+    let limits = Limits { recover: Duration::ZERO, ..LIMITS };
+    let now = Instant::now();
+    let life = Life::new(now, &limits).step(&Event::FirstPackets(0), now, &limits);
+    let life = life.step(&lost(0, Yield::Some), now, &limits);
+    let why = Why::SourceEnded(Ending::Broken);
+    assert_eq!(life.state, State::Stopping(Outcome { why, had_started: true }));
+}
+
+#[test]
+fn who_waited_for_a_success_has_it_however_short() {
+    let (life, _) = live(&[(5, Event::FirstPackets(0)), (6, lost(0, Yield::Some))]);
+    assert_eq!(life.outcome_since(0), Some(Ok(())), "it waited for the start");
+    assert_eq!(life.outcome_since(1), None, "it came while recovering");
+    let (life, _) = live(&[(5, Event::FirstPackets(0)), (6, Event::Stop(Why::Asked))]);
+    assert_eq!(life.outcome_since(0), Some(Ok(())));
+    assert_eq!(life.outcome_since(1), Some(Err(Why::Asked)));
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    let source = |(silent_s, engine_is_well, is_filling)| {
+        Event::Tick(Source { silent_for: Duration::from_secs(silent_s), engine_is_well, is_filling, hint: Hint::None })
+    };
+    prop_oneof![
+        Just(Event::SeatTaken),
+        Just(Event::LastSeatLeft),
+        (0_u32..4).prop_map(Event::Connected),
+        (0_u32..4).prop_map(Event::FirstPackets),
+        (0_u32..4).prop_map(|attempt| lost(attempt, Yield::Some)),
+        (0_u32..4).prop_map(|attempt| lost(attempt, Yield::Barren)),
+        Just(Event::Stop(Why::Asked)),
+        (0_u64..60, any::<bool>(), any::<bool>()).prop_map(source),
+        Just(Event::FetcherGone),
+    ]
+}
+
+fn rank(state: &State) -> u8 {
+    match state {
+        State::Starting { .. } => 0,
+        State::Active | State::Recovering { .. } | State::Lingering { .. } => 1,
+        State::Stopping(_) => 2,
+        State::Stopped(_) => 3,
+    }
+}
+
+proptest! {
+    /// Whatever happens in whatever order: a stream never goes back, attempts only grow, everybody who waits gets one
+    /// answer that does not change, and once its fetcher is gone it is stopped for good.
+    #[test]
+    fn no_order_of_events_breaks_a_life(events in proptest::collection::vec((any_event(), 0_u64..20), 0..60)) {
+        let mut now = Instant::now();
+        let mut life = Life::new(now, &LIMITS);
+        let mut outcome = None;
+        let mut is_gone = false;
+        for (event, seconds) in events {
+            now += Duration::from_secs(seconds);
+            let next = life.step(&event, now, &LIMITS);
+            prop_assert!(rank(&next.state) >= rank(&life.state), "{life:?} after {event:?} became {next:?}");
+            prop_assert!(next.attempt >= life.attempt && next.attempt - life.attempt <= 1);
+            if next.activations > life.activations {
+                prop_assert!(matches!(event, Event::FirstPackets(attempt) if attempt == life.attempt));
+            }
+            let told = next.outcome_since(0);
+            if outcome.is_some() {
+                prop_assert_eq!(&told, &outcome, "{:?} after {:?}", &life, &event);
+            }
+            outcome = told;
+            is_gone |= matches!(event, Event::FetcherGone);
+            prop_assert!(!is_gone || matches!(next.state, State::Stopped(_)));
+            life = next;
+        }
+        // Nobody waits for ever: time alone answers everybody, also who came just now.
+        let came = life.activations;
+        for _ in 0..3 {
+            now += LIMITS.connect + LIMITS.first_data + LIMITS.recover;
+            life = life.step(&tick(0), now, &LIMITS);
+        }
+        prop_assert!(life.outcome_since(came).is_some());
+    }
+}
