@@ -202,7 +202,7 @@ fn a_source_that_falls_silent_ends_its_clients_after_the_stall_limit() {
     assert_all_stopped(&engine, 1);
     proxy.wait_gone(ID);
     let error = proxy.session(ID)["error"].clone();
-    assert!(error.as_str().expect("a stall").contains("nothing for 1.0 s"), "{error}");
+    assert!(error.as_str().expect("a stall").contains("sent nothing for 1."), "{error}");
 }
 
 #[test]

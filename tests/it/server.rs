@@ -204,7 +204,7 @@ fn the_status_has_every_field_from_the_first_moment_on() {
     let session = proxy.wait_session(ID, "its engine is known", |session| session["infohash"].is_string());
     assert_fields(&session, &SESSION_FIELDS);
     assert_eq!((&session["state"], &session["waiting_count"]), (&"starting".into(), &1.into()));
-    for unknown in ["started_at", "ended_at", "error", "first_data_ms", "swarm"] {
+    for unknown in ["started_at", "ended_at", "error", "first_data_ms", "keyframe_interval_s"] {
         assert!(session[unknown].is_null(), "{unknown} in {session:#}");
     }
 

@@ -99,6 +99,8 @@ pub(crate) fn settings(engines: &[&SimEngine]) -> Config {
     config.stream.first_data_timeout = LONG;
     config.stream.stall_timeout = LONG;
     config.stream.linger = Duration::from_millis(200);
+    // A lost source ends its stream; a test that is about recovery says so.
+    config.stream.recover_timeout = Duration::ZERO;
     config.stream.abandon = LONG;
     config.stream.keepalive = None;
     config
