@@ -102,10 +102,13 @@ fn run(settings: &Settings, mut config: Config) -> Result<(), Box<dyn Error>> {
 fn watch_signals(mut signals: Signals, threads: &Threads) -> io::Result<Receiver<()>> {
     let (told, first_signal) = crossbeam_channel::bounded(1);
     let watch = move || {
-        for signal in signals.forever() {
-            if told.try_send(()).is_err()
-                && let Err(error) = emulate_default_handler(signal)
-            {
+        let mut signals = signals.forever();
+        if signals.next().is_some() {
+            // It has room for this one, and nobody is told when nobody waits any more.
+            let _told = told.try_send(());
+        }
+        for signal in signals {
+            if let Err(error) = emulate_default_handler(signal) {
                 log::error!("The second signal cannot end the process: {error}");
             }
         }

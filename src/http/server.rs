@@ -2,7 +2,9 @@
 //!
 //! No other file names `tiny_http`. What it does when a peer or the system misbehaves, and what is done about it here:
 //! an announced body makes it read or allocate for as long as the peer likes, so such a connection is shut down before
-//! the request is let go; after one failed `accept` it never accepts again, so it is built anew on the same listener.
+//! the request is let go; after one failed `accept` it never accepts again, so it is built anew on the same listener; of
+//! connections that come in a burst it leaves some unread until another one ends, so each burst is followed by
+//! connections of our own, which end at once.
 
 use std::io::{self, Read, Write};
 use std::mem;
@@ -11,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, Sender};
 
 use crate::threads::{SMALL_STACK_BYTES, Threads};
 
@@ -29,6 +31,12 @@ const MAX_DROPPABLE_BODY_BYTES: usize = 64 * 1024 * 1024;
 /// How often the server asks itself for an answer. An `accept` that waits longer than the sockets' read timeout fails,
 /// so this must stay well below it.
 const SELF_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// From a request to the self-check that follows it: a burst is checked after a moment, not at each of its requests.
+const BURST_PAUSE: Duration = Duration::from_millis(5);
+
+/// What the self-check asks for.
+const SELF_CHECK_TARGET: &str = "/healthz";
 
 /// Longer than a healthy server ever needs for its own small answer.
 const SELF_CHECK_LIMIT: Duration = Duration::from_secs(5);
@@ -53,6 +61,8 @@ struct Shared {
     is_stopping: AtomicBool,
     requests: Turnstile,
     next_request: AtomicU64,
+    /// Full while a request came after the last self-check.
+    came: (Sender<()>, Receiver<()>),
     threads: Threads,
     handler: Box<Handler>,
 }
@@ -78,6 +88,7 @@ impl Server {
             is_stopping: AtomicBool::new(false),
             requests: Turnstile::new(max_streams + SPARE_REQUESTS),
             next_request: AtomicU64::new(0),
+            came: crossbeam_channel::bounded(1),
             threads: request_threads,
             handler,
         });
@@ -99,12 +110,22 @@ impl Server {
         socket::close_listener(&self.shared.listener);
     }
 
-    /// Asks itself for `/healthz` every second until `stop` is closed, and logs when it gets no answer. The steady
-    /// stream of connections also keeps `accept` from timing out.
+    /// Asks itself for `/healthz` every second, and a moment after every request, until `stop` is closed, and logs when
+    /// it gets no answer. The steady stream of connections also keeps `accept` from timing out; and the end of each
+    /// frees one connection that was left unread in a burst, whose request brings on the next.
     pub fn check_itself(&self, stop: &Receiver<()>) {
         let target = socket::loopback_of(self.shared.address);
         let mut failed_since = None;
-        while stop.recv_timeout(SELF_CHECK_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+        loop {
+            crossbeam_channel::select! {
+                recv(stop) -> _ => return,
+                recv(self.shared.came.1) -> _ => {
+                    if stop.recv_timeout(BURST_PAUSE).is_err_and(|error| error.is_disconnected()) {
+                        return;
+                    }
+                }
+                default(SELF_CHECK_INTERVAL) => {}
+            }
             match ask_health(target) {
                 Ok(()) => {
                     if let Some(since) = failed_since.take() {
@@ -126,7 +147,7 @@ fn ask_health(target: SocketAddr) -> io::Result<()> {
     let mut stream = TcpStream::connect_timeout(&target, SELF_CHECK_LIMIT)?;
     stream.set_read_timeout(Some(SELF_CHECK_LIMIT))?;
     stream.set_write_timeout(Some(SELF_CHECK_LIMIT))?;
-    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    stream.write_all(format!("GET {SELF_CHECK_TARGET} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes())?;
     let mut head = [0; 12];
     stream.read_exact(&mut head)?;
     if &head == b"HTTP/1.1 200" { Ok(()) } else { Err(io::Error::other("it says that it is not well")) }
@@ -172,6 +193,10 @@ impl Shared {
         let Some(peer) = request.remote_addr().copied() else {
             return;
         };
+        if request.url() != SELF_CHECK_TARGET {
+            // Full means that a check is due already.
+            let _due = self.came.0.try_send(());
+        }
         let request = Request { inner: request, peer, local_port: self.address.port() };
         let Some(request) = request.without_body() else {
             return;

@@ -7,8 +7,8 @@ use acerelay::config::Config;
 use acerelay::sim::{Entry, Event, Getstream, Head, Playback, Script, Settings, SimEngine};
 
 use super::harness::{
-    Bystander, End, ID, INFOHASH, OTHER_ID, OTHER_INFOHASH, Proxy, SLACK, Viewer, assert_all_stopped,
-    assert_whole, broadcast, engine_with, scripted, short, stream_path,
+    Bystander, End, ID, INFOHASH, LONG, OTHER_ID, OTHER_INFOHASH, Proxy, SLACK, Viewer, assert_all_stopped,
+    assert_whole, broadcast, engine_with, pause, scripted, short, stream_path,
 };
 
 /// The limit that a test runs into; long enough for the other stream to start within it.
@@ -319,14 +319,27 @@ fn a_playback_url_that_is_the_body_itself_works() {
 }
 
 #[test]
-fn after_a_failed_start_the_next_one_works() {
+fn a_failed_start_is_remembered_for_5_s_and_then_tried_again() {
     let first_fails = acerelay::sim::Steps::first(1, Getstream::Error("not yet".to_owned()));
     let engine = scripted(Script::new().getstream(first_fails));
     let proxy = Proxy::start(&[&engine]);
-    assert_eq!(proxy.get(&stream_path(ID)).status, 502);
-    proxy.wait_gone(ID);
-    let mut viewer = Viewer::open(proxy.address, ID);
+    let mut reply = proxy.get(&stream_path(ID));
+    let (failed, detail) = (Instant::now(), reply.text());
+    assert_eq!(reply.status, 502);
+    let mut again = proxy.get(&stream_path(ID));
+    assert_eq!((again.status, again.text()), (502, detail));
+    assert_eq!(engine.counts().getstreams, 1, "who asks again at once gets the same answer");
+    let mut viewer = loop {
+        let reply = proxy.get(&stream_path(ID));
+        if reply.status == 200 {
+            break Viewer::of(reply);
+        }
+        assert!(failed.elapsed() < LONG, "it is never tried again");
+        pause(Duration::from_millis(200));
+    };
+    assert!(failed.elapsed() > Duration::from_secs(4), "{:?}", failed.elapsed());
     viewer.take_packets(100);
     assert_whole(&viewer.leave());
+    assert_eq!(engine.counts().getstreams, 2);
     assert_all_stopped(&engine, 1);
 }

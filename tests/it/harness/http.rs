@@ -90,7 +90,9 @@ impl Connection {
         self.socket.set_read_timeout(Some(time)).expect("a live socket");
         let found = self.socket.peek(&mut [0]);
         self.socket.set_read_timeout(Some(LONG)).expect("a live socket");
-        self.at == self.buffer.len()
+        // The end of a chunk may lie there unread.
+        let unread = &self.buffer[self.at..];
+        (unread.is_empty() || unread == b"\r\n")
             && found.is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
     }
 

@@ -23,9 +23,6 @@ pub(crate) use self::viewer::{Bystander, Viewer, assert_whole};
 /// Far longer than anything here takes, on a machine however busy.
 pub(crate) const LONG: Duration = Duration::from_secs(30);
 
-/// A short limit of a configuration.
-pub(crate) const SHORT: Duration = Duration::from_millis(500);
-
 /// What an answer may take beyond the limit that it waits for: the housekeeper's rhythm, and a busy machine.
 pub(crate) const SLACK: Duration = Duration::from_secs(4);
 
@@ -38,7 +35,7 @@ pub(crate) const OTHER_ID: Digest = Digest::new([0xcd; 20]);
 pub(crate) const OTHER_INFOHASH: Digest = Digest::new([0x44; 20]);
 
 /// Room for JSON in a debug build.
-const STACK_BYTES: usize = 512 * 1024;
+pub(crate) const STACK_BYTES: usize = 512 * 1024;
 
 /// How often the status is asked for while waiting for it.
 const LOOK: Duration = Duration::from_millis(20);
@@ -102,6 +99,8 @@ pub(crate) fn settings(engines: &[&SimEngine]) -> Config {
     config.stream.first_data_timeout = LONG;
     config.stream.stall_timeout = LONG;
     config.stream.linger = Duration::from_millis(200);
+    // A lost source ends its stream; a test that is about recovery says so.
+    config.stream.recover_timeout = Duration::ZERO;
     config.stream.abandon = LONG;
     config.stream.keepalive = None;
     config

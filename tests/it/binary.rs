@@ -1,0 +1,334 @@
+//! The program itself: what it prints, how it ends, what it refuses.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use acerelay::sim::{Call, Getstream, Script, SimEngine};
+use acerelay::threads::{SMALL_STACK_BYTES, Threads};
+use crossbeam_channel::Receiver;
+
+use super::harness::{
+    Connection, End, ID, LONG, OTHER_ID, Viewer, assert_all_stopped, assert_whole, engine, pause, scripted,
+    stream_path, wait_engine,
+};
+
+/// The whole of a shutdown has this time, whatever engines and clients do.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
+
+/// The program with this environment and no other, in a directory without a configuration.
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_acerelay"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("ACERELAY_") || name == "JOURNAL_STREAM" {
+            command.env_remove(name);
+        }
+    }
+    command.args(arguments).current_dir(directory()).stdin(Stdio::null());
+    command
+}
+
+/// A directory of cargo's for the files of tests.
+fn directory() -> &'static Path {
+    Path::new(env!("CARGO_TARGET_TMPDIR"))
+}
+
+fn file(name: &str, text: &str) -> PathBuf {
+    let path = directory().join(name);
+    fs::write(&path, text).expect("a file of the test's own");
+    path
+}
+
+fn output(arguments: &[&str]) -> Output {
+    command(arguments).output().expect("it runs and ends")
+}
+
+/// The program at work. Dropping it kills it.
+struct Running {
+    child: Child,
+    stdout: Receiver<String>,
+    stderr: Receiver<String>,
+    address: SocketAddr,
+}
+
+/// Hands on the lines of a pipe, so that waiting for one has a deadline and a full pipe holds nobody up.
+fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
+    let (give, lines) = crossbeam_channel::bounded(10_000);
+    let read = move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            // A line too many is nobody's loss.
+            let _full = give.try_send(line);
+        }
+    };
+    Threads::new().spawn("lines", SMALL_STACK_BYTES, read).expect("a thread");
+    lines
+}
+
+impl Running {
+    fn start(arguments: &[&str]) -> Self {
+        let mut command = command(&["--listen", "127.0.0.1:0"]);
+        command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("it starts");
+        let stdout = lines(child.stdout.take().expect("a pipe"));
+        let stderr = lines(child.stderr.take().expect("a pipe"));
+        let mut running = Self { child, stdout, stderr, address: SocketAddr::from(([0; 4], 0)) };
+        let first = running.stdout.recv_timeout(LONG).expect("a line");
+        let address =
+            first.strip_prefix("Listening on http://").expect("the line that tells where it listens");
+        running.address = address.parse().expect("an address");
+        running
+    }
+
+    fn before(engine: &SimEngine) -> Self {
+        Self::start(&["--engine", &engine.addr().to_string()])
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let status = Command::new("kill").args([name, &id]).status().expect("kill runs");
+        assert!(status.success(), "{status}");
+    }
+
+    /// Waits for its end.
+    fn wait(&mut self, limit: Duration) -> ExitStatus {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("it is our child") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "it has not ended within {limit:?}");
+            pause(Duration::from_millis(10));
+        }
+    }
+
+    /// Waits for a line of the log that has this in it.
+    fn wait_log(&self, text: &str) {
+        let deadline = Instant::now() + LONG;
+        while let Ok(line) = self.stderr.recv_deadline(deadline) {
+            if line.contains(text) {
+                return;
+            }
+        }
+        panic!("no line of the log has {text:?} in it");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail only for a process that has ended.
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+#[test]
+fn the_demo_prints_its_urls_and_the_first_is_mpeg_ts() {
+    let demo = Running::start(&["--demo"]);
+    let mut urls = Vec::new();
+    while urls.len() < 3 {
+        let line = demo.stdout.recv_timeout(LONG).expect("more lines");
+        if let Some(url) = line.trim().strip_prefix("http://") {
+            urls.push(url.to_owned());
+        }
+    }
+    let (authority, path) = urls[0].split_once('/').expect("a path");
+    assert_eq!(authority, demo.address.to_string());
+    let mut reply = Connection::open(demo.address).get(&format!("/{path}"));
+    assert_eq!((reply.status, reply.header("Content-Type")), (200, Some("video/mp2t")));
+    let mut body = Vec::new();
+    while body.len() < 500 * 188 {
+        body.extend_from_slice(reply.read().expect("it goes on"));
+    }
+    assert!(body.chunks_exact(188).all(|packet| packet[0] == 0x47));
+    // The third is a channel that is offline, and says so.
+    let path = urls[2].split_once('/').expect("a path").1;
+    let mut reply = Connection::open(demo.address).get(&format!("/{path}"));
+    assert_eq!((reply.status, &reply.json()["error"]), (502, &"engine_error".into()));
+}
+
+#[track_caller]
+fn check_signal(name: &str) {
+    let mut demo = Running::start(&["--demo"]);
+    let path = stream_path(acerelay::id::Digest::new([0x11; 20]));
+    let mut replies = [(); 3].map(|()| Connection::open(demo.address).get(&path));
+    for reply in &mut replies {
+        assert!(!reply.read().expect("a stream").is_empty());
+    }
+    // It ends with a client that takes nothing, and one that does.
+    let began = Instant::now();
+    demo.signal(name);
+    let [_, _, mut reading] = replies;
+    let (_, end) = reading.bytes();
+    assert_eq!(end, End::Closed);
+    assert_eq!(demo.wait(LONG).code(), Some(0));
+    assert!(began.elapsed() < SHUTDOWN_LIMIT, "{:?}", began.elapsed());
+}
+
+#[test]
+fn sigterm_ends_it_while_clients_stream() {
+    check_signal("-TERM");
+}
+
+#[test]
+fn sigint_ends_it_while_clients_stream() {
+    check_signal("-INT");
+}
+
+#[test]
+fn a_signal_stops_the_sessions_of_the_engine() {
+    let engine = engine();
+    let mut running = Running::before(&engine);
+    let mut viewers = [ID, ID, OTHER_ID].map(|id| Viewer::open(running.address, id));
+    viewers.iter_mut().for_each(|viewer| viewer.take_packets(50));
+    let began = Instant::now();
+    running.signal("-TERM");
+    for viewer in viewers {
+        let (report, end) = viewer.finish();
+        assert_whole(&report);
+        assert_eq!(end, End::Closed);
+    }
+    assert_eq!(running.wait(LONG).code(), Some(0));
+    assert!(began.elapsed() < SHUTDOWN_LIMIT, "{:?}", began.elapsed());
+    assert_all_stopped(&engine, 2);
+}
+
+#[test]
+fn a_signal_ends_it_while_the_engine_hangs_on_stop() {
+    let engine = scripted(Script::new().stop(Call::Hang));
+    let mut running = Running::before(&engine);
+    let mut viewer = Viewer::open(running.address, ID);
+    viewer.take_packets(50);
+    let began = Instant::now();
+    running.signal("-TERM");
+    assert_eq!(running.wait(LONG).code(), Some(0));
+    assert!(began.elapsed() < SHUTDOWN_LIMIT, "{:?}", began.elapsed());
+    assert_eq!(engine.counts().stops, 1);
+}
+
+#[test]
+fn a_signal_ends_it_while_getstream_hangs() {
+    let engine = scripted(Script::new().getstream(Getstream::Hang));
+    let mut running = Running::before(&engine);
+    let mut connection = Connection::open(running.address);
+    connection.send_get(&stream_path(ID));
+    wait_engine(&engine, "it is asked", |counts| counts.getstreams_now == 1);
+    let began = Instant::now();
+    running.signal("-TERM");
+    let mut reply = connection.reply();
+    assert_eq!((reply.status, &reply.json()["error"]), (503, &"shutting_down".into()));
+    assert_eq!(running.wait(LONG).code(), Some(0));
+    assert!(began.elapsed() < SHUTDOWN_LIMIT, "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let engine = scripted(Script::new().getstream(Getstream::Hang));
+    let mut running = Running::before(&engine);
+    let mut connection = Connection::open(running.address);
+    connection.send_get(&stream_path(ID));
+    wait_engine(&engine, "it is asked", |counts| counts.getstreams_now == 1);
+    running.signal("-TERM");
+    running.wait_log("Shutting down");
+    let began = Instant::now();
+    running.signal("-INT");
+    let status = running.wait(LONG);
+    assert_eq!((status.code(), status.signal()), (None, Some(2)), "{:?}", began.elapsed());
+    // The first one alone would take 4.5 s.
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+#[test]
+fn it_starts_without_any_engine() {
+    let running = Running::start(&["--engine", "127.0.0.1:1"]);
+    let mut reply = Connection::open(running.address).get(&stream_path(ID));
+    assert_eq!((reply.status, &reply.json()["error"]), (503, &"no_engine".into()));
+    assert_eq!(Connection::open(running.address).get("/healthz").status, 200);
+}
+
+#[track_caller]
+fn assert_refused(output: &Output, says: &[&str]) {
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!((output.status.code(), stdout.as_ref()), (Some(2), ""), "{stderr}");
+    assert!(stderr.starts_with("acerelay: "), "{stderr}");
+    for part in says {
+        assert!(stderr.contains(part), "{part:?} in {stderr}");
+    }
+}
+
+#[test]
+fn a_malformed_flag_is_one_message_and_exit_code_2() {
+    for (arguments, says) in [
+        (&["--nonsense"][..], "--nonsense"),
+        (&["--listen", "everywhere"], "--listen"),
+        (&["--listen"], "--listen"),
+        (&["--engine", "no port"], "--engine"),
+        (&["--demo", "--engine", "127.0.0.1:6878"], "--demo"),
+        (&["--log-level", "loud"], "--log-level"),
+        (&["stray"], "stray"),
+    ] {
+        let output = output(arguments);
+        assert_refused(&output, &[says]);
+        assert_eq!(String::from_utf8_lossy(&output.stderr).lines().count(), 1, "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_malformed_configuration_names_file_line_and_key() {
+    let path = file(
+        "malformed.toml",
+        "[server]\nlisten = \"127.0.0.1:0\"\nmax_cleints = 5\n\n[stream]\nlinger_s = -1\n",
+    );
+    let name = path.to_string_lossy();
+    for arguments in [&["--config", &*name][..], &["--check-config", "--config", &*name]] {
+        assert_refused(&output(arguments), &["malformed.toml", "3", "max_cleints", "6", "linger_s"]);
+    }
+    assert_refused(&output(&["--config", "there-is-none.toml"]), &["there-is-none.toml"]);
+}
+
+#[test]
+fn the_configuration_can_be_checked_and_printed() {
+    let path = file("good.toml", "[server]\nmax_clients = 7\n\n[stream]\nlinger_s = 2.5\n");
+    let name = path.to_string_lossy();
+    let checked = output(&["--check-config", "--config", &name]);
+    assert_eq!((checked.status.code(), checked.stderr.as_slice()), (Some(0), &b""[..]));
+    assert!(String::from_utf8_lossy(&checked.stdout).trim_end().ends_with("good.toml: ok"));
+
+    let printed = output(&["--print-config", "--config", &name, "--listen", "127.0.0.1:9"]);
+    assert_eq!(printed.status.code(), Some(0));
+    let text = String::from_utf8(printed.stdout).expect("UTF-8");
+    for part in
+        ["max_clients = 7", "linger_s = 2.5", "listen = \"127.0.0.1:9\"", "[[engines]]", "keepalive_s = 2"]
+    {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    // What it prints reads back to the same.
+    let path = file("printed.toml", &text);
+    let again = output(&["--print-config", "--config", &path.to_string_lossy()]);
+    let body = |text: &str| text.split_once('\n').expect("a first line").1.to_owned();
+    assert_eq!(body(&String::from_utf8(again.stdout).expect("UTF-8")), body(&text));
+}
+
+#[test]
+fn version_and_help_are_printed() {
+    let version = output(&["--version"]);
+    assert_eq!(version.status.code(), Some(0));
+    let expected = format!("acerelay {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(String::from_utf8_lossy(&version.stdout), expected);
+    let help = output(&["--help"]);
+    assert_eq!(help.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&help.stdout).contains("--check-config"));
+}
+
+#[test]
+fn a_port_that_is_taken_is_told_and_exit_code_1() {
+    let engine = engine();
+    let taken = engine.addr().to_string();
+    let output = output(&["--listen", &taken, "--demo"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), &b""[..]), "{stderr}");
+    assert!(stderr.contains(&format!("cannot listen on {taken}")), "{stderr}");
+}

@@ -1,0 +1,260 @@
+//! The life of a stream: who waits, who leaves, who comes back, and what the engine is told of it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use acerelay::id::ContentKey;
+use acerelay::sim::{Call, Entry, Getstream, Head, Playback, Script, Steps};
+use acerelay::stream::session::ClientRecord;
+use acerelay::stream::state::Why;
+use acerelay::threads::{SMALL_STACK_BYTES, Threads};
+
+use super::harness::{
+    Bystander, End, ID, LONG, OTHER_ID, Proxy, SLACK, STACK_BYTES, Viewer, assert_all_stopped, assert_whole,
+    engine, scripted, wait_engine,
+};
+
+/// An engine whose first content never gets further than this.
+fn stuck(playback: Playback) -> Script {
+    Script::new().playback(playback)
+}
+
+#[test]
+fn a_start_that_is_stopped_wakes_its_waiters_within_100_ms() {
+    let engine = scripted(stuck(Playback::entry(Entry::Never)));
+    let proxy = Proxy::start(&[&engine]);
+    let key = ContentKey::from_query(None, [("id", ID.to_string())]).expect("a good id");
+    let client = Arc::new(ClientRecord::new(1000, proxy.address, None));
+    let seat = proxy.app().registry().seat(&key, &client).expect("there is room");
+    wait_engine(&engine, "the playback is asked for", |counts| counts.playback_requests == 1);
+    let (give, woken) = crossbeam_channel::bounded(1);
+    let wait = move || {
+        let outcome = seat.wait_started(Instant::now() + LONG);
+        drop(give.send((Instant::now(), outcome)));
+    };
+    Threads::new().spawn("waiter", SMALL_STACK_BYTES, wait).expect("a thread");
+    // Before it sleeps there is nothing to wake.
+    super::harness::pause(Duration::from_millis(300));
+    let began = Instant::now();
+    proxy.app().registry().close();
+    let (at, outcome) = woken.recv_timeout(LONG).expect("it wakes");
+    assert_eq!(outcome, Some(Err(Why::Shutdown)));
+    let took = at.saturating_duration_since(began);
+    assert!(took < Duration::from_millis(100), "{took:?}");
+    assert_all_stopped(&engine, 1);
+}
+
+#[track_caller]
+fn check_waiters_are_told(script: Script, opened: u64) {
+    let engine = scripted(script);
+    let proxy =
+        Proxy::start_with(&[&engine], |config| config.stream.connect_timeout = Duration::from_secs(5));
+    let waiters: Vec<_> = (0..3).map(|_| proxy.ask(ID)).collect();
+    proxy.wait_session(ID, "three wait", |session| session["waiting_count"] == 3);
+    wait_engine(&engine, "it is asked", |counts| counts.getstreams == 1);
+    let began = Instant::now();
+    proxy.app().registry().close();
+    for waiter in waiters {
+        let mut reply = waiter.reply();
+        assert_eq!((reply.status, &reply.json()["error"]), (503, &"shutting_down".into()));
+        assert!(reply.header("Retry-After").is_some());
+    }
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    // A newcomer is told the same.
+    let mut reply = proxy.ask(OTHER_ID).reply();
+    assert_eq!((reply.status, &reply.json()["error"]), (503, &"shutting_down".into()));
+    assert_eq!(proxy.status()["running"], false);
+    assert_all_stopped(&engine, opened);
+}
+
+#[test]
+fn waiters_are_told_of_a_shutdown_while_the_playback_hangs() {
+    check_waiters_are_told(stuck(Playback::entry(Entry::Never)), 1);
+    check_waiters_are_told(stuck(Playback::head(Head::Never)), 1);
+    check_waiters_are_told(stuck(Playback::never_a_byte()), 1);
+}
+
+#[test]
+fn waiters_are_told_of_a_shutdown_while_getstream_is_slow_and_its_session_is_stopped() {
+    let slow = Getstream::Slow(Duration::from_secs(1));
+    check_waiters_are_told(Script::new().getstream(slow), 1);
+}
+
+#[test]
+fn a_client_that_gives_up_during_the_start_does_not_disturb_another() {
+    let engine = scripted(stuck(Playback::first_byte_after(Duration::from_secs(2))));
+    let proxy = Proxy::start(&[&engine]);
+    let impatient = proxy.ask(ID);
+    let patient = proxy.ask(ID);
+    proxy.wait_session(ID, "both wait", |session| session["waiting_count"] == 2);
+    drop(impatient);
+    let session = proxy.wait_session(ID, "one waits", |session| session["waiting_count"] == 1);
+    assert_eq!(session["state"], "starting");
+    let mut viewer = Viewer::of(patient.reply());
+    viewer.take_packets(200);
+    assert_whole(viewer.report());
+    assert_eq!(engine.counts().getstreams, 1);
+}
+
+#[test]
+fn a_start_that_everybody_left_lives_on_for_a_while() {
+    let engine = scripted(stuck(Playback::first_byte_after(Duration::from_secs(2))));
+    let proxy = Proxy::start(&[&engine]);
+    let impatient = proxy.ask(ID);
+    proxy.wait_session(ID, "it waits", |session| session["waiting_count"] == 1);
+    drop(impatient);
+    proxy.wait_session(ID, "nobody waits", |session| session["waiting_count"] == 0);
+    // An impatient player asks again, and finds the start where it was.
+    let mut viewer = Viewer::open(proxy.address, ID);
+    viewer.take_packets(100);
+    assert_whole(viewer.report());
+    assert_eq!(engine.counts().getstreams, 1);
+}
+
+#[test]
+fn a_start_that_everybody_left_ends_in_time_and_is_stopped() {
+    let engine = scripted(stuck(Playback::entry(Entry::Never)));
+    let abandon = Duration::from_millis(300);
+    let proxy = Proxy::start_with(&[&engine], |config| config.stream.abandon = abandon);
+    let bystander = Bystander::watch(&proxy);
+    let impatient = proxy.ask(ID);
+    wait_engine(&engine, "it is asked", |counts| counts.playback_requests == 2);
+    drop(impatient);
+    proxy.wait_gone(ID);
+    assert!(engine.wait_for_content(ID, LONG, |counts| counts.stops == 1 && counts.sessions_open == 0));
+    bystander.assert_undisturbed();
+}
+
+#[test]
+fn the_first_client_s_leaving_does_not_end_the_stream_of_the_second() {
+    let engine = engine();
+    let proxy = Proxy::start(&[&engine]);
+    let mut first = Viewer::open(proxy.address, ID);
+    first.take_packets(50);
+    let mut second = Viewer::open(proxy.address, ID);
+    second.take_packets(50);
+    proxy.wait_clients(ID, 2);
+    assert_whole(&first.leave());
+    proxy.wait_clients(ID, 1);
+    // Longer than the linger time.
+    second.take_packets(1500);
+    assert_whole(&second.leave());
+    assert_all_stopped(&engine, 1);
+}
+
+#[test]
+fn a_client_that_comes_back_within_the_linger_time_finds_the_same_session() {
+    let engine = engine();
+    let proxy = Proxy::start_with(&[&engine], |config| config.stream.linger = LONG);
+    let mut first = Viewer::open(proxy.address, ID);
+    first.take_packets(50);
+    drop(first.leave());
+    let session = proxy.wait_session(ID, "it lingers", |session| session["state"] == "lingering");
+    assert_eq!((&session["client_count"], &session["is_active"]), (&0.into(), &true.into()));
+    let mut second = Viewer::open(proxy.address, ID);
+    second.take_packets(50);
+    assert_whole(&second.leave());
+    let counts = engine.counts();
+    assert_eq!((counts.getstreams, counts.playbacks, counts.stops), (1, 1, 0));
+    drop(proxy);
+    assert_all_stopped(&engine, 1);
+}
+
+#[test]
+fn after_the_linger_time_the_engine_gets_one_stop_and_the_next_client_a_new_session() {
+    let engine = engine();
+    let linger = Duration::from_secs(1);
+    let proxy = Proxy::start_with(&[&engine], |config| config.stream.linger = linger);
+    let mut first = Viewer::open(proxy.address, ID);
+    first.take_packets(50);
+    let left = Instant::now();
+    drop(first.leave());
+    assert_all_stopped(&engine, 1);
+    let took = left.elapsed();
+    // Its leaving is noticed after half a second at the latest, the end of the linger time a tick later.
+    assert!(took >= linger && took < linger + SLACK, "{took:?}");
+    proxy.wait_gone(ID);
+    let mut second = Viewer::open(proxy.address, ID);
+    second.take_packets(50);
+    assert_whole(&second.leave());
+    assert_all_stopped(&engine, 2);
+}
+
+#[test]
+fn a_stop_that_hangs_delays_nobody_else_and_the_next_client_gets_a_new_session() {
+    let engine = scripted(Script::new().stop(Steps::first(1, Call::Hang)));
+    let proxy = Proxy::start_with(&[&engine], |config| config.stream.linger = Duration::ZERO);
+    let mut first = Viewer::open(proxy.address, ID);
+    first.take_packets(50);
+    drop(first.leave());
+    wait_engine(&engine, "the stop is sent", |counts| counts.stops == 1);
+    let began = Instant::now();
+    let newcomer = proxy.ask(ID);
+    // Another content starts meanwhile.
+    let bystander = Bystander::watch(&proxy);
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert_eq!(engine.counts_of(ID).getstreams, 1, "the newcomer waits for the end of the stop");
+    let mut second = Viewer::of(newcomer.reply());
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(3) + SLACK, "{took:?}");
+    second.take_packets(500);
+    assert_whole(&second.leave());
+    bystander.assert_undisturbed();
+    assert_all_stopped(&engine, 3);
+}
+
+#[test]
+fn a_stop_is_sent_once_whatever_the_engine_answers() {
+    let answers = [
+        Call::Text("<html>".to_owned()),
+        Call::Reset,
+        Call::Status(500, "no".to_owned()),
+        Call::Error("unknown playback session id".to_owned()),
+        Call::Error("something else".to_owned()),
+    ];
+    for answer in answers {
+        let engine = scripted(Script::new().stop(answer.clone()));
+        let proxy = Proxy::start(&[&engine]);
+        let mut viewer = Viewer::open(proxy.address, ID);
+        viewer.take_packets(10);
+        drop(viewer.leave());
+        proxy.wait_gone(ID);
+        assert_eq!(engine.counts().stops, 1, "{answer:?}");
+        drop(proxy);
+        assert_eq!(engine.counts().stops, 1, "{answer:?}");
+    }
+}
+
+#[test]
+fn a_shutdown_ends_streams_without_a_last_chunk_and_stops_every_session() {
+    let engine = engine();
+    let proxy = Proxy::start(&[&engine]);
+    let mut viewers = [ID, ID, OTHER_ID].map(|id| Viewer::open(proxy.address, id));
+    viewers.iter_mut().for_each(|viewer| viewer.take_packets(50));
+    let (give, take) = crossbeam_channel::bounded(1);
+    let end = move || give.send(proxy.shutdown()).expect("the test waits for it");
+    Threads::new().spawn("shutdown", STACK_BYTES, end).expect("a thread");
+    for viewer in viewers {
+        let (report, end) = viewer.finish();
+        assert_whole(&report);
+        assert_eq!(end, End::Closed);
+    }
+    let took = take.recv_timeout(LONG).expect("it ends");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert_all_stopped(&engine, 2);
+}
+
+#[test]
+fn a_shutdown_waits_for_no_client_that_takes_nothing() {
+    let engine = engine();
+    let proxy = Proxy::start(&[&engine]);
+    let mut frozen = Viewer::open(proxy.address, ID);
+    frozen.take_packets(10);
+    // Half a second of nothing taken at all.
+    let mut other = Viewer::open(proxy.address, ID);
+    other.take_packets(700);
+    let took = proxy.shutdown();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert_all_stopped(&engine, 1);
+    drop((frozen, other));
+}
