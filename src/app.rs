@@ -76,7 +76,8 @@ impl App {
         let listener = socket::listen(server.listen, write_slice)
             .map_err(|error| StartError::Listen(server.listen, error))?;
 
-        let (service_threads, fetcher_threads, client_threads) = (Threads::new(), Threads::new(), Threads::new());
+        let (service_threads, fetcher_threads, client_threads) =
+            (Threads::new(), Threads::new(), Threads::new());
         let pool = Arc::new(Pool::new(engines));
         let stats = Arc::new(Stats::default());
         let start_limit = stream.connect_timeout + stream.first_data_timeout + Duration::from_secs(2);
@@ -104,7 +105,8 @@ impl App {
 
         // Nothing is ever sent: the channel's end is the signal.
         let (stop, stopped) = crossbeam_channel::bounded(0);
-        let watches = front.pool.engines().iter().map(|engine| Arc::new(Watch::new(Arc::clone(engine), health)));
+        let watches =
+            front.pool.engines().iter().map(|engine| Arc::new(Watch::new(Arc::clone(engine), health)));
         let app = Self {
             watches: watches.collect(),
             front,
@@ -168,8 +170,11 @@ impl App {
         self.server.stop();
         let clients = self.client_threads.join_all(deadline);
         let services = self.service_threads.join_all(deadline);
-        let left: Vec<_> =
-            [fetchers, clients, services].into_iter().filter_map(Result::err).flat_map(|left| left.0).collect();
+        let left: Vec<_> = [fetchers, clients, services]
+            .into_iter()
+            .filter_map(Result::err)
+            .flat_map(|left| left.0)
+            .collect();
         if left.is_empty() { Ok(()) } else { Err(Unfinished(left)) }
     }
 }

@@ -62,10 +62,7 @@ mod tests {
         assert_eq!(Escaped(&exact).to_string(), exact);
         assert_eq!(Escaped(&"x".repeat(201)).to_string(), format!("{exact}..."));
         let last_is_half = format!("{}\n", "x".repeat(199));
-        assert_eq!(
-            Escaped(&last_is_half).to_string(),
-            format!("{}...", "x".repeat(199))
-        );
+        assert_eq!(Escaped(&last_is_half).to_string(), format!("{}...", "x".repeat(199)));
     }
 
     proptest! {

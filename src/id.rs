@@ -279,10 +279,9 @@ impl fmt::Display for KeyError {
             Self::Malformed => {
                 f.write_str("a content id or infohash is 40 hex digits, also as acestream://<40 hex digits>")
             }
-            Self::Parameter(name) => write!(
-                f,
-                "the parameter {name} has an impossible value, or two different ones"
-            ),
+            Self::Parameter(name) => {
+                write!(f, "the parameter {name} has an impossible value, or two different ones")
+            }
         }
     }
 }
@@ -336,14 +335,8 @@ mod tests {
         check(&format!("id={LOWER}&id={LOWER}"), Err(KeyError::Several));
         check(&format!("id={LOWER}&infohash={LOWER}"), Err(KeyError::Several));
         check(&format!("id={LOWER}&_idx=x"), Err(KeyError::Parameter("_idx")));
-        check(
-            &format!("id={LOWER}&_idx=1&_idx=2"),
-            Err(KeyError::Parameter("_idx")),
-        );
-        check(
-            &format!("id={LOWER}&quality=a%0d%0ab"),
-            Err(KeyError::Parameter("quality")),
-        );
+        check(&format!("id={LOWER}&_idx=1&_idx=2"), Err(KeyError::Parameter("_idx")));
+        check(&format!("id={LOWER}&quality=a%0d%0ab"), Err(KeyError::Parameter("quality")));
     }
 
     #[test]
@@ -355,14 +348,8 @@ mod tests {
         let other = ContentKey::from_query(None, [("quality", "hd"), ("_idx", "01"), ("id", LOWER)]);
         assert_eq!(one, other);
         let one = one.expect("a good key");
-        assert_eq!(
-            one.params.iter().collect::<Vec<_>>(),
-            [("_idx", "1"), ("quality", "hd")]
-        );
+        assert_eq!(one.params.iter().collect::<Vec<_>>(), [("_idx", "1"), ("quality", "hd")]);
         assert_eq!(one.stream_id().len(), 49);
-        assert_ne!(
-            Ok(one),
-            ContentKey::from_query(None, [("id", LOWER), ("_idx", "2"), ("quality", "hd")])
-        );
+        assert_ne!(Ok(one), ContentKey::from_query(None, [("id", LOWER), ("_idx", "2"), ("quality", "hd")]));
     }
 }

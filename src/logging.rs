@@ -27,18 +27,11 @@ use crate::config;
 /// When the file cannot be opened, or the program has a log already.
 pub fn start(settings: &config::Log, journal_stream: Option<&OsStr>) -> Result<(), LogError> {
     let Some(path) = &settings.file else {
-        let stamp = if is_journal(journal_stream) {
-            Stamp::Journal
-        } else {
-            Stamp::Own
-        };
+        let stamp = if is_journal(journal_stream) { Stamp::Journal } else { Stamp::Own };
         return install(settings.level, stamp, io::stderr());
     };
     let file = OpenOptions::new().append(true).create(true).open(path);
-    let file = file.map_err(|source| LogError::Open {
-        path: path.clone(),
-        source,
-    })?;
+    let file = file.map_err(|source| LogError::Open { path: path.clone(), source })?;
     install(settings.level, Stamp::Own, file)
 }
 
@@ -54,13 +47,7 @@ enum Stamp {
 /// Whether standard error is the journal's socket. The variable alone does not tell: whatever a service or
 /// a desktop's terminal starts inherits it, also with standard error redirected (systemd.exec(5)).
 fn is_journal(journal_stream: Option<&OsStr>) -> bool {
-    let stderr = || {
-        io::stderr()
-            .as_fd()
-            .try_clone_to_owned()
-            .map(File::from)?
-            .metadata()
-    };
+    let stderr = || io::stderr().as_fd().try_clone_to_owned().map(File::from)?.metadata();
     let Some(named) = journal_stream.and_then(OsStr::to_str) else {
         return false;
     };
@@ -197,10 +184,7 @@ mod tests {
         let lines = written(
             LevelFilter::Info,
             Stamp::Journal,
-            &[
-                (Level::Info, "acerelay::engine"),
-                (Level::Debug, "acerelay::engine"),
-            ],
+            &[(Level::Info, "acerelay::engine"), (Level::Debug, "acerelay::engine")],
         );
         assert_eq!(lines, ["[INFO] hello from acerelay::engine\n"]);
     }
@@ -212,16 +196,8 @@ mod tests {
             panic!("one line: {lines:?}");
         };
         let (stamp, rest) = line.split_once(' ').expect("a stamp");
-        let shape: String = stamp
-            .chars()
-            .map(|character| {
-                if character.is_ascii_digit() {
-                    '0'
-                } else {
-                    character
-                }
-            })
-            .collect();
+        let shape: String =
+            stamp.chars().map(|character| if character.is_ascii_digit() { '0' } else { character }).collect();
         assert_eq!(shape, "0000-00-00T00:00:00.000Z");
         assert_eq!(rest, "[WARN] hello from acerelay\n");
     }
@@ -240,13 +216,7 @@ mod tests {
                 (Level::Trace, "acerelay::stream::fanout"),
             ],
         );
-        assert_eq!(
-            lines,
-            [
-                "[WARN] hello from ureq\n",
-                "[TRACE] hello from acerelay::stream::fanout\n"
-            ]
-        );
+        assert_eq!(lines, ["[WARN] hello from ureq\n", "[TRACE] hello from acerelay::stream::fanout\n"]);
     }
 
     #[test]
@@ -263,10 +233,8 @@ mod tests {
 
     #[test]
     fn a_file_that_cannot_be_opened_is_named() {
-        let settings = config::Log {
-            file: Some(PathBuf::from("/nonexistent/acerelay.log")),
-            ..config::Log::default()
-        };
+        let settings =
+            config::Log { file: Some(PathBuf::from("/nonexistent/acerelay.log")), ..config::Log::default() };
         let error = start(&settings, None).expect_err("there is no such directory");
         assert_eq!(
             error.to_string(),

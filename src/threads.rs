@@ -65,30 +65,18 @@ impl Threads {
             let mut set = self.shared.set.lock();
             set.next += 1;
             let number = set.next;
-            set.running.insert(
-                number,
-                Running {
-                    name: name.to_owned(),
-                    handle: None,
-                },
-            );
+            set.running.insert(number, Running { name: name.to_owned(), handle: None });
             number
         };
-        let finish = Finish {
-            shared: Arc::clone(&self.shared),
-            number,
-        };
+        let finish = Finish { shared: Arc::clone(&self.shared), number };
         let thread_name = name.to_owned();
         // A `Finish` that was never run tidies up after a spawn that failed: it is dropped with the closure.
-        let handle = Builder::new()
-            .name(name.to_owned())
-            .stack_size(stack_bytes)
-            .spawn(move || {
-                let _finish = finish;
-                if catch_unwind(AssertUnwindSafe(body)).is_err() {
-                    log::error!("thread {thread_name} panicked");
-                }
-            })?;
+        let handle = Builder::new().name(name.to_owned()).stack_size(stack_bytes).spawn(move || {
+            let _finish = finish;
+            if catch_unwind(AssertUnwindSafe(body)).is_err() {
+                log::error!("thread {thread_name} panicked");
+            }
+        })?;
         let mut set = self.shared.set.lock();
         match set.running.get_mut(&number) {
             Some(running) => running.handle = Some(handle),
@@ -114,23 +102,14 @@ impl Threads {
     pub fn join_all(&self, deadline: Instant) -> Result<(), Unfinished> {
         let mut set = self.shared.set.lock();
         while !set.running.is_empty() {
-            if self
-                .shared
-                .one_finished
-                .wait_until(&mut set, deadline)
-                .timed_out()
-            {
+            if self.shared.one_finished.wait_until(&mut set, deadline).timed_out() {
                 break;
             }
         }
         let names: Vec<_> = set.running.values().map(|running| running.name.clone()).collect();
         drop(set);
         self.reap();
-        if names.is_empty() {
-            Ok(())
-        } else {
-            Err(Unfinished(names))
-        }
+        if names.is_empty() { Ok(()) } else { Err(Unfinished(names)) }
     }
 
     /// How many threads run.
@@ -149,11 +128,7 @@ struct Finish {
 impl Drop for Finish {
     fn drop(&mut self) {
         let mut set = self.shared.set.lock();
-        if let Some(handle) = set
-            .running
-            .remove(&self.number)
-            .and_then(|running| running.handle)
-        {
+        if let Some(handle) = set.running.remove(&self.number).and_then(|running| running.handle) {
             set.finished.push(handle);
         }
         drop(set);
@@ -202,12 +177,8 @@ mod tests {
     fn a_thread_that_does_not_end_is_named_at_the_deadline() {
         let threads = Threads::new();
         let (release, wait) = crossbeam_channel::bounded::<()>(0);
-        threads
-            .spawn("stuck", SMALL_STACK_BYTES, move || assert!(wait.recv().is_err()))
-            .expect("a thread");
-        let unfinished = threads
-            .join_all(Instant::now())
-            .expect_err("it cannot have ended");
+        threads.spawn("stuck", SMALL_STACK_BYTES, move || assert!(wait.recv().is_err())).expect("a thread");
+        let unfinished = threads.join_all(Instant::now()).expect_err("it cannot have ended");
         assert_eq!(unfinished.0, ["stuck"]);
         drop(release);
         threads.join_all(soon()).expect("it ends now");
@@ -218,9 +189,7 @@ mod tests {
         let threads = Threads::new();
         let inner = threads.clone();
         let body = move || inner.spawn("child", SMALL_STACK_BYTES, || ()).expect("a thread");
-        threads
-            .spawn("parent", SMALL_STACK_BYTES, body)
-            .expect("a thread");
+        threads.spawn("parent", SMALL_STACK_BYTES, body).expect("a thread");
         threads.join_all(soon()).expect("both end");
     }
 }

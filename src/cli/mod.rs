@@ -114,12 +114,7 @@ impl Settings {
     /// When a named file is not there, and when a file that is there cannot be read or has mistakes.
     pub fn load(&self) -> Result<Loaded, ConfigError> {
         let (mut config, file) = self.file.read()?;
-        let Overrides {
-            listen,
-            engines,
-            log_level,
-            admin_token,
-        } = self.overrides.clone();
+        let Overrides { listen, engines, log_level, admin_token } = self.overrides.clone();
         replace(&mut config.server.listen, listen);
         replace(&mut config.engines, engines);
         replace(&mut config.log.level, log_level);
@@ -173,10 +168,7 @@ impl Loaded {
     #[must_use]
     pub fn to_toml(&self) -> String {
         let source = self.source().replace(char::is_control, "?");
-        format!(
-            "# {VERSION}: {source}, with flags and environment over it\n\n{}",
-            self.config.to_toml()
-        )
+        format!("# {VERSION}: {source}, with flags and environment over it\n\n{}", self.config.to_toml())
     }
 }
 
@@ -269,23 +261,15 @@ pub fn parse(
 
     let environment = Environment(variable);
     let overrides = Overrides {
-        listen: flags
-            .listen
-            .or(environment.read("ACERELAY_LISTEN", config::listen)?),
-        engines: flags
-            .engines
-            .or(environment.read("ACERELAY_ENGINES", engine_list)?),
-        log_level: flags
-            .log_level
-            .or(environment.read("ACERELAY_LOG_LEVEL", config::level)?),
+        listen: flags.listen.or(environment.read("ACERELAY_LISTEN", config::listen)?),
+        engines: flags.engines.or(environment.read("ACERELAY_ENGINES", engine_list)?),
+        log_level: flags.log_level.or(environment.read("ACERELAY_LOG_LEVEL", config::level)?),
         admin_token: environment.read("ACERELAY_ADMIN_TOKEN", AdminToken::from_str)?,
     };
     let file = file.or(environment.get("ACERELAY_CONFIG").map(PathBuf::from));
     Ok(command(Settings {
-        file: file.map_or_else(
-            || FileSource::FirstOf(SEARCHED.map(PathBuf::from).to_vec()),
-            FileSource::Named,
-        ),
+        file: file
+            .map_or_else(|| FileSource::FirstOf(SEARCHED.map(PathBuf::from).to_vec()), FileSource::Named),
         engines,
         overrides,
     }))
@@ -311,10 +295,7 @@ fn value<T>(
 
 /// Engines between commas.
 fn engine_list(text: &str) -> Result<Vec<Engine>, Refused> {
-    let engines = text
-        .split(',')
-        .map(|part| part.trim().parse())
-        .collect::<Result<Vec<_>, _>>()?;
+    let engines = text.split(',').map(|part| part.trim().parse()).collect::<Result<Vec<_>, _>>()?;
     config::check_engines(&engines).map_err(|conflict| conflict.refused)?;
     Ok(engines)
 }
@@ -322,10 +303,7 @@ fn engine_list(text: &str) -> Result<Vec<Engine>, Refused> {
 fn checked(engines: Vec<Engine>, origin: &'static str) -> Result<Vec<Engine>, UsageError> {
     match config::check_engines(&engines) {
         Ok(()) => Ok(engines),
-        Err(conflict) => Err(UsageError::Value {
-            origin,
-            refused: conflict.refused,
-        }),
+        Err(conflict) => Err(UsageError::Value { origin, refused: conflict.refused }),
     }
 }
 

@@ -9,9 +9,7 @@ use super::*;
 
 fn parsed(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Command, UsageError> {
     let variables: HashMap<_, _> = variables.iter().copied().collect();
-    parse(arguments.iter().map(OsString::from), |name| {
-        variables.get(name).map(OsString::from)
-    })
+    parse(arguments.iter().map(OsString::from), |name| variables.get(name).map(OsString::from))
 }
 
 fn settings(arguments: &[&str], variables: &[(&str, &str)]) -> Settings {
@@ -76,10 +74,7 @@ fn help_fits_a_screen_and_names_every_flag_and_variable() {
     let quoted = |before: &str| -> Vec<&str> {
         let rest = source.split(before).skip(1);
         rest.filter_map(|rest| rest.split_once('"').map(|(name, _)| name))
-            .filter(|name| {
-                name.bytes()
-                    .all(|byte| byte.is_ascii_alphabetic() || b"-_".contains(&byte))
-            })
+            .filter(|name| name.bytes().all(|byte| byte.is_ascii_alphabetic() || b"-_".contains(&byte)))
             .filter(|name| !name.is_empty())
             .collect()
     };
@@ -97,37 +92,13 @@ fn help_fits_a_screen_and_names_every_flag_and_variable() {
 
 #[test]
 fn mistakes_are_told_in_one_sentence() {
-    type Case = (
-        &'static [&'static str],
-        &'static [(&'static str, &'static str)],
-        &'static str,
-    );
+    type Case = (&'static [&'static str], &'static [(&'static str, &'static str)], &'static str);
     let cases: [Case; 16] = [
-        (
-            &["--lisen", "x"],
-            &[],
-            "there is no flag --lisen; acerelay --help names all flags",
-        ),
-        (
-            &["-x"],
-            &[],
-            "there is no flag -x; acerelay --help names all flags",
-        ),
-        (
-            &["config.toml"],
-            &[],
-            "\"config.toml\" is no flag; acerelay --help names all flags",
-        ),
-        (
-            &["--listen"],
-            &[],
-            "--listen needs a value; acerelay --help names all flags",
-        ),
-        (
-            &["--demo=yes"],
-            &[],
-            "--demo takes no value; acerelay --help names all flags",
-        ),
+        (&["--lisen", "x"], &[], "there is no flag --lisen; acerelay --help names all flags"),
+        (&["-x"], &[], "there is no flag -x; acerelay --help names all flags"),
+        (&["config.toml"], &[], "\"config.toml\" is no flag; acerelay --help names all flags"),
+        (&["--listen"], &[], "--listen needs a value; acerelay --help names all flags"),
+        (&["--demo=yes"], &[], "--demo takes no value; acerelay --help names all flags"),
         (
             &["--listen", ":8000"],
             &[],
@@ -140,16 +111,8 @@ fn mistakes_are_told_in_one_sentence() {
             "--engine: \"10.0.0.1\" is no engine; allowed is HOST:PORT, such as 127.0.0.1:6878 or \
              [::1]:6878",
         ),
-        (
-            &["--engine=a:1", "--engine=A:1"],
-            &[],
-            "--engine: a:1 is there twice; name each engine once",
-        ),
-        (
-            &["--engine=a:1", "--demo"],
-            &[],
-            "--demo and --engine exclude each other",
-        ),
+        (&["--engine=a:1", "--engine=A:1"], &[], "--engine: a:1 is there twice; name each engine once"),
+        (&["--engine=a:1", "--demo"], &[], "--demo and --engine exclude each other"),
         (
             &["--log-level", "loud"],
             &[],
@@ -224,24 +187,11 @@ fn flags_go_over_the_environment_over_the_file_over_the_defaults() {
         if settings.file == settings_searching() {
             settings.file = FileSource::FirstOf(Vec::new());
         }
-        let Config {
-            server, engines, log, ..
-        } = settings.load().expect("a good file").config;
+        let Config { server, engines, log, .. } = settings.load().expect("a good file").config;
         let engines: Vec<_> = engines.iter().map(Engine::authority).collect();
-        let is_token = |token: &str| {
-            server
-                .admin_token
-                .as_ref()
-                .is_some_and(|ours| ours.matches(token))
-        };
+        let is_token = |token: &str| server.admin_token.as_ref().is_some_and(|ours| ours.matches(token));
         let token = ["e", "f"].into_iter().find(|token| is_token(token));
-        format!(
-            "{} {} {} {}",
-            server.listen,
-            engines.join(","),
-            log.level,
-            token.unwrap_or("-")
-        )
+        format!("{} {} {} {}", server.listen, engines.join(","), log.level, token.unwrap_or("-"))
     };
     let empty = variables.map(|(name, _)| (name, ""));
     assert_eq!(shown(&[], &[]), "0.0.0.0:8000 127.0.0.1:6878 INFO -");
@@ -302,16 +252,10 @@ fn what_is_printed_reads_back_to_the_same() {
         file: Some("odd\nname\".toml".into()),
     };
     let printed = loaded.to_toml();
-    assert!(
-        printed.contains("\n# admin_token is set, and not shown here\n"),
-        "{printed}"
-    );
+    assert!(printed.contains("\n# admin_token is set, and not shown here\n"), "{printed}");
     assert!(!printed.contains("hunter2"), "{printed}");
     loaded.config.server.admin_token = None;
-    assert_eq!(
-        Config::parse("printed", printed.as_bytes()).expect("TOML"),
-        loaded.config
-    );
+    assert_eq!(Config::parse("printed", printed.as_bytes()).expect("TOML"), loaded.config);
 }
 
 proptest! {

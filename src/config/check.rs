@@ -33,13 +33,7 @@ pub(super) fn config(contents: &[u8]) -> Result<Config, Vec<Mistake>> {
 
 fn sections<'i>(mut document: DeTable<'i>, findings: &mut Findings) -> Config {
     let mut config = Config::default();
-    let Config {
-        server,
-        engines,
-        health,
-        stream,
-        log,
-    } = &mut config;
+    let Config { server, engines, health, stream, log } = &mut config;
     read_section(&mut document, "server", findings, |section, findings| {
         read_server(section, server, findings);
     });
@@ -95,33 +89,18 @@ fn read_section<'i>(
 }
 
 fn read_server<'i>(section: &mut Section<'i>, server: &mut Server, findings: &mut Findings) {
-    let Server {
-        listen,
-        max_clients,
-        max_clients_per_address,
-        admin_token,
-        public_url,
-        write_timeout,
-    } = server;
+    let Server { listen, max_clients, max_clients_per_address, admin_token, public_url, write_timeout } =
+        server;
     section.read("listen", listen, rules::listen_value, findings);
     section.read("max_clients", max_clients, rules::whole(1..=100_000), findings);
-    section.read(
-        "max_clients_per_address",
-        max_clients_per_address,
-        rules::limit_or_none,
-        findings,
-    );
+    section.read("max_clients_per_address", max_clients_per_address, rules::limit_or_none, findings);
     section.read("admin_token", admin_token, rules::token, findings);
     section.read("public_url", public_url, rules::text_or_none, findings);
     section.read("write_timeout_s", write_timeout, rules::timeout, findings);
 }
 
 fn read_health<'i>(section: &mut Section<'i>, health: &mut Health, findings: &mut Findings) {
-    let Health {
-        interval,
-        timeout,
-        failures,
-    } = health;
+    let Health { interval, timeout, failures } = health;
     section.read("interval_s", interval, rules::timeout, findings);
     section.read("timeout_s", timeout, rules::timeout, findings);
     section.read("failures", failures, rules::whole(1..=1000), findings);
@@ -143,12 +122,7 @@ fn read_stream<'i>(section: &mut Section<'i>, stream: &mut Stream, findings: &mu
         keepalive,
     } = stream;
     section.read("connect_timeout_s", connect_timeout, rules::timeout, findings);
-    section.read(
-        "first_data_timeout_s",
-        first_data_timeout,
-        rules::timeout,
-        findings,
-    );
+    section.read("first_data_timeout_s", first_data_timeout, rules::timeout, findings);
     section.read("stall_timeout_s", stall_timeout, rules::timeout, findings);
     section.read("recover_timeout_s", recover_timeout, rules::seconds, findings);
     section.read("linger_s", linger, rules::seconds, findings);
@@ -171,14 +145,7 @@ fn read_engine<'i>(table: DeTable<'i>, findings: &mut Findings) -> Engine {
     let mut engine = Engine::default();
     engine.name.clear();
     let mut section = Section::new("engines", table);
-    let Engine {
-        host,
-        port,
-        name,
-        forwarded,
-        max_streams,
-        max_starts,
-    } = &mut engine;
+    let Engine { host, port, name, forwarded, max_streams, max_starts } = &mut engine;
     section.read("host", host, rules::text, findings);
     section.read("port", port, rules::port, findings);
     section.read("name", name, rules::name, findings);

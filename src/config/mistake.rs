@@ -16,10 +16,7 @@ pub struct Refused {
 
 impl Refused {
     pub(super) fn new(wrong: impl Into<String>, allowed: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            wrong: wrong.into(),
-            allowed: allowed.into(),
-        }
+        Self { wrong: wrong.into(), allowed: allowed.into() }
     }
 }
 
@@ -53,10 +50,7 @@ pub struct Mistakes {
 impl Mistakes {
     pub(super) fn new(file: &str, mut list: Vec<Mistake>) -> Self {
         list.sort_by_key(|mistake| mistake.line);
-        Self {
-            file: file.to_owned(),
-            list,
-        }
+        Self { file: file.to_owned(), list }
     }
 
     /// The mistakes, in the order of their lines.

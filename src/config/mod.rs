@@ -174,14 +174,7 @@ impl Engine {
     #[must_use]
     pub fn at(host: Host, port: u16) -> Self {
         let name = format!("{}:{port}", host.in_url());
-        Self {
-            host,
-            port,
-            name,
-            forwarded: false,
-            max_streams: 10,
-            max_starts: 4,
-        }
+        Self { host, port, name, forwarded: false, max_streams: 10, max_starts: 4 }
     }
 
     /// `host:port` as it stands in a URL; IPv6 in brackets.
@@ -193,11 +186,7 @@ impl Engine {
 
 impl Default for Health {
     fn default() -> Self {
-        Self {
-            interval: Duration::from_secs(10),
-            timeout: Duration::from_secs(5),
-            failures: 3,
-        }
+        Self { interval: Duration::from_secs(10), timeout: Duration::from_secs(5), failures: 3 }
     }
 }
 
@@ -222,10 +211,7 @@ impl Default for Stream {
 
 impl Default for Log {
     fn default() -> Self {
-        Self {
-            level: LevelFilter::Info,
-            file: None,
-        }
+        Self { level: LevelFilter::Info, file: None }
     }
 }
 
@@ -247,10 +233,7 @@ impl Config {
                 }
             });
         if let Err(source) = outcome {
-            return Err(ConfigError::Read {
-                path: path.to_owned(),
-                source,
-            });
+            return Err(ConfigError::Read { path: path.to_owned(), source });
         }
         Self::parse(&path.display().to_string(), &bytes).map_err(ConfigError::Invalid)
     }

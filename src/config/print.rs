@@ -24,21 +24,12 @@ impl Config {
 }
 
 fn server(out: &mut Printer, server: &Server) {
-    let Server {
-        listen,
-        max_clients,
-        max_clients_per_address,
-        admin_token,
-        public_url,
-        write_timeout,
-    } = server;
+    let Server { listen, max_clients, max_clients_per_address, admin_token, public_url, write_timeout } =
+        server;
     out.line("[server]");
     out.text("listen", &listen.to_string());
     out.number("max_clients", max_clients);
-    out.number(
-        "max_clients_per_address",
-        max_clients_per_address.map_or(0, NonZeroUsize::get),
-    );
+    out.number("max_clients_per_address", max_clients_per_address.map_or(0, NonZeroUsize::get));
     if admin_token.is_some() {
         out.line("# admin_token is set, and not shown here");
     } else {
@@ -49,14 +40,7 @@ fn server(out: &mut Printer, server: &Server) {
 }
 
 fn engine(out: &mut Printer, engine: &Engine) {
-    let Engine {
-        host,
-        port,
-        name,
-        forwarded,
-        max_streams,
-        max_starts,
-    } = engine;
+    let Engine { host, port, name, forwarded, max_streams, max_starts } = engine;
     out.line("\n[[engines]]");
     out.text("host", host.as_str());
     out.number("port", port);
@@ -67,11 +51,7 @@ fn engine(out: &mut Printer, engine: &Engine) {
 }
 
 fn health(out: &mut Printer, health: Health) {
-    let Health {
-        interval,
-        timeout,
-        failures,
-    } = health;
+    let Health { interval, timeout, failures } = health;
     out.line("\n[health]");
     out.seconds("interval_s", interval);
     out.seconds("timeout_s", timeout);

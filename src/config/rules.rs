@@ -28,16 +28,9 @@ pub(super) fn whole<T: TryFrom<i64>>(
     range: RangeInclusive<i64>,
 ) -> impl Fn(&Value<'_>) -> Result<T, Refused> {
     move |value| {
-        let allowed = format!(
-            "allowed is a whole number from {} to {}",
-            range.start(),
-            range.end()
-        );
+        let allowed = format!("allowed is a whole number from {} to {}", range.start(), range.end());
         let Some(number) = value.as_integer() else {
-            return Err(Refused::new(
-                format!("{} is no whole number", shown(value)),
-                allowed,
-            ));
+            return Err(Refused::new(format!("{} is no whole number", shown(value)), allowed));
         };
         i64::from_str_radix(number.as_str(), number.radix())
             .ok()
@@ -96,12 +89,8 @@ fn seconds_from(least: f64, value: &Value<'_>) -> Result<Duration, Refused> {
 
 /// `true` or `false`.
 pub(super) fn truth(value: &Value<'_>) -> Result<bool, Refused> {
-    let refusal = || {
-        Refused::new(
-            format!("{} is no truth value", shown(value)),
-            "allowed are true and false",
-        )
-    };
+    let refusal =
+        || Refused::new(format!("{} is no truth value", shown(value)), "allowed are true and false");
     value.as_bool().ok_or_else(refusal)
 }
 
@@ -123,20 +112,12 @@ pub(super) fn token(value: &Value<'_>) -> Result<Option<AdminToken>, Refused> {
     if value.is_str() {
         text_or_none(value)
     } else {
-        Err(Refused::new(
-            "the token is no string",
-            "allowed is text in quotes",
-        ))
+        Err(Refused::new("the token is no string", "allowed is text in quotes"))
     }
 }
 
 fn string<'v>(value: &'v Value<'_>) -> Result<&'v str, Refused> {
-    let refusal = || {
-        Refused::new(
-            format!("{} is no string", shown(value)),
-            "allowed is text in quotes",
-        )
-    };
+    let refusal = || Refused::new(format!("{} is no string", shown(value)), "allowed is text in quotes");
     value.as_str().ok_or_else(refusal)
 }
 
@@ -197,13 +178,10 @@ pub fn listen(text: &str) -> Result<SocketAddr, Refused> {
 ///
 /// For anything else, also for `off`: errors are always told.
 pub fn level(text: &str) -> Result<LevelFilter, Refused> {
-    text.parse()
-        .ok()
-        .filter(|&level| level != LevelFilter::Off)
-        .ok_or_else(|| {
-            Refused::new(
-                format!("\"{}\" is no log level", Escaped(text)),
-                "allowed are error, warn, info, debug and trace",
-            )
-        })
+    text.parse().ok().filter(|&level| level != LevelFilter::Off).ok_or_else(|| {
+        Refused::new(
+            format!("\"{}\" is no log level", Escaped(text)),
+            "allowed are error, warn, info, debug and trace",
+        )
+    })
 }

@@ -23,11 +23,7 @@ fn refused(text: &str, message: &str) {
 /// The keys and section headers of a file, in their order.
 fn keys(text: &str) -> Vec<&str> {
     let lines = text.lines().filter(|line| !line.starts_with('#'));
-    lines
-        .filter_map(|line| line.split(" = ").next())
-        .map(str::trim)
-        .filter(|key| !key.is_empty())
-        .collect()
+    lines.filter_map(|line| line.split(" = ").next()).map(str::trim).filter(|key| !key.is_empty()).collect()
 }
 
 #[test]
@@ -114,11 +110,7 @@ file = "/var/log/acerelay.log"
                     ..Engine::default()
                 },
             ],
-            health: Health {
-                interval: secs(6),
-                timeout: secs(7),
-                failures: 8,
-            },
+            health: Health { interval: secs(6), timeout: secs(7), failures: 8 },
             stream: Stream {
                 connect_timeout: secs(9),
                 first_data_timeout: secs(10),
@@ -133,10 +125,7 @@ file = "/var/log/acerelay.log"
                 start_behind: Duration::from_millis(1600),
                 keepalive: None,
             },
-            log: Log {
-                level: LevelFilter::Trace,
-                file: Some(PathBuf::from("/var/log/acerelay.log")),
-            },
+            log: Log { level: LevelFilter::Trace, file: Some(PathBuf::from("/var/log/acerelay.log")) },
         }
     );
     let mut without_token = config.clone();
@@ -153,10 +142,7 @@ fn a_mistake_is_told_with_its_line_its_key_and_what_is_allowed() {
              stall_timeout_s, recover_timeout_s, linger_s, abandon_s, max_streams, backlog_s, backlog_mb, \
              memory_mb, start_behind_s, keepalive_s",
         ),
-        (
-            "[log]\n\"a\\nb\" = 1",
-            r"2: log.a\nb: unknown key; [log] takes level, file",
-        ),
+        ("[log]\n\"a\\nb\" = 1", r"2: log.a\nb: unknown key; [log] takes level, file"),
         (
             "listen = 1",
             "1: listen: unknown section; allowed are [server], [[engines]], [health], [stream] and [log]",
@@ -169,22 +155,13 @@ fn a_mistake_is_told_with_its_line_its_key_and_what_is_allowed() {
             "[[playlists]]",
             "1: playlists: reserved for the channel list of a later version; this version takes no such section",
         ),
-        (
-            "[[server]]",
-            "1: server: an array is no section; write [server] once, with its keys below",
-        ),
-        (
-            "log = 1",
-            "1: log: 1 is no section; write [log] once, with its keys below",
-        ),
+        ("[[server]]", "1: server: an array is no section; write [server] once, with its keys below"),
+        ("log = 1", "1: log: 1 is no section; write [log] once, with its keys below"),
         (
             "[engines]\nhost = 'a'",
             "1: engines: a table is no list of engines; write [[engines]] for each, with its keys below",
         ),
-        (
-            "engines = []",
-            "1: engines: there is no engine; name at least one",
-        ),
+        ("engines = []", "1: engines: there is no engine; name at least one"),
         (
             "engines = ['a:1']",
             "1: engines: \"a:1\" is no engine; write [[engines]] for each, with its keys below",
@@ -228,10 +205,7 @@ fn a_mistake_is_told_with_its_line_its_key_and_what_is_allowed() {
             "2: server.listen: \":8000\" is no IP address with a port; allowed is ADDRESS:PORT, such as \
              0.0.0.0:8000 for every IPv4 address or [::]:8000 for IPv6",
         ),
-        (
-            "[server]\nlisten = 8000",
-            "2: server.listen: 8000 is no string; allowed is text in quotes",
-        ),
+        ("[server]\nlisten = 8000", "2: server.listen: 8000 is no string; allowed is text in quotes"),
         (
             "[server]\nmax_clients = 0",
             "2: server.max_clients: 0 is out of range; allowed is a whole number from 1 to 100000",
@@ -298,10 +272,7 @@ fn a_mistake_is_told_with_its_line_its_key_and_what_is_allowed() {
             "2: log.file: \"a\\u{0}b\" is no file name; allowed is a path without control characters, or empty \
              for standard error",
         ),
-        (
-            "[log]\nlevel = 2024-01-01",
-            "2: log.level: a date is no string; allowed is text in quotes",
-        ),
+        ("[log]\nlevel = 2024-01-01", "2: log.level: a date is no string; allowed is text in quotes"),
     ];
     for (text, message) in cases {
         refused(text, message);
@@ -313,24 +284,12 @@ fn what_is_no_toml_is_told_with_its_line() {
     let allowed = "; a line is [section], key = value or # comment, with text in quotes";
     let cases = [
         ("[server\nlisten = 1", "1: not TOML: unclosed table, expected `]`"),
-        (
-            "[server]\nlisten 0.0.0.0:8000",
-            "2: not TOML: key with no value, expected `=`",
-        ),
-        (
-            "[log]\nlevel = 'info'\nlevel = 'warn'",
-            "3: level: not TOML: duplicate key",
-        ),
+        ("[server]\nlisten 0.0.0.0:8000", "2: not TOML: key with no value, expected `=`"),
+        ("[log]\nlevel = 'info'\nlevel = 'warn'", "3: level: not TOML: duplicate key"),
         ("[log]\n[log]\n", "2: not TOML: duplicate key"),
-        (
-            "[log]\nfile = \"\n",
-            "2: file: not TOML: invalid basic string, expected `\"`",
-        ),
+        ("[log]\nfile = \"\n", "2: file: not TOML: invalid basic string, expected `\"`"),
         // The value is not repeated: it might be the token.
-        (
-            "[server]\nadmin_token = info",
-            "2: admin_token: not TOML: invalid float, expected `inf`",
-        ),
+        ("[server]\nadmin_token = info", "2: admin_token: not TOML: invalid float, expected `inf`"),
     ];
     for (text, message) in cases {
         refused(text, &format!("{message}{allowed}"));
@@ -340,10 +299,7 @@ fn what_is_no_toml_is_told_with_its_line() {
 #[test]
 fn text_that_is_not_utf8_is_told_with_its_line() {
     let mistakes = Config::parse("config.toml", b"[log]\nfile = '\xff'").expect_err("not UTF-8");
-    assert_eq!(
-        mistakes.to_string(),
-        "config.toml:2: the text is not UTF-8; save the file as UTF-8"
-    );
+    assert_eq!(mistakes.to_string(), "config.toml:2: the text is not UTF-8; save the file as UTF-8");
 }
 
 #[test]
@@ -402,10 +358,7 @@ fn a_long_list_of_mistakes_is_cut() {
 fn a_file_that_is_too_large_or_a_directory_is_refused() {
     for (path, end) in [("/dev/zero", "larger than 1 MiB"), ("/", "(os error 21)")] {
         let error = Config::read(Path::new(path)).expect_err(path).to_string();
-        assert!(
-            error.starts_with(&format!("cannot read {path}: ")) && error.ends_with(end),
-            "{error}"
-        );
+        assert!(error.starts_with(&format!("cannot read {path}: ")) && error.ends_with(end), "{error}");
     }
 }
 

@@ -23,10 +23,7 @@ pub(super) struct Findings {
 
 impl Findings {
     pub(super) fn new(text: &str) -> Self {
-        Self {
-            line_ends: text.match_indices('\n').map(|(end, _)| end).collect(),
-            list: Vec::new(),
-        }
+        Self { line_ends: text.match_indices('\n').map(|(end, _)| end).collect(), list: Vec::new() }
     }
 
     pub(super) fn add(&mut self, offset: usize, key: Option<String>, refused: Refused) {
@@ -40,11 +37,7 @@ impl Findings {
 
     /// `good`, unless something was found.
     pub(super) fn or<T>(self, good: T) -> Result<T, Vec<Mistake>> {
-        if self.list.is_empty() {
-            Ok(good)
-        } else {
-            Err(self.list)
-        }
+        if self.list.is_empty() { Ok(good) } else { Err(self.list) }
     }
 }
 
@@ -82,11 +75,7 @@ pub(super) struct Section<'i> {
 
 impl<'i> Section<'i> {
     pub(super) fn new(name: &'static str, table: DeTable<'i>) -> Self {
-        Self {
-            name,
-            table,
-            taken: Vec::new(),
-        }
+        Self { name, table, taken: Vec::new() }
     }
 
     /// Reads the value of `key` into `target` by `rule`; `target` stays as it is when the file is silent.
@@ -122,9 +111,7 @@ impl<'i> Section<'i> {
 
 /// Takes the entry `name` out of the document, with the place of its value.
 pub(super) fn take<'i>(document: &mut DeTable<'i>, name: &str) -> Option<(Range<usize>, DeValue<'i>)> {
-    document
-        .remove(name)
-        .map(|value| (value.span(), Spanned::into_inner(value)))
+    document.remove(name).map(|value| (value.span(), Spanned::into_inner(value)))
 }
 
 /// The value as the file has it, for a message about it.

@@ -36,11 +36,7 @@ impl Host {
     /// As it stands in a URL: IPv6 in brackets.
     #[must_use]
     pub fn in_url(&self) -> Cow<'_, str> {
-        if self.0.contains(':') {
-            Cow::Owned(format!("[{}]", self.0))
-        } else {
-            Cow::Borrowed(&self.0)
-        }
+        if self.0.contains(':') { Cow::Owned(format!("[{}]", self.0)) } else { Cow::Borrowed(&self.0) }
     }
 }
 
@@ -75,9 +71,7 @@ impl FromStr for Host {
 fn is_host_name(text: &str) -> bool {
     let is_label = |label: &str| {
         (1..=MAX_LABEL_BYTES).contains(&label.len())
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
@@ -177,14 +171,8 @@ impl FromStr for PublicUrl {
 
     fn from_str(text: &str) -> Result<Self, Refused> {
         let text = text.trim_end_matches('/');
-        let host = Some(text)
-            .filter(|text| text.len() <= MAX_URL_BYTES)
-            .and_then(url_host);
-        host.map(|host| Self {
-            text: text.to_owned(),
-            host,
-        })
-        .ok_or_else(|| {
+        let host = Some(text).filter(|text| text.len() <= MAX_URL_BYTES).and_then(url_host);
+        host.map(|host| Self { text: text.to_owned(), host }).ok_or_else(|| {
             Refused::new(
                 format!("\"{}\" is no base URL", Escaped(text)),
                 "allowed is http:// or https:// with a host, a port and a path if need be, and no query",
@@ -195,9 +183,7 @@ impl FromStr for PublicUrl {
 
 /// The host of a base URL that keeps to the characters of the rule.
 fn url_host(text: &str) -> Option<Host> {
-    let rest = text
-        .strip_prefix("http://")
-        .or_else(|| text.strip_prefix("https://"))?;
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"))?;
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/%".contains(&byte);
     if !path.bytes().all(is_plain) {

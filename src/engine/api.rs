@@ -157,12 +157,19 @@ pub(super) fn base_config() -> ureq::config::ConfigBuilder<ureq::typestate::Agen
 /// The beginning of an answer's text, on one line, for an error message.
 pub(super) fn excerpt(text: &str) -> String {
     const MAX_CHARS: usize = 200;
-    text.split_whitespace().flat_map(|word| [" ", word]).skip(1).collect::<String>().chars().take(MAX_CHARS).collect()
+    text.split_whitespace()
+        .flat_map(|word| [" ", word])
+        .skip(1)
+        .collect::<String>()
+        .chars()
+        .take(MAX_CHARS)
+        .collect()
 }
 
 fn read_open_session(status: u16, text: &str) -> Result<OpenSession, EngineError> {
     let answer = envelope(status, text)?;
-    let target = |field| answer.get(field).and_then(Value::as_str).filter(|url| !url.is_empty()).map(Target::rebase);
+    let target =
+        |field| answer.get(field).and_then(Value::as_str).filter(|url| !url.is_empty()).map(Target::rebase);
     let playback = match target("playback_url") {
         Some(playback) => playback.map_err(EngineError::from),
         None => Err(EngineError::NoAnswer("it names no playback URL")),
@@ -240,7 +247,9 @@ fn envelope(status: u16, text: &str) -> Result<Value, EngineError> {
             }
         }
         Ok(_) => Err(EngineError::NoAnswer("it is no JSON object")),
-        Err(_) if text.trim_start().starts_with('<') => Err(EngineError::NoAnswer("it is HTML where JSON was expected")),
+        Err(_) if text.trim_start().starts_with('<') => {
+            Err(EngineError::NoAnswer("it is HTML where JSON was expected"))
+        }
         Err(_) => Err(EngineError::NoAnswer("it is not JSON")),
     }
 }
@@ -290,14 +299,26 @@ mod tests {
 
     #[test]
     fn every_shape_of_a_good_answer_is_read() {
-        check(200, r#"{"response": {"playback_url": "http://x/ace/r/a/b", "is_live": 1}, "error": null}"#,
-            Ok(("/ace/r/a/b", Liveness::Live)));
-        check(200, r#"{"response": {"playback_url": "http://x/ace/r/a/b", "is_live": "0"}}"#,
-            Ok(("/ace/r/a/b", Liveness::Vod)));
-        check(200, r#"{"result": {"playback_url": "/ace/r/a/b", "is_live": -1}, "error": ""}"#,
-            Ok(("/ace/r/a/b", Liveness::Unknown)));
-        check(200, r#"{"result": {"playback_url": "/ace/r/a/b", "is_live": true}}"#,
-            Ok(("/ace/r/a/b", Liveness::Live)));
+        check(
+            200,
+            r#"{"response": {"playback_url": "http://x/ace/r/a/b", "is_live": 1}, "error": null}"#,
+            Ok(("/ace/r/a/b", Liveness::Live)),
+        );
+        check(
+            200,
+            r#"{"response": {"playback_url": "http://x/ace/r/a/b", "is_live": "0"}}"#,
+            Ok(("/ace/r/a/b", Liveness::Vod)),
+        );
+        check(
+            200,
+            r#"{"result": {"playback_url": "/ace/r/a/b", "is_live": -1}, "error": ""}"#,
+            Ok(("/ace/r/a/b", Liveness::Unknown)),
+        );
+        check(
+            200,
+            r#"{"result": {"playback_url": "/ace/r/a/b", "is_live": true}}"#,
+            Ok(("/ace/r/a/b", Liveness::Live)),
+        );
         let text = format!(
             r#"{{"response": {{"playback_url": "http://x/ace/r/a/b", "command_url": "http://y:9/ace/cmd/a/b",
                 "infohash": "{HASH}", "playback_session_id": 77}}, "error": null}}"#
@@ -321,11 +342,19 @@ mod tests {
     #[test]
     fn every_shape_of_a_bad_answer_has_its_error() {
         let said = |text: &str| Err(EngineError::Said(text.to_owned()));
-        check(200, r#"{"response": null, "error": "failed to load content"}"#, said("failed to load content"));
+        check(
+            200,
+            r#"{"response": null, "error": "failed to load content"}"#,
+            said("failed to load content"),
+        );
         check(200, r#"{"error": {"message": "no such thing", "code": 0}}"#, said("no such thing"));
         check(500, r#"{"error": "out of memory"}"#, said("out of memory"));
         check(200, r#"{"error": {"code": 3}}"#, said(r#"{"code":3}"#));
-        check(500, "Internal  Server\r\nError", Err(EngineError::Status(500, "Internal Server Error".into())));
+        check(
+            500,
+            "Internal  Server\r\nError",
+            Err(EngineError::Status(500, "Internal Server Error".into())),
+        );
         check(404, "", Err(EngineError::Status(404, String::new())));
         check(302, "", Err(EngineError::Status(302, String::new())));
         check(200, "<html></html>", Err(EngineError::NoAnswer("it is HTML where JSON was expected")));
@@ -333,7 +362,11 @@ mod tests {
         check(200, "[]", Err(EngineError::NoAnswer("it is no JSON object")));
         check(200, r#"{"response": null, "error": null}"#, Err(EngineError::NoAnswer("it is empty")));
         check(200, r#"{"response": {}}"#, Err(EngineError::NoAnswer("it names no playback URL")));
-        check(200, r#"{"response": {"playback_url": null}}"#, Err(EngineError::NoAnswer("it names no playback URL")));
+        check(
+            200,
+            r#"{"response": {"playback_url": null}}"#,
+            Err(EngineError::NoAnswer("it names no playback URL")),
+        );
     }
 
     proptest! {

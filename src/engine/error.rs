@@ -55,8 +55,12 @@ impl fmt::Display for EngineError {
             Self::Unreachable(why) => write!(f, "the engine cannot be reached: {}", Escaped(why)),
             Self::Silent(limit) => write!(f, "the engine gave no answer within {:.1} s", limit.as_secs_f32()),
             Self::Said(text) => write!(f, "the engine says: {}", Escaped(text)),
-            Self::Status(status, text) if text.is_empty() => write!(f, "the engine answered with status {status}"),
-            Self::Status(status, text) => write!(f, "the engine answered with status {status}: {}", Escaped(text)),
+            Self::Status(status, text) if text.is_empty() => {
+                write!(f, "the engine answered with status {status}")
+            }
+            Self::Status(status, text) => {
+                write!(f, "the engine answered with status {status}: {}", Escaped(text))
+            }
             Self::NoAnswer(what) => write!(f, "the engine's answer cannot be used: {what}"),
             Self::Target(error) => fmt::Display::fmt(error, f),
             Self::TooManyRedirects => f.write_str("the engine redirects in a loop"),

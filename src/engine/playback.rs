@@ -69,7 +69,8 @@ impl Player {
         let mut target = session.playback.clone()?;
         for _ in 0..=MAX_REDIRECTS {
             let limit = deadline.saturating_duration_since(Instant::now());
-            let request = self.agent.get(target.on(authority)).config().timeout_recv_response(Some(limit)).build();
+            let request =
+                self.agent.get(target.on(authority)).config().timeout_recv_response(Some(limit)).build();
             let response = request.call().map_err(|error| classify(error, limit))?;
             let status = response.status();
             if status.is_redirection() {

@@ -190,7 +190,8 @@ impl Engine {
     fn view(&self, is_preferred: bool) -> View {
         let now = Instant::now();
         let health = self.health.lock();
-        let is_penalised = health.failed_start_at.is_some_and(|at| now.saturating_duration_since(at) < PENALTY);
+        let is_penalised =
+            health.failed_start_at.is_some_and(|at| now.saturating_duration_since(at) < PENALTY);
         View {
             is_usable: health.is_up != Some(false),
             is_forwarded: self.settings.forwarded,
@@ -241,7 +242,11 @@ impl Engine {
 
     /// Records the outcome of a health check: up at the first success, down after `failures` in a row, or at once
     /// when it cannot be reached. Tells whether it went up or down.
-    pub fn record_check(&self, outcome: Result<Option<String>, EngineError>, failures: u32) -> Option<Change> {
+    pub fn record_check(
+        &self,
+        outcome: Result<Option<String>, EngineError>,
+        failures: u32,
+    ) -> Option<Change> {
         let mut health = self.health.lock();
         health.last_checked_at = Some(SystemTime::now());
         let was_up = health.is_up;

@@ -38,7 +38,8 @@ pub struct Stat {
 impl Stat {
     /// Reads the answer out of its envelope; an empty one is a session that was just created.
     pub(super) fn read(answer: &Value) -> Self {
-        let number = |field| answer.get(field).and_then(integer_of).and_then(|number| u64::try_from(number).ok());
+        let number =
+            |field| answer.get(field).and_then(integer_of).and_then(|number| u64::try_from(number).ok());
         Self {
             status: answer.get("status").and_then(text_of).unwrap_or_default(),
             peers: number("peers"),
@@ -134,12 +135,8 @@ mod tests {
     fn numbers_are_read_as_numbers_or_text_and_nonsense_is_left_out() {
         let text = r#"{"status": "dl", "peers": "7", "speed_down": 12, "downloaded": -5, "uploaded": null}"#;
         let stat = Stat::read(&serde_json::from_str(text).expect("JSON"));
-        let expected = Stat {
-            status: "dl".to_owned(),
-            peers: Some(7),
-            speed_down_kbps: Some(12),
-            ..Stat::default()
-        };
+        let expected =
+            Stat { status: "dl".to_owned(), peers: Some(7), speed_down_kbps: Some(12), ..Stat::default() };
         assert_eq!(stat, expected);
         assert_eq!(Stat::read(&Value::Array(Vec::new())), Stat::default());
         assert!(Stat::default().is_warming_up());

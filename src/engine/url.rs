@@ -71,7 +71,10 @@ impl Target {
         let target = target.split('#').next().unwrap_or_default();
         let path = target.split('?').next().unwrap_or_default();
         let climbs = path.split('/').any(|segment| segment == ".." || segment == ".");
-        if climbs || path.contains(['%', '\\']) || !ALLOWED_PREFIXES.iter().any(|prefix| path.starts_with(prefix)) {
+        if climbs
+            || path.contains(['%', '\\'])
+            || !ALLOWED_PREFIXES.iter().any(|prefix| path.starts_with(prefix))
+        {
             return Err(TargetError::ForeignPath);
         }
         Ok(Self(target.to_owned().into()))

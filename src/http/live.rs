@@ -46,7 +46,8 @@ static NULL_CHUNK: LazyLock<Chunk> = LazyLock::new(|| Chunk::new(0, Instant::now
 pub fn serve(front: &Front, request: Request, key: &ContentKey) {
     let Ok(connection) = request.connection() else {
         // Gone already, or the process is out of descriptors; a client that is there can ask again.
-        return request.respond(Response::error(Code::AtCapacity, &"the proxy has no room for this connection"));
+        return request
+            .respond(Response::error(Code::AtCapacity, &"the proxy has no room for this connection"));
     };
     let connection = Arc::new(connection);
     let Some(_pass) = front.clients.enter() else {
@@ -142,7 +143,12 @@ impl Client<'_> {
     fn run(&mut self, request: Request) {
         let (record, id) = (self.seat.client(), self.seat.session().stream_id());
         let agent = record.user_agent.as_deref().unwrap_or("no user agent");
-        log::info!("Client {} connected to stream {id} from {} ({})", record.id, record.address, Escaped(agent));
+        log::info!(
+            "Client {} connected to stream {id} from {} ({})",
+            record.id,
+            record.address,
+            Escaped(agent)
+        );
         let began = Instant::now();
         let over = match request.stream(&HEADERS) {
             Ok(mut body) => {

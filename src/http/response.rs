@@ -47,7 +47,10 @@ impl Response {
     pub fn json(status: u16, value: &impl Serialize) -> Self {
         let mut body = serde_json::to_vec(value).expect("plain structures have a JSON form");
         body.push(b'\n');
-        Self::empty(status).with("Content-Type", "application/json").with("Cache-Control", "no-store").with_body(body)
+        Self::empty(status)
+            .with("Content-Type", "application/json")
+            .with("Cache-Control", "no-store")
+            .with_body(body)
     }
 
     /// The JSON of an error.
@@ -132,7 +135,9 @@ impl From<&Why> for Code {
     fn from(why: &Why) -> Self {
         match why {
             Why::NoEngine(Unavailable::AllDown) | Why::Engine(EngineError::Unreachable(_)) => Self::NoEngine,
-            Why::NoEngine(Unavailable::AllFull | Unavailable::AllStarting) | Why::NoThread => Self::AtCapacity,
+            Why::NoEngine(Unavailable::AllFull | Unavailable::AllStarting) | Why::NoThread => {
+                Self::AtCapacity
+            }
             Why::ConnectTimeout(..)
             | Why::NotReady(..)
             | Why::FirstDataTimeout(..)

@@ -73,9 +73,9 @@ impl Route {
 
 /// Path and query of a request target, also of one in absolute form (RFC 9112 section 3.2.2).
 fn split_target(target: &str) -> (&str, &str) {
-    let scheme = ["http://", "https://"].iter().find(|scheme| {
-        target.get(..scheme.len()).is_some_and(|head| head.eq_ignore_ascii_case(scheme))
-    });
+    let scheme = ["http://", "https://"]
+        .iter()
+        .find(|scheme| target.get(..scheme.len()).is_some_and(|head| head.eq_ignore_ascii_case(scheme)));
     let target = match scheme.map(|scheme| &target[scheme.len()..]) {
         Some(rest) => rest.find(['/', '?']).map_or("/", |at| &rest[at..]),
         None => target,
@@ -95,7 +95,9 @@ pub fn handle(front: &Front, request: Request) {
         Method::Options => request.respond(cors(Response::empty(204))),
         Method::Other => {
             let detail = "only GET, HEAD and OPTIONS are answered here";
-            request.respond(Response::error(Code::MethodNotAllowed, &detail).with("Allow", "GET, HEAD, OPTIONS"));
+            request.respond(
+                Response::error(Code::MethodNotAllowed, &detail).with("Allow", "GET, HEAD, OPTIONS"),
+            );
         }
         Method::Get | Method::Head => match route {
             Route::Stream(Ok(_)) if request.method() == Method::Head => {
@@ -128,7 +130,9 @@ fn answer(front: &Front, route: Route) -> Response {
             Response::error(Code::NotFound, &format_args!("there is no such path here; there are {PATHS}"))
         }
         Route::Stream(Err(error)) => Response::from(&error),
-        Route::Hls => Response::error(Code::NotImplemented, &"HLS is not there yet; use /ace/getstream with this id"),
+        Route::Hls => {
+            Response::error(Code::NotImplemented, &"HLS is not there yet; use /ace/getstream with this id")
+        }
         Route::Health => Response::text(200, "ok\n"),
         Route::Ready => {
             let is_ready = front.pool.engines().iter().any(|engine| engine.health().is_up == Some(true));

@@ -147,7 +147,10 @@ fn ask_health(target: SocketAddr) -> io::Result<()> {
     let mut stream = TcpStream::connect_timeout(&target, SELF_CHECK_LIMIT)?;
     stream.set_read_timeout(Some(SELF_CHECK_LIMIT))?;
     stream.set_write_timeout(Some(SELF_CHECK_LIMIT))?;
-    stream.write_all(format!("GET {SELF_CHECK_TARGET} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes())?;
+    stream.write_all(
+        format!("GET {SELF_CHECK_TARGET} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .as_bytes(),
+    )?;
     let mut head = [0; 12];
     stream.read_exact(&mut head)?;
     if &head == b"HTTP/1.1 200" { Ok(()) } else { Err(io::Error::other("it says that it is not well")) }
@@ -219,7 +222,8 @@ impl Shared {
             Ok(()) => drop(give.send(request)),
             Err(error) => {
                 log::warn!("No thread for a request: {error}");
-                request.respond(Response::error(Code::AtCapacity, &"the system has no thread for this request"));
+                request
+                    .respond(Response::error(Code::AtCapacity, &"the system has no thread for this request"));
             }
         }
     }
@@ -250,11 +254,7 @@ impl Request {
     fn without_body(self) -> Option<Self> {
         if self.header("Transfer-Encoding").is_some() {
             // Its length is anybody's guess, so nothing behind it can be trusted to be a request.
-            let handle = self.connection();
-            self.respond(Response::error(Code::BadRequest, &"a request here has no body"));
-            if let Ok(handle) = handle {
-                handle.shutdown();
-            }
+            self.refuse(&Response::error(Code::BadRequest, &"a request here has no body"));
             return None;
         }
         match self.inner.body_length() {
@@ -333,6 +333,26 @@ impl Request {
         }
         if let Err(error) = self.inner.respond(answer) {
             log::debug!("An answer to {} did not get through: {error}", self.peer);
+        }
+    }
+
+    /// Answers and ends the connection, whatever else the peer has sent on it.
+    fn refuse(self, response: &Response) {
+        let connection = self.connection();
+        let reason = tiny_http::StatusCode(response.status).default_reason_phrase();
+        let mut text = format!("HTTP/1.1 {} {reason}\r\n", response.status);
+        for (name, value) in &response.headers {
+            text.extend([name, ": ", value.as_str(), "\r\n"]);
+        }
+        text.push_str(&format!("Content-Length: {}\r\nConnection: close\r\n\r\n", response.body.len()));
+        let mut writer = self.inner.into_writer();
+        let written = writer.write_all(text.as_bytes()).and_then(|()| writer.write_all(&response.body));
+        if let Err(error) = written.and_then(|()| writer.flush()) {
+            log::debug!("A refusal to {} did not get through: {error}", self.peer);
+        }
+        // Before the writer is let go: with it goes the turn to write, and `tiny_http` may have read more.
+        if let Ok(connection) = connection {
+            connection.shutdown();
         }
     }
 

@@ -173,7 +173,10 @@ impl Snapshot {
         match self.find(id).filter(|session| session.ended_at.is_none()) {
             Some(session) => {
                 let stat_url = format!("/proxy/sessions/{}", session.stream_id);
-                Response::json(200, &One { clients: session.client_count, stream_id: &session.stream_id, stat_url })
+                Response::json(
+                    200,
+                    &One { clients: session.client_count, stream_id: &session.stream_id, stat_url },
+                )
             }
             None => Response::error(Code::NotFound, &"there is no such stream"),
         }
@@ -217,7 +220,10 @@ impl From<session::View> for SessionStatus {
                 Liveness::Vod => Some(false),
                 Liveness::Unknown => None,
             },
-            is_active: matches!(view.state, State::Active | State::Recovering { .. } | State::Lingering { .. }),
+            is_active: matches!(
+                view.state,
+                State::Active | State::Recovering { .. } | State::Lingering { .. }
+            ),
             state: match view.state {
                 State::Starting { .. } => "starting",
                 State::Active => "active",

@@ -135,7 +135,8 @@ impl Handle {
 fn is_connection(descriptor: BorrowedFd<'_>, peer: SocketAddr, local_port: u16) -> bool {
     let socket = SockRef::from(&descriptor);
     let peer_of = || socket.peer_addr().ok().and_then(|address| address.as_socket());
-    let port_of = || socket.local_addr().ok().and_then(|address| address.as_socket()).map(|address| address.port());
+    let port_of =
+        || socket.local_addr().ok().and_then(|address| address.as_socket()).map(|address| address.port());
     peer_of() == Some(peer) && port_of() == Some(local_port)
 }
 
@@ -147,7 +148,8 @@ mod tests {
     use super::*;
 
     fn check(address: &str) {
-        let listener = listen(address.parse().expect("an address"), Duration::from_secs(1)).expect("a free port");
+        let listener =
+            listen(address.parse().expect("an address"), Duration::from_secs(1)).expect("a free port");
         let local = listener.local_addr().expect("it listens");
         let mut client = TcpStream::connect(loopback_of(local)).expect("a connection");
         let (mut accepted, peer) = listener.accept().expect("the connection");
@@ -175,7 +177,8 @@ mod tests {
 
     #[test]
     fn a_closed_listener_refuses() {
-        let listener = listen("127.0.0.1:0".parse().expect("an address"), Duration::from_secs(1)).expect("a port");
+        let listener =
+            listen("127.0.0.1:0".parse().expect("an address"), Duration::from_secs(1)).expect("a port");
         let local = listener.local_addr().expect("it listens");
         close_listener(&listener);
         assert!(listener.accept().is_err());
@@ -184,7 +187,8 @@ mod tests {
 
     #[test]
     fn a_peer_that_leaves_is_noticed_by_state() {
-        let listener = listen("127.0.0.1:0".parse().expect("an address"), Duration::from_secs(1)).expect("a port");
+        let listener =
+            listen("127.0.0.1:0".parse().expect("an address"), Duration::from_secs(1)).expect("a port");
         let local = listener.local_addr().expect("it listens");
         let client = TcpStream::connect(local).expect("a connection");
         let (mut accepted, peer) = listener.accept().expect("the connection");

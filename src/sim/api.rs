@@ -47,28 +47,16 @@ pub(super) struct Request<'a> {
 /// Serves a connection to its end.
 pub(super) fn serve(shared: &Arc<Shared>, mut connection: Connection, number: u64) -> io::Result<()> {
     while let Some(record) = connection.read_request(shared.started.elapsed())? {
-        log::trace!(
-            "simulated engine, connection {number}: {} {}",
-            record.method,
-            record.path
-        );
+        log::trace!("simulated engine, connection {number}: {} {}", record.method, record.path);
         shared.update(|state| state.requests.push(record.clone()));
-        let length = record
-            .header("Content-Length")
-            .and_then(|value| value.parse().ok());
+        let length = record.header("Content-Length").and_then(|value| value.parse().ok());
         connection.skip_body(length.unwrap_or(0))?;
-        let request = Request {
-            shared,
-            connection: &connection,
-            record: &record,
-        };
+        let request = Request { shared, connection: &connection, record: &record };
         match request.dispatch()? {
             Reply::Answer(answer) => {
                 connection.send(&answer)?;
                 let keeps = record.minor_version == 1
-                    && !record
-                        .header("Connection")
-                        .is_some_and(|value| value.eq_ignore_ascii_case("close"));
+                    && !record.header("Connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
                 if answer.is_redirect() {
                     // Without a length the redirect's body ends with the connection, which stays open whatever
                     // was asked for: who drains it hangs. Who says more on it took it for a finished answer.
@@ -119,10 +107,7 @@ impl Request<'_> {
             ["ace", "getstream"] => self.getstream(),
             ["ace", "manifest.m3u8"] => {
                 // HLS output needs a segmenter that some engines lack (engine-contract.md 8.2).
-                Reply::Answer(Answer::plain(
-                    500,
-                    "Internal Server Error, couldn't find resource",
-                ))
+                Reply::Answer(Answer::plain(500, "Internal Server Error, couldn't find resource"))
             }
             ["ace", "stat", infohash, token] => self.stat(infohash, token),
             ["ace", "cmd", infohash, token] => self.command(infohash, token),
@@ -188,11 +173,7 @@ impl Request<'_> {
                 (Some(_), Some(_)) => return Reply::error_text("unknown method"),
                 _ => false,
             };
-            return if known {
-                Reply::response(&json!("ok"))
-            } else {
-                Reply::error_text(UNKNOWN_SESSION)
-            };
+            return if known { Reply::response(&json!("ok")) } else { Reply::error_text(UNKNOWN_SESSION) };
         }
         let (step, stopped) = self.shared.control(|state| {
             state.count(content, |counts| counts.stops += 1);
@@ -253,8 +234,7 @@ impl Request<'_> {
     fn service(&self, health: &Health) -> Reply {
         match self.record.param("method") {
             Some("get_version") => {
-                self.shared
-                    .update(|state| state.count(None, |counts| counts.health_checks += 1));
+                self.shared.update(|state| state.count(None, |counts| counts.health_checks += 1));
                 if let Health::Fails(status, text) = health {
                     return Reply::Answer(Answer::plain(*status, text));
                 }
@@ -272,8 +252,7 @@ impl Request<'_> {
             .is_some_and(|version| version >= 2);
         match self.record.param("method") {
             Some("get_status") => {
-                self.shared
-                    .update(|state| state.count(None, |counts| counts.health_checks += 1));
+                self.shared.update(|state| state.count(None, |counts| counts.health_checks += 1));
                 match health {
                     Health::Fails(status, text) => Reply::Answer(Answer::plain(*status, text)),
                     Health::StatusHangs => self.hang(|_| false),

@@ -73,11 +73,7 @@ impl Latency {
         if other.count == 0 {
             return;
         }
-        self.min_us = if self.count == 0 {
-            other.min_us
-        } else {
-            self.min_us.min(other.min_us)
-        };
+        self.min_us = if self.count == 0 { other.min_us } else { self.min_us.min(other.min_us) };
         self.max_us = self.max_us.max(other.max_us);
         self.sum_us += other.sum_us;
         self.count += other.count;
@@ -179,10 +175,7 @@ impl Checker {
     /// A checker for the stream of this tag.
     #[must_use]
     pub fn expecting(tag: u32) -> Self {
-        Self {
-            tag: Some(tag),
-            ..Self::default()
-        }
+        Self { tag: Some(tag), ..Self::default() }
     }
 
     /// What was found so far.
@@ -204,9 +197,7 @@ impl Checker {
                 let (packets, rest) = bytes.as_chunks::<PACKET_BYTES>();
                 let lost_at = packets.iter().position(|packet| packet[0] != SYNC);
                 let good = lost_at.unwrap_or(packets.len());
-                packets[..good]
-                    .iter()
-                    .for_each(|packet| self.judge(packet, now_us));
+                packets[..good].iter().for_each(|packet| self.judge(packet, now_us));
                 let after = &bytes[good * PACKET_BYTES..];
                 if lost_at.is_some() {
                     self.lose_sync();
@@ -216,11 +207,7 @@ impl Checker {
                 self.carry.extend_from_slice(rest);
                 return;
             }
-            let wanted = if self.is_synced {
-                PACKET_BYTES
-            } else {
-                SYNC_WINDOW_BYTES
-            };
+            let wanted = if self.is_synced { PACKET_BYTES } else { SYNC_WINDOW_BYTES };
             let take = bytes.len().min(wanted - self.carry.len());
             self.carry.extend_from_slice(&bytes[..take]);
             bytes = &bytes[take..];
@@ -270,9 +257,8 @@ impl Checker {
         let mut at = 0;
         if !self.is_synced {
             let has_sync = |at: usize| rest.get(at).is_none_or(|byte| *byte == SYNC);
-            at = (0..rest.len())
-                .find(|at| has_sync(*at) && has_sync(at + PACKET_BYTES))
-                .unwrap_or(rest.len());
+            at =
+                (0..rest.len()).find(|at| has_sync(*at) && has_sync(at + PACKET_BYTES)).unwrap_or(rest.len());
             self.report.skipped_bytes += at as u64;
         }
         let (packets, partial) = rest[at..].as_chunks::<PACKET_BYTES>();
@@ -353,19 +339,14 @@ impl Checker {
 /// Whether one whole section with a right checksum begins here.
 fn is_good_section(bytes: &Packet) -> bool {
     let payload = &bytes[packet::payload_start(bytes)..];
-    let Some(section) = payload
-        .first()
-        .and_then(|pointer| payload.get(1 + usize::from(*pointer)..))
-    else {
+    let Some(section) = payload.first().and_then(|pointer| payload.get(1 + usize::from(*pointer)..)) else {
         return false;
     };
     if !packet::starts_unit(bytes) || section.len() < 3 {
         return false;
     }
     let length = 3 + usize::from(u16::from_be_bytes([section[1] & 0x0f, section[2]]));
-    section
-        .get(..length)
-        .is_some_and(|whole| packet::crc32(whole) == 0)
+    section.get(..length).is_some_and(|whole| packet::crc32(whole) == 0)
 }
 
 #[cfg(test)]
@@ -374,10 +355,7 @@ mod tests {
     use super::*;
 
     fn stream(packets: u64) -> Vec<Packet> {
-        let shape = Numbered {
-            psi_every: 40,
-            ..Numbered::default()
-        };
+        let shape = Numbered { psi_every: 40, ..Numbered::default() };
         (0..packets)
             .map(|place| {
                 let mut out = [0; PACKET_BYTES];
@@ -412,10 +390,7 @@ mod tests {
         let mut packets = stream(300);
         packets.drain(100..103);
         let report = check(&packets.concat(), 1000);
-        let gap = Gap {
-            after: 93,
-            missing: 3,
-        };
+        let gap = Gap { after: 93, missing: 3 };
         assert_eq!(report.gaps, [gap]);
         assert_eq!((report.missing, report.discontinuities), (3, 1));
         assert!(!report.is_perfect());

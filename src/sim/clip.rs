@@ -66,10 +66,8 @@ fn read_notes() -> Vec<Note> {
     for (note, bytes) in notes.iter_mut().zip(clip_packets()) {
         note.per_round = seen[&packet::pid(bytes)].1;
     }
-    let pcrs: Vec<(usize, u64)> = clip_packets()
-        .enumerate()
-        .filter_map(|(at, bytes)| Some((at, packet::pcr(bytes)?)))
-        .collect();
+    let pcrs: Vec<(usize, u64)> =
+        clip_packets().enumerate().filter_map(|(at, bytes)| Some((at, packet::pcr(bytes)?))).collect();
     spread_due_times(&mut notes, &pcrs);
     notes
 }
@@ -114,10 +112,8 @@ pub(super) fn write(number: u64, out: &mut Packet) {
     let rounds = number / round();
     let note = &NOTES[at];
     *out = FILE.as_chunks::<PACKET_BYTES>().0[at];
-    let count = rounds
-        .wrapping_mul(note.per_round)
-        .wrapping_add(note.ordinal)
-        .wrapping_add(note.first_counter);
+    let count =
+        rounds.wrapping_mul(note.per_round).wrapping_add(note.ordinal).wrapping_add(note.first_counter);
     out[3] = out[3] & 0xf0 | (count & 0x0f) as u8;
     let shift = rounds.wrapping_mul(LENGTH_90KHZ);
     if note.has_pcr {

@@ -78,16 +78,9 @@ impl Request<'_> {
             });
             (step, state.crashes)
         });
-        let _pending = Pending {
-            shared: self.shared,
-            content,
-        };
+        let _pending = Pending { shared: self.shared, content };
         let failed = |text: &str| {
-            if is_json {
-                Reply::error_text(text)
-            } else {
-                Reply::Answer(Answer::plain(500, text))
-            }
+            if is_json { Reply::error_text(text) } else { Reply::Answer(Answer::plain(500, text)) }
         };
         let content = match named {
             Named::Nothing => return Reply::Answer(Answer::plain(500, "Internal Server Error")),
@@ -122,8 +115,7 @@ impl Request<'_> {
         debug_assert!(step.opens());
         let (opened, session, known) = self.open_session(content);
         if is_gone(self.connection.socket()) && opened.is_new {
-            self.shared
-                .update(|state| state.count(Some(content), |counts| counts.sessions_leaked += 1));
+            self.shared.update(|state| state.count(Some(content), |counts| counts.sessions_leaked += 1));
         }
         let Ok(base) = self.base_url() else {
             return Reply::Close;
@@ -158,10 +150,7 @@ impl Request<'_> {
                 .or_else(|| record.param("sid"))
                 .filter(|pid| !pid.is_empty())
                 .map(str::to_owned),
-            client_session_id: record
-                .param("client_session_id")
-                .and_then(|id| id.parse().ok())
-                .unwrap_or(-1),
+            client_session_id: record.param("client_session_id").and_then(|id| id.parse().ok()).unwrap_or(-1),
             newest_reads: flag("stop_prev_read_thread"),
             is_forced: flag("force_session_restart"),
         };

@@ -36,10 +36,7 @@ impl Connection {
     pub(super) fn new(socket: TcpStream) -> io::Result<Self> {
         socket.set_nodelay(true)?;
         socket.set_write_timeout(Some(WRITE_SLICE))?;
-        Ok(Self {
-            socket: Arc::new(socket),
-            input: Vec::new(),
-        })
+        Ok(Self { socket: Arc::new(socket), input: Vec::new() })
     }
 
     /// The socket, for those who may have to shut it down.
@@ -190,13 +187,7 @@ impl Answer {
     }
 
     pub(super) fn text(status: u16, content_type: &'static str, body: impl Into<String>) -> Self {
-        Self {
-            status,
-            content_type,
-            body: Some(body.into()),
-            location: None,
-            closes: false,
-        }
+        Self { status, content_type, body: Some(body.into()), location: None, closes: false }
     }
 
     /// A short reason in plain text (engine-contract.md 1.3).
@@ -207,21 +198,12 @@ impl Answer {
     /// What `BaseHTTPRequestHandler.send_error` sends: HTML, and the connection closes.
     pub(super) fn error(status: u16, reason: &str) -> Self {
         let body = format!("<html><body><h1>Error response</h1><p>{status}: {reason}</p></body></html>\n");
-        Self {
-            closes: true,
-            ..Self::text(status, "text/html;charset=utf-8", body)
-        }
+        Self { closes: true, ..Self::text(status, "text/html;charset=utf-8", body) }
     }
 
     /// A redirect as real engines send it: no Content-Length, no Transfer-Encoding, no `Connection: close`.
     pub(super) fn redirect(location: String) -> Self {
-        Self {
-            status: 302,
-            content_type: "",
-            body: None,
-            location: Some(location),
-            closes: false,
-        }
+        Self { status: 302, content_type: "", body: None, location: Some(location), closes: false }
     }
 
     /// Without its body, as an answer to HEAD.
@@ -264,9 +246,7 @@ impl Head {
     pub(super) fn new(status: u16) -> Self {
         let line = status_line(status);
         let date = http_date(OffsetDateTime::now_utc());
-        Self(format!(
-            "{line}Server: {SERVER}\r\nDate: {date}\r\nAccess-Control-Allow-Origin: *\r\n"
-        ))
+        Self(format!("{line}Server: {SERVER}\r\nDate: {date}\r\nAccess-Control-Allow-Origin: *\r\n"))
     }
 
     pub(super) fn with(mut self, name: &str, value: &str) -> Self {
@@ -314,9 +294,7 @@ fn http_date(now: OffsetDateTime) -> String {
 
 /// The text of [`Answer::json`].
 pub(super) fn envelope(key: &str, value: &Value, error: Option<&Value>) -> String {
-    let error = error.map_or(String::new(), |error| {
-        format!(", \"error\": {}", python_json(error))
-    });
+    let error = error.map_or(String::new(), |error| format!(", \"error\": {}", python_json(error)));
     format!("{{\"{key}\": {}{error}}}", python_json(value))
 }
 

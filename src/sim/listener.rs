@@ -30,12 +30,7 @@ pub(super) struct Listener {
 
 impl Listener {
     pub(super) fn open(addr: SocketAddr, shared: &Arc<Shared>) -> io::Result<Self> {
-        let mut listener = Self {
-            addr,
-            open: None,
-            reserved: Some(bind(addr)?),
-            thread: Threads::new(),
-        };
+        let mut listener = Self { addr, open: None, reserved: Some(bind(addr)?), thread: Threads::new() };
         listener.reopen(shared)?;
         Ok(listener)
     }
@@ -53,9 +48,7 @@ impl Listener {
         let woken = SockRef::from(&*open).shutdown(Shutdown::Both);
         drop(open);
         woken?;
-        self.thread
-            .join_all(Instant::now() + CLOSE_LIMIT)
-            .map_err(io::Error::other)?;
+        self.thread.join_all(Instant::now() + CLOSE_LIMIT).map_err(io::Error::other)?;
         self.reserved = Some(bind(self.addr)?);
         Ok(())
     }
@@ -116,10 +109,7 @@ fn take(socket: TcpStream, shared: &Arc<Shared>) -> io::Result<()> {
     let for_thread = Arc::clone(shared);
     let name = format!("sim-{number}");
     shared.threads.spawn(&name, SMALL_STACK_BYTES, move || {
-        let _registered = Registered {
-            shared: &for_thread,
-            number,
-        };
+        let _registered = Registered { shared: &for_thread, number };
         // An error here is a peer that went away.
         if let Err(error) = api::serve(&for_thread, connection, number) {
             log::trace!("a connection to the simulated engine ended: {error}");

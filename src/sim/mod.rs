@@ -114,17 +114,11 @@ impl SimEngine {
     pub fn start_with(addr: SocketAddr, settings: Settings) -> io::Result<Self> {
         let shared = Arc::new(Shared::new(settings));
         let listener = Listener::open(addr, &shared)?;
-        let engine = Self {
-            addr: listener.addr(),
-            shared: Arc::clone(&shared),
-            listener: Mutex::new(listener),
-        };
-        engine
-            .shared
-            .threads
-            .spawn("sim-expiry", SMALL_STACK_BYTES, move || {
-                shared.expire_sessions();
-            })?;
+        let engine =
+            Self { addr: listener.addr(), shared: Arc::clone(&shared), listener: Mutex::new(listener) };
+        engine.shared.threads.spawn("sim-expiry", SMALL_STACK_BYTES, move || {
+            shared.expire_sessions();
+        })?;
         Ok(engine)
     }
 
@@ -249,8 +243,7 @@ impl SimEngine {
 
     /// Waits until the counters of the engine are so: whether they came to be, within `limit`.
     pub fn wait_for(&self, limit: Duration, mut is_met: impl FnMut(&Counts) -> bool) -> bool {
-        self.shared
-            .wait_for(Instant::now() + limit, |state| is_met(&state.totals))
+        self.shared.wait_for(Instant::now() + limit, |state| is_met(&state.totals))
     }
 
     /// Waits until the counters of a content are so.

@@ -47,14 +47,7 @@ pub struct Numbered {
 impl Default for Numbered {
     /// 8 Mbit/s, about 25 pictures a second, PAT and PMT four times a second, a key frame each second, endless.
     fn default() -> Self {
-        Self {
-            tag: 0,
-            bit_rate: 8_000_000,
-            psi_every: 1300,
-            pes_every: 212,
-            key_every: 25,
-            end_after: None,
-        }
+        Self { tag: 0, bit_rate: 8_000_000, psi_every: 1300, pes_every: 212, key_every: 25, end_after: None }
     }
 }
 
@@ -144,11 +137,7 @@ impl Numbered {
             out[21] = 0x21;
             packet::set_stamp(out, 21, clock / 300 + PTS_AHEAD_90KHZ);
             out[26..32].copy_from_slice(&[0, 0, 0, 1, 0x09, if is_key { 0x10 } else { 0x30 }]);
-            let slice = if is_key {
-                [0x65, 0x88, 0x84]
-            } else {
-                [0x41, 0x9a, 0x84]
-            };
+            let slice = if is_key { [0x65, 0x88, 0x84] } else { [0x41, 0x9a, 0x84] };
             out[32..35].copy_from_slice(&[0, 0, 1]);
             out[35..38].copy_from_slice(&slice);
         }
@@ -231,9 +220,10 @@ fn put_sevens(out: &mut [u8], mut value: u64) {
 
 /// The value; `None` if it has more than 64 bits.
 fn get_sevens(bytes: &[u8]) -> Option<u64> {
-    bytes.iter().rev().try_fold(0_u64, |value, byte| {
-        (value >> 57 == 0).then_some(value << 7 | u64::from(byte & 0x7f))
-    })
+    bytes
+        .iter()
+        .rev()
+        .try_fold(0_u64, |value, byte| (value >> 57 == 0).then_some(value << 7 | u64::from(byte & 0x7f)))
 }
 
 /// Mixes the fields so that each bit of them moves about half the bits of the result.
@@ -289,10 +279,7 @@ mod tests {
 
     #[test]
     fn the_end_is_where_the_last_numbered_packet_is() {
-        let shape = Numbered {
-            psi_every: 5,
-            ..Numbered::default()
-        };
+        let shape = Numbered { psi_every: 5, ..Numbered::default() };
         for end in 1..20 {
             let shape = shape.clone().end_after(end);
             let count = shape.packets().expect("it ends");
@@ -319,10 +306,7 @@ mod tests {
     fn due_times_agree_with_their_inverse() {
         let shape = Numbered::at_rate(12_345_678);
         for place in (0..1_000_000).step_by(777) {
-            assert_eq!(
-                shape.due_by(shape.due(place) + Duration::from_nanos(1)),
-                place + 1
-            );
+            assert_eq!(shape.due_by(shape.due(place) + Duration::from_nanos(1)), place + 1);
         }
     }
 }

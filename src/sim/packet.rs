@@ -33,16 +33,8 @@ pub(super) fn announces_break(packet: &Packet) -> bool {
 
 /// Where the payload begins; the packet's end if it has none or its adaptation field is too long.
 pub(super) fn payload_start(packet: &Packet) -> usize {
-    let adaptation = if packet[3] & 0x20 == 0 {
-        0
-    } else {
-        1 + usize::from(packet[4])
-    };
-    if has_payload(packet) {
-        (4 + adaptation).min(PACKET_BYTES)
-    } else {
-        PACKET_BYTES
-    }
+    let adaptation = if packet[3] & 0x20 == 0 { 0 } else { 1 + usize::from(packet[4]) };
+    if has_payload(packet) { (4 + adaptation).min(PACKET_BYTES) } else { PACKET_BYTES }
 }
 
 /// The programme clock reference, in 27 MHz ticks.

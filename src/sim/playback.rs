@@ -62,10 +62,7 @@ pub(super) fn entry(request: &Request<'_>, infohash: &str, token: &str) -> io::R
     }
     let is_direct = playback.entry == Entry::Direct;
     let is_relative = playback.entry == Entry::Relative;
-    let ticket = Ticket {
-        token: token.to_owned(),
-        playback,
-    };
+    let ticket = Ticket { token: token.to_owned(), playback };
     if is_direct {
         return send_body(request, content, ticket);
     }
@@ -137,9 +134,7 @@ fn send_body(request: &Request<'_>, content: usize, ticket: Ticket) -> io::Resul
         Framing::Chunked => head.with("Transfer-Encoding", "chunked"),
         Framing::Length(bytes) => head.with("Content-Length", &bytes.to_string()),
     };
-    request
-        .connection
-        .write_all(&head.finish(), || reader.goes_on())?;
+    request.connection.write_all(&head.finish(), || reader.goes_on())?;
     let shared = request.shared;
     shared.update(|state| state.count(Some(content), |counts| counts.playbacks += 1));
     let first_byte = Instant::now().checked_add(ticket.playback.first_byte_after);
@@ -213,20 +208,12 @@ impl<'a> Reader<'a> {
             state.bodies.insert(number, body);
             Some(number)
         })?;
-        Some(Self {
-            request,
-            content,
-            token,
-            number,
-        })
+        Some(Self { request, content, token, number })
     }
 
     /// What is to be done now: its session's end counts as an order too.
     fn order(&self, state: &super::state::State) -> Order {
-        let order = state
-            .bodies
-            .get(&self.number)
-            .map_or(Order::End, |body| body.order);
+        let order = state.bodies.get(&self.number).map_or(Order::End, |body| body.order);
         if matches!(order, Order::Resume | Order::Stall) && !state.sessions.contains(&self.token) {
             return match self.request.shared.settings.rules.ended_readers {
                 EndedReaders::End => Order::End,
@@ -244,9 +231,7 @@ impl<'a> Reader<'a> {
 
     /// Waits, at most until then, through stalls too: `Released` by an order to end.
     fn wait_until(&self, until: Option<Instant>) -> Held {
-        self.request.hold(until, |state| {
-            matches!(self.order(state), Order::End | Order::Reset)
-        })
+        self.request.hold(until, |state| matches!(self.order(state), Order::End | Order::Reset))
     }
 
     /// Waits while the order is to stall.
@@ -256,11 +241,7 @@ impl<'a> Reader<'a> {
 
     fn end(&self) -> BodyEnd {
         let state = self.request.shared.lock();
-        if self.order(&state) == Order::Reset {
-            BodyEnd::Reset
-        } else {
-            BodyEnd::Clean
-        }
+        if self.order(&state) == Order::Reset { BodyEnd::Reset } else { BodyEnd::Clean }
     }
 }
 
@@ -309,9 +290,7 @@ impl<'a> Sender<'a> {
             Burst::Time(time) => time,
             Burst::Bytes(bytes) => {
                 let packets = bytes / PACKET_BYTES as u64;
-                media
-                    .due(next_packet + packets)
-                    .saturating_sub(media.due(next_packet))
+                media.due(next_packet + packets).saturating_sub(media.due(next_packet))
             }
         };
         let mut events = VecDeque::from(playback.events);

@@ -64,28 +64,19 @@ impl<T: Clone + Default> Steps<T> {
     /// The same every time.
     #[must_use]
     pub fn always(what: T) -> Self {
-        Self {
-            first: Vec::new(),
-            then: what,
-        }
+        Self { first: Vec::new(), then: what }
     }
 
     /// `what` for the first `count` attempts, then all is well.
     #[must_use]
     pub fn first(count: usize, what: T) -> Self {
-        Self {
-            first: vec![what; count],
-            then: T::default(),
-        }
+        Self { first: vec![what; count], then: T::default() }
     }
 
     /// One for each attempt in turn, then all is well.
     #[must_use]
     pub fn each(first: impl IntoIterator<Item = T>) -> Self {
-        Self {
-            first: first.into_iter().collect(),
-            then: T::default(),
-        }
+        Self { first: first.into_iter().collect(), then: T::default() }
     }
 
     /// The same beginning, but this for all attempts after it.
@@ -274,19 +265,13 @@ impl Playback {
     /// The playback URL answers so.
     #[must_use]
     pub fn entry(entry: Entry) -> Self {
-        Self {
-            entry,
-            ..Self::default()
-        }
+        Self { entry, ..Self::default() }
     }
 
     /// The head comes so.
     #[must_use]
     pub fn head(head: Head) -> Self {
-        Self {
-            head,
-            ..Self::default()
-        }
+        Self { head, ..Self::default() }
     }
 
     /// The playback URL answers with a status and a text.
@@ -298,10 +283,7 @@ impl Playback {
     /// A head, then so long nothing.
     #[must_use]
     pub fn first_byte_after(wait: Duration) -> Self {
-        Self {
-            first_byte_after: wait,
-            ..Self::default()
-        }
+        Self { first_byte_after: wait, ..Self::default() }
     }
 
     /// A head, then nothing ever.

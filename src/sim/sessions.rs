@@ -96,9 +96,7 @@ pub(super) struct Sessions {
 
 /// So many random hex digits.
 pub(super) fn random_hex(digits: usize) -> String {
-    (0..digits)
-        .map(|_| char::from_digit(fastrand::u32(0..16), 16).expect("a digit below 16"))
-        .collect()
+    (0..digits).map(|_| char::from_digit(fastrand::u32(0..16), 16).expect("a digit below 16")).collect()
 }
 
 impl Sessions {
@@ -112,11 +110,7 @@ impl Sessions {
             && !wish.is_forced
         {
             session.active = now;
-            return Opened {
-                token: token.clone(),
-                is_new: false,
-                superseded: Vec::new(),
-            };
+            return Opened { token: token.clone(), is_new: false, superseded: Vec::new() };
         }
         let superseded = if rules.one_content_per_player {
             self.end_where(|_, session| {
@@ -138,18 +132,12 @@ impl Sessions {
             newest_reads: wish.newest_reads,
         };
         self.open.insert(token.clone(), session);
-        Opened {
-            token,
-            is_new: true,
-            superseded,
-        }
+        Opened { token, is_new: true, superseded }
     }
 
     /// The session of this token, if it is one of this content.
     pub(super) fn get_mut(&mut self, token: &str, content: usize) -> Option<&mut Session> {
-        self.open
-            .get_mut(token)
-            .filter(|session| session.content == content)
+        self.open.get_mut(token).filter(|session| session.content == content)
     }
 
     pub(super) fn contains(&self, token: &str) -> bool {
@@ -172,10 +160,7 @@ impl Sessions {
 
     /// When the next of them expires.
     pub(super) fn next_expiry(&self, idle: Duration) -> Option<Instant> {
-        self.open
-            .values()
-            .filter_map(|session| session.expires(idle))
-            .min()
+        self.open.values().filter_map(|session| session.expires(idle)).min()
     }
 
     /// Forgets everything, as a restart does: the contents of the sessions.
@@ -211,11 +196,7 @@ impl Sessions {
 
 impl Session {
     fn expires(&self, idle: Duration) -> Option<Instant> {
-        if self.readers == 0 {
-            self.active.checked_add(idle)
-        } else {
-            None
-        }
+        if self.readers == 0 { self.active.checked_add(idle) } else { None }
     }
 }
 
@@ -275,10 +256,7 @@ mod tests {
         let mut sessions = Sessions::default();
         let idle = Duration::from_secs(60);
         let opened = open(&mut sessions, 0, None);
-        let name = sessions.add_ticket(Ticket {
-            token: opened.token.clone(),
-            playback: Playback::default(),
-        });
+        let name = sessions.add_ticket(Ticket { token: opened.token.clone(), playback: Playback::default() });
         let at = sessions.next_expiry(idle).expect("it will expire");
         assert!(sessions.expire(at - Duration::from_millis(1), idle).is_empty());
         let session = sessions.get_mut(&opened.token, 0).expect("it is there");

@@ -28,8 +28,7 @@ impl Request<'_> {
             return reply;
         }
         let Some(content) = content else {
-            self.shared
-                .update(|state| state.count(None, |counts| counts.stats_unknown += 1));
+            self.shared.update(|state| state.count(None, |counts| counts.stats_unknown += 1));
             return Reply::error_text(UNKNOWN_SESSION);
         };
         let is_activity = self.record.param("skip_player_activity") != Some("1");
@@ -47,16 +46,9 @@ impl Request<'_> {
             session.was_asked = true;
             let session = session.clone();
             let stat = stat_response(&mut state.contents[content], &session, is_prebuffering, now);
-            Some(if is_first && stat["status"] != "dl" {
-                json!({})
-            } else {
-                stat
-            })
+            Some(if is_first && stat["status"] != "dl" { json!({}) } else { stat })
         });
-        response.map_or_else(
-            || Reply::error_text(UNKNOWN_SESSION),
-            |stat| Reply::response(&stat),
-        )
+        response.map_or_else(|| Reply::error_text(UNKNOWN_SESSION), |stat| Reply::response(&stat))
     }
 }
 

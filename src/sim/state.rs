@@ -91,10 +91,7 @@ pub(super) enum Held {
 
 impl Shared {
     pub(super) fn new(settings: Settings) -> Self {
-        let state = State {
-            idle_expiry: settings.idle_expiry,
-            ..State::default()
-        };
+        let state = State { idle_expiry: settings.idle_expiry, ..State::default() };
         Self {
             settings,
             started: Instant::now(),
@@ -159,8 +156,7 @@ impl Shared {
                 return Held::TimeUp;
             }
             let look = now + LOOK;
-            self.control
-                .wait_until(&mut state, until.map_or(look, |until| until.min(look)));
+            self.control.wait_until(&mut state, until.map_or(look, |until| until.min(look)));
         }
     }
 
@@ -210,9 +206,7 @@ impl State {
 
     /// The place of a content by its infohash.
     pub(super) fn by_infohash(&self, infohash: Digest) -> Option<usize> {
-        self.contents
-            .iter()
-            .position(|known| known.content.infohash == infohash)
+        self.contents.iter().position(|known| known.content.infohash == infohash)
     }
 
     /// The place of a content by either name, for the engine's owner.

@@ -61,7 +61,8 @@ impl Backlog {
             // A keyframe to start from is worth twice the room.
             let times = if chunk.end > newest_keyframe { 2 } else { 1 };
             let age = now.saturating_duration_since(chunk.arrived);
-            head - chunk.start() > self.bounds.bytes.saturating_mul(times) || age > self.bounds.age * times as u32
+            head - chunk.start() > self.bounds.bytes.saturating_mul(times)
+                || age > self.bounds.age * times as u32
         };
         // The newest chunk stays, however large it is.
         let evicted = self.chunks.iter().take(self.chunks.len() - 1).take_while(is_beyond).count();
@@ -80,7 +81,8 @@ impl Backlog {
             // The one before was a candidate only; it is dropped unless it is a keyframe or stands alone.
             Some(last) if last.kind == StartKind::Pes => {
                 let before = self.marks.iter().rev().nth(1);
-                let is_close = |before: &Mark| last.arrived.saturating_duration_since(before.arrived) < PES_MARKS_APART;
+                let is_close =
+                    |before: &Mark| last.arrived.saturating_duration_since(before.arrived) < PES_MARKS_APART;
                 if before.is_some_and(is_close) {
                     self.marks.pop_back();
                 }

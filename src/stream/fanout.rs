@@ -285,7 +285,9 @@ impl Subscription {
                         return Next::Quiet;
                     }
                 }
-                Err(TryRecvError::Disconnected) if self.progress.is_left_behind.swap(false, Ordering::Acquire) => {
+                Err(TryRecvError::Disconnected)
+                    if self.progress.is_left_behind.swap(false, Ordering::Acquire) =>
+                {
                     self.progress.skips.fetch_add(1, Ordering::Relaxed);
                     self.joining = Some(JoinAt::AheadOf(self.progress.offset()));
                 }
@@ -305,7 +307,10 @@ impl Subscription {
 
     /// Finds its place and takes it, or tells until when it is worth waiting for a better one.
     fn attach(&mut self, at: JoinAt, now: Instant) -> Result<(), Instant> {
-        #[expect(clippy::disallowed_methods, reason = "bounded by the client's offset, see the module's page")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "bounded by the client's offset, see the module's page"
+        )]
         let (sender, queue) = crossbeam_channel::unbounded();
         let (place, first) = {
             let mut shared = self.hub.shared.lock();
@@ -362,8 +367,8 @@ impl Drop for Subscription {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ts::start::StartKind;
     use crate::threads::{SMALL_STACK_BYTES, Threads};
+    use crate::ts::start::StartKind;
 
     const PACKETS: &[u8] = &[0x47; 188];
     const BOUNDS: Bounds = Bounds { bytes: 100 * 188, age: Duration::from_secs(60) };

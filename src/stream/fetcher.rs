@@ -89,7 +89,11 @@ impl Run<'_> {
     }
 
     /// Opens a session on the best engine, after the one that was lost is stopped.
-    fn open(&mut self, registry: &Arc<Registry>, deadline: Instant) -> Result<(Arc<Engine>, &OpenSession), Why> {
+    fn open(
+        &mut self,
+        registry: &Arc<Registry>,
+        deadline: Instant,
+    ) -> Result<(Arc<Engine>, &OpenSession), Why> {
         let session = self.session;
         let id = session.stream_id();
         loop {
@@ -231,7 +235,11 @@ fn is_warming_up(engine: &Engine, opened: &OpenSession) -> bool {
     !matches!(stat, Some(Ok(stat)) if !stat.is_warming_up())
 }
 
-fn open_under_either_name(engine: &Engine, key: &ContentKey, deadline: Instant) -> Result<OpenSession, EngineError> {
+fn open_under_either_name(
+    engine: &Engine,
+    key: &ContentKey,
+    deadline: Instant,
+) -> Result<OpenSession, EngineError> {
     let error = match engine.api.open(key, deadline) {
         Err(error) if error.is_unknown_content() => error,
         outcome => return outcome,
@@ -295,7 +303,11 @@ fn log_end(session: &Session) {
         Why::ConnectTimeout(limit, _) => {
             log::warn!("Timeout waiting for connection of {id} after {}s", limit.as_secs_f32());
         }
-        Why::Engine(_) | Why::EndedWithoutData | Why::NotMpegTs | Why::NotReady(..) | Why::FirstDataTimeout(..) => {
+        Why::Engine(_)
+        | Why::EndedWithoutData
+        | Why::NotMpegTs
+        | Why::NotReady(..)
+        | Why::FirstDataTimeout(..) => {
             log::warn!("HTTP error streaming {id}: {why}");
         }
         _ => {}

@@ -68,7 +68,8 @@ impl Table {
             let infohash = self.infohash_of(&key.name)?;
             let is_same = |session: &&Arc<Session>| {
                 session.key().params == key.params
-                    && (session.infohash() == Some(infohash) || session.key().name == ContentName::Infohash(infohash))
+                    && (session.infohash() == Some(infohash)
+                        || session.key().name == ContentName::Infohash(infohash))
             };
             self.live.values().find(is_same)
         };
@@ -78,7 +79,9 @@ impl Table {
     fn infohash_of(&self, name: &ContentName) -> Option<Digest> {
         match name {
             ContentName::Infohash(infohash) => Some(*infohash),
-            ContentName::Id(id) => self.infohashes.iter().find(|(of, _)| of == id).map(|(_, infohash)| *infohash),
+            ContentName::Id(id) => {
+                self.infohashes.iter().find(|(of, _)| of == id).map(|(_, infohash)| *infohash)
+            }
         }
     }
 }
@@ -99,7 +102,9 @@ pub enum NoSeat {
 impl fmt::Display for NoSeat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::AtCapacity => f.write_str("there are as many streams as the configuration allows (max_streams)"),
+            Self::AtCapacity => {
+                f.write_str("there are as many streams as the configuration allows (max_streams)")
+            }
             Self::ShuttingDown => f.write_str("the proxy is shutting down"),
             Self::StillStopping => f.write_str("the previous session of this stream is still being stopped"),
             Self::Failed(why) => fmt::Display::fmt(why, f),
@@ -175,7 +180,8 @@ impl Registry {
     /// Has a lingering stream give way to one that found every engine full. Tells whether room is to be expected.
     pub(super) fn give_way(&self) -> bool {
         let live: Vec<_> = self.table.lock().live.values().cloned().collect();
-        if let Some(session) = live.iter().find(|session| matches!(session.state(), State::Lingering { .. })) {
+        if let Some(session) = live.iter().find(|session| matches!(session.state(), State::Lingering { .. }))
+        {
             session.apply(&Event::Stop(Why::GaveWay));
         }
         live.iter().any(|session| matches!(session.state(), State::Stopping(_)))
@@ -309,7 +315,8 @@ impl Registry {
         let (live, dropped_later) = {
             let mut table = self.table.lock();
             table.failed.retain(|_, (at, _)| now.saturating_duration_since(*at) < FAILURE_REMEMBERED_FOR);
-            let listed = table.ended.partition_point(|(at, _)| now.saturating_duration_since(*at) < ENDED_LISTED_FOR);
+            let listed =
+                table.ended.partition_point(|(at, _)| now.saturating_duration_since(*at) < ENDED_LISTED_FOR);
             let dropped_later = table.ended.split_off(listed);
             (table.live.values().cloned().collect::<Vec<_>>(), dropped_later)
         };

@@ -368,7 +368,11 @@ impl Session {
     /// # Errors
     ///
     /// Gives it back when this stream is on its way out itself.
-    pub fn adopt(&self, reservation: Reservation, opened: OpenSession) -> Result<(), Box<(Reservation, OpenSession)>> {
+    pub fn adopt(
+        &self,
+        reservation: Reservation,
+        opened: OpenSession,
+    ) -> Result<(), Box<(Reservation, OpenSession)>> {
         let mut core = self.core.lock();
         if !core.life.state.is_open() {
             return Err(Box::new((reservation, opened)));

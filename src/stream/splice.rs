@@ -79,7 +79,8 @@ impl Splice {
     }
 
     fn search(&mut self, packet: &Packet<'_>, now: Instant, out: &mut Vec<u8>) {
-        let Phase::Searching { finder, count, pending, pending_from, pcr, give_up_at } = &mut self.phase else {
+        let Phase::Searching { finder, count, pending, pending_from, pcr, give_up_at } = &mut self.phase
+        else {
             return;
         };
         *pcr = packet.pcr().or(*pcr);

@@ -202,7 +202,9 @@ impl fmt::Display for Why {
             Self::NoEngine(Unavailable::AllDown) => {
                 f.write_str("no AceStream engine is up; check that one runs at the configured host and port")
             }
-            Self::NoEngine(Unavailable::AllFull) => f.write_str("every AceStream engine has as many streams as it may"),
+            Self::NoEngine(Unavailable::AllFull) => {
+                f.write_str("every AceStream engine has as many streams as it may")
+            }
             Self::Engine(error) => fmt::Display::fmt(error, f),
             Self::NoEngine(Unavailable::AllStarting) => {
                 f.write_str("every AceStream engine is busy starting other streams")
@@ -354,7 +356,8 @@ impl Life {
     /// A stream that was just asked for, by somebody with a seat.
     #[must_use]
     pub fn new(now: Instant, limits: &Limits) -> Self {
-        let state = State::Starting { phase: Phase::Connecting, deadline: now + limits.connect, abandon_at: None };
+        let state =
+            State::Starting { phase: Phase::Connecting, deadline: now + limits.connect, abandon_at: None };
         Self { state, attempt: 0, activations: 0, failures: 0, barren: 0 }
     }
 
@@ -456,7 +459,8 @@ impl Life {
                     self.end(&Why::Unstable);
                 } else {
                     self.attempt += 1;
-                    self.state = State::Recovering { lost: why.clone(), until: now + limits.recover, data_by: None };
+                    self.state =
+                        State::Recovering { lost: why.clone(), until: now + limits.recover, data_by: None };
                 }
             }
             State::Recovering { lost, until, .. } => {

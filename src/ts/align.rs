@@ -59,10 +59,7 @@ enum Lead {
 
 impl Default for State {
     fn default() -> Self {
-        Self::Searching {
-            lead: Lead::Nothing,
-            from: 0,
-        }
+        Self::Searching { lead: Lead::Nothing, from: 0 }
     }
 }
 
@@ -103,16 +100,13 @@ impl Aligner {
         let carry = mem::take(&mut self.carry);
         let left = &carry[self.settle(&carry, SYNCS_AT_END, out)..];
         let lead_bytes = match mem::take(&mut self.state) {
-            State::Searching {
-                lead: Lead::Suspect, ..
-            } => {
+            State::Searching { lead: Lead::Suspect, .. } => {
                 out.extend_from_slice(&left[..PACKET_BYTES]);
                 PACKET_BYTES
             }
-            State::Searching {
-                lead: Lead::Passed, ..
+            State::Searching { lead: Lead::Passed, .. } | State::Synced { lead: Lead::Passed } => {
+                PACKET_BYTES
             }
-            | State::Synced { lead: Lead::Passed } => PACKET_BYTES,
             State::Searching { .. } | State::Synced { .. } => 0,
         };
         self.skipped_bytes += (left.len() - lead_bytes) as u64;
@@ -217,10 +211,7 @@ impl Aligner {
         self.skipped_bytes += (reached - kept_bytes) as u64;
         self.state = match found {
             Some(_) => State::Synced { lead: Lead::Nothing },
-            None => State::Searching {
-                lead: Lead::Nothing,
-                from: 0,
-            },
+            None => State::Searching { lead: Lead::Nothing, from: 0 },
         };
         reached
     }

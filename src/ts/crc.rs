@@ -28,9 +28,7 @@ const fn table() -> [u32; 256] {
 /// The CRC-32/MPEG-2 of these bytes; 0 for a section that ends with its own correct checksum.
 #[must_use]
 pub fn crc32(bytes: &[u8]) -> u32 {
-    bytes.iter().fold(u32::MAX, |crc, &byte| {
-        (crc << 8) ^ TABLE[usize::from((crc >> 24) as u8 ^ byte)]
-    })
+    bytes.iter().fold(u32::MAX, |crc, &byte| (crc << 8) ^ TABLE[usize::from((crc >> 24) as u8 ^ byte)])
 }
 
 #[cfg(test)]

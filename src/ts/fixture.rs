@@ -21,9 +21,7 @@ pub(crate) fn media_packet(pid: Pid, counter: usize) -> [u8; PACKET_BYTES] {
 
 /// So many media packets of PID 0x100, all different, without any sync byte in their payload.
 pub(crate) fn media(count: usize) -> Vec<u8> {
-    (0..count)
-        .flat_map(|counter| media_packet(Pid::new(0x0100), counter))
-        .collect()
+    (0..count).flat_map(|counter| media_packet(Pid::new(0x0100), counter)).collect()
 }
 
 /// A long section: head, body, checksum.
@@ -42,13 +40,7 @@ pub(crate) fn section(table_id: u8, extension: u16, version: u8, part: (u8, u8),
 pub(crate) fn pat(version: u8, part: (u8, u8), programmes: &[(u16, Pid)]) -> Vec<u8> {
     let entry =
         |&(number, pid): &(u16, Pid)| [number.to_be_bytes(), (0xE000 | pid.get()).to_be_bytes()].concat();
-    section(
-        0x00,
-        1,
-        version,
-        part,
-        &programmes.iter().flat_map(entry).collect::<Vec<_>>(),
-    )
+    section(0x00, 1, version, part, &programmes.iter().flat_map(entry).collect::<Vec<_>>())
 }
 
 /// A PMT of these streams: type and PID. Each has a descriptor of `padding` bytes, to make it long.

@@ -162,15 +162,11 @@ impl<'a> Packet<'a> {
             return None;
         }
         let start = HEADER_BYTES + 1;
-        self.bytes
-            .get(start..start + usize::from(self.bytes[HEADER_BYTES]))
+        self.bytes.get(start..start + usize::from(self.bytes[HEADER_BYTES]))
     }
 
     fn adaptation_flags(&self) -> u8 {
-        self.adaptation_field()
-            .and_then(|field| field.first())
-            .copied()
-            .unwrap_or(0)
+        self.adaptation_field().and_then(|field| field.first()).copied().unwrap_or(0)
     }
 }
 
@@ -242,19 +238,10 @@ mod tests {
 
     #[test]
     fn an_adaptation_field_that_fills_the_packet_leaves_no_payload() {
-        for (length, payload_bytes) in [
-            (0, Some(183)),
-            (182, Some(1)),
-            (183, None),
-            (184, None),
-            (255, None),
-        ] {
+        for (length, payload_bytes) in [(0, Some(183)), (182, Some(1)), (183, None), (184, None), (255, None)]
+        {
             let bytes = with_head(&[0x47, 0x01, 0x00, 0x30, length, 0x00]);
-            assert_eq!(
-                Packet::new(&bytes).payload().map(<[u8]>::len),
-                payload_bytes,
-                "length {length}"
-            );
+            assert_eq!(Packet::new(&bytes).payload().map(<[u8]>::len), payload_bytes, "length {length}");
         }
     }
 
@@ -281,11 +268,7 @@ mod tests {
     #[test]
     fn packets_are_iterated_in_order_and_a_torn_last_one_is_left_out() {
         let bytes = [with_head(&[0x47, 0, 1, 0x10]), with_head(&[0x47, 0, 2, 0x10])].concat();
-        let pids = |bytes: &[u8]| {
-            packets(bytes)
-                .map(|packet| packet.pid().get())
-                .collect::<Vec<_>>()
-        };
+        let pids = |bytes: &[u8]| packets(bytes).map(|packet| packet.pid().get()).collect::<Vec<_>>();
         assert_eq!(pids(&bytes), [1, 2]);
         assert_eq!(pids(&bytes[..375]), [1]);
         assert!(pids(&[]).is_empty());

@@ -77,10 +77,7 @@ impl Pmt {
         let mut streams = Vec::new();
         while !rest.is_empty() {
             let (&[stream_type, pid_high, pid_low, info @ ..], behind) = rest.split_first_chunk::<5>()?;
-            streams.push(ElementaryStream {
-                pid: Pid::from_be_bytes([pid_high, pid_low]),
-                stream_type,
-            });
+            streams.push(ElementaryStream { pid: Pid::from_be_bytes([pid_high, pid_low]), stream_type });
             rest = behind.get(length(info)..)?;
         }
         // 0x1FFF says that there is no clock (clause 2.4.4.9).
@@ -107,22 +104,10 @@ mod tests {
 
     #[test]
     fn streams_are_read_and_descriptors_stepped_over() {
-        let stream = |pid, stream_type| ElementaryStream {
-            pid: Pid::new(pid),
-            stream_type,
-        };
+        let stream = |pid, stream_type| ElementaryStream { pid: Pid::new(pid), stream_type };
         let streams = vec![stream(0x100, 0x1B), stream(0x101, 0x0F), stream(0x102, 0x06)];
-        assert_eq!(
-            Pmt::parse(&BODY),
-            Some(Pmt {
-                pcr_pid: Some(Pid::new(0x100)),
-                streams
-            })
-        );
-        let radio = Pmt {
-            pcr_pid: None,
-            streams: Vec::new(),
-        };
+        assert_eq!(Pmt::parse(&BODY), Some(Pmt { pcr_pid: Some(Pid::new(0x100)), streams }));
+        let radio = Pmt { pcr_pid: None, streams: Vec::new() };
         assert_eq!(Pmt::parse(&[0xFF, 0xFF, 0xF0, 0x00]), Some(radio));
     }
 
@@ -130,11 +115,7 @@ mod tests {
     fn a_body_that_ends_inside_a_field_is_refused() {
         for bytes in 0..BODY.len() {
             let ends_with_a_stream = [6, 11, 18].contains(&bytes);
-            assert_eq!(
-                Pmt::parse(&BODY[..bytes]).is_some(),
-                ends_with_a_stream,
-                "{bytes} bytes"
-            );
+            assert_eq!(Pmt::parse(&BODY[..bytes]).is_some(), ends_with_a_stream, "{bytes} bytes");
         }
         let mut too_long = BODY;
         too_long[22] = 1;

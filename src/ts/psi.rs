@@ -117,11 +117,8 @@ impl PsiCache {
         let sections = assembler.push(packet, self.serial);
         let mut change = PsiChange::Nothing;
         for section in sections.into_iter().filter(Section::is_current) {
-            let by_this = if pid == Pid::PAT {
-                self.take_pat_section(section)
-            } else {
-                self.take_pmt(pid, section)
-            };
+            let by_this =
+                if pid == Pid::PAT { self.take_pat_section(section) } else { self.take_pmt(pid, section) };
             change = change.max(by_this);
         }
         change
@@ -135,10 +132,7 @@ impl PsiCache {
         append_in_order(&mut prefix, self.pat.iter().flat_map(Section::packets));
         let pat_bytes = prefix.len();
         for (pid, _) in &self.pmt_assemblers {
-            let maps = self
-                .programmes
-                .iter()
-                .filter(|programme| programme.pmt_pid == *pid);
+            let maps = self.programmes.iter().filter(|programme| programme.pmt_pid == *pid);
             let sections = maps.filter_map(|programme| Some(&programme.map.as_ref()?.1));
             append_in_order(&mut prefix, sections.flat_map(Section::packets));
         }
@@ -176,12 +170,7 @@ impl PsiCache {
                 return PsiChange::Refreshed;
             }
         } else {
-            if self
-                .next_pat
-                .iter()
-                .flatten()
-                .any(|other| !same_table(other, &section))
-            {
+            if self.next_pat.iter().flatten().any(|other| !same_table(other, &section)) {
                 self.next_pat.clear();
             }
             self.next_pat.resize_with(count, || None);
@@ -199,10 +188,7 @@ impl PsiCache {
     fn follow_pat(&mut self) {
         let mut known = std::mem::take(&mut self.programmes);
         let mut assemblers = std::mem::take(&mut self.pmt_assemblers);
-        let entries = self
-            .pat
-            .iter()
-            .flat_map(|section| section.body().as_chunks::<4>().0);
+        let entries = self.pat.iter().flat_map(|section| section.body().as_chunks::<4>().0);
         for &[high, low, pid_high, pid_low] in entries {
             let number = u16::from_be_bytes([high, low]);
             let pmt_pid = Pid::from_be_bytes([pid_high, pid_low]);
@@ -214,17 +200,13 @@ impl PsiCache {
             if self.programmes.len() == MAX_PROGRAMMES {
                 break;
             }
-            let before = known
-                .iter()
-                .position(|old| old.number == number && old.pmt_pid == pmt_pid);
+            let before = known.iter().position(|old| old.number == number && old.pmt_pid == pmt_pid);
             let map = before.and_then(|index| known.swap_remove(index).map);
             self.programmes.push(Programme { number, pmt_pid, map });
             if self.pmt_assemblers.iter().all(|(pid, _)| *pid != pmt_pid) {
                 let before = assemblers.iter().position(|(pid, _)| *pid == pmt_pid);
-                let assembler = before.map_or_else(
-                    || Assembler::new(PMT_TABLE),
-                    |index| assemblers.swap_remove(index).1,
-                );
+                let assembler =
+                    before.map_or_else(|| Assembler::new(PMT_TABLE), |index| assemblers.swap_remove(index).1);
                 self.pmt_assemblers.push((pmt_pid, assembler));
             }
         }
@@ -267,9 +249,7 @@ fn append_in_order<'a>(prefix: &mut Vec<u8>, packets: impl Iterator<Item = &'a R
     packets.sort_unstable_by_key(|packet| packet.serial);
     packets.dedup_by_key(|packet| packet.serial);
     prefix.reserve(packets.len() * PACKET_BYTES);
-    packets
-        .iter()
-        .for_each(|packet| prefix.extend_from_slice(&packet.bytes));
+    packets.iter().for_each(|packet| prefix.extend_from_slice(&packet.bytes));
 }
 
 #[cfg(test)]

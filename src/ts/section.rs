@@ -46,10 +46,8 @@ impl Section {
     fn checked(open: Open) -> Option<Self> {
         let long_syntax = open.bytes.get(1)? & 0x80 != 0;
         let whole = open.bytes.len() >= HEAD_BYTES + CRC_BYTES;
-        (long_syntax && whole && crc32(&open.bytes) == 0).then_some(Self {
-            bytes: open.bytes,
-            packets: open.packets,
-        })
+        (long_syntax && whole && crc32(&open.bytes) == 0)
+            .then_some(Self { bytes: open.bytes, packets: open.packets })
     }
 
     /// `table_id_extension`: `transport_stream_id` in a PAT, `program_number` in a PMT.
@@ -111,11 +109,7 @@ pub(super) struct Assembler {
 
 impl Assembler {
     pub(super) fn new(table_id: u8) -> Self {
-        Self {
-            table_id,
-            open: None,
-            last: None,
-        }
+        Self { table_id, open: None, last: None }
     }
 
     /// Takes the next packet of the PID and gives the sections that end in it.
@@ -161,10 +155,7 @@ impl Assembler {
         if open.packets.len() == MAX_SECTION_PACKETS {
             return data.len();
         }
-        open.packets.push(Received {
-            serial,
-            bytes: *packet.bytes(),
-        });
+        open.packets.push(Received { serial, bytes: *packet.bytes() });
 
         let (head, rest) = data.split_at(data.len().min(LENGTH_BYTES.saturating_sub(open.bytes.len())));
         open.bytes.extend_from_slice(head);
@@ -205,20 +196,13 @@ mod tests {
     }
 
     fn pushed(assembler: &mut Assembler, stream: &[u8]) -> Vec<Section> {
-        (0..)
-            .zip(packets(stream))
-            .flat_map(|(serial, packet)| assembler.push(&packet, serial))
-            .collect()
+        (0..).zip(packets(stream)).flat_map(|(serial, packet)| assembler.push(&packet, serial)).collect()
     }
 
     /// Pushes the packets and compares the sections that come out with the expected ones.
     fn check(stream: &[u8], expected: &[Vec<u8>]) -> Vec<Section> {
         let sections = pushed(&mut Assembler::new(TABLE), stream);
-        assert!(
-            sections.iter().map(|section| &section.bytes).eq(expected),
-            "{} came",
-            sections.len()
-        );
+        assert!(sections.iter().map(|section| &section.bytes).eq(expected), "{} came", sections.len());
         sections
     }
 
@@ -230,17 +214,9 @@ mod tests {
     fn the_head_is_read_field_by_field() {
         let bytes = section(TABLE, 0x1234, 21, (3, 7), &[1, 2, 3]);
         let sections = check(&packetise(PID, 0, std::slice::from_ref(&bytes)), &[bytes]);
-        let [section] = &sections[..] else {
-            panic!("one section")
-        };
-        assert_eq!(
-            (section.extension(), section.version(), section.is_current()),
-            (0x1234, 21, true)
-        );
-        assert_eq!(
-            (section.number(), section.last_number(), section.body()),
-            (3, 7, &[1, 2, 3][..])
-        );
+        let [section] = &sections[..] else { panic!("one section") };
+        assert_eq!((section.extension(), section.version(), section.is_current()), (0x1234, 21, true));
+        assert_eq!((section.number(), section.last_number(), section.body()), (3, 7, &[1, 2, 3][..]));
     }
 
     #[test]
@@ -256,10 +232,8 @@ mod tests {
     #[test]
     fn a_section_longer_than_any_may_be_is_not_followed() {
         let next = a_section(2, 10);
-        let stream = [
-            packetise(PID, 0, &[a_section(1, 4085)]),
-            packetise(PID, 8, std::slice::from_ref(&next)),
-        ];
+        let stream =
+            [packetise(PID, 0, &[a_section(1, 4085)]), packetise(PID, 8, std::slice::from_ref(&next))];
         check(&stream.concat(), &[next]);
     }
 
@@ -269,10 +243,7 @@ mod tests {
             let sections = [a_section(1, first_bytes), a_section(2, 3), a_section(3, 250)];
             let stream = packetise(PID, 0, &sections);
             let came = check(&stream, &sections);
-            assert!(
-                came.iter()
-                    .all(|section| stream.windows(188).any(|w| w == section.packets()[0].bytes))
-            );
+            assert!(came.iter().all(|section| stream.windows(188).any(|w| w == section.packets()[0].bytes)));
         }
     }
 
@@ -281,10 +252,7 @@ mod tests {
         let wanted = a_section(1, 70);
         for foreign_bytes in 0..400 {
             let foreign = section(0xC0, 1, 0, (0, 0), &vec![7; foreign_bytes]);
-            check(
-                &packetise(PID, 0, &[foreign, wanted.clone()]),
-                std::slice::from_ref(&wanted),
-            );
+            check(&packetise(PID, 0, &[foreign, wanted.clone()]), std::slice::from_ref(&wanted));
         }
     }
 
@@ -295,10 +263,8 @@ mod tests {
         let again = packetise(PID, once.len() / PACKET_BYTES, std::slice::from_ref(&bytes));
         for lost in 0..once.len() / PACKET_BYTES {
             let (front, behind) = once.split_at(lost * PACKET_BYTES);
-            let sections = check(
-                &[front, &behind[PACKET_BYTES..], &again].concat(),
-                std::slice::from_ref(&bytes),
-            );
+            let sections =
+                check(&[front, &behind[PACKET_BYTES..], &again].concat(), std::slice::from_ref(&bytes));
             assert_eq!(packets_of(&sections[0]), again, "lost {lost}");
         }
     }
@@ -307,10 +273,7 @@ mod tests {
     fn a_packet_sent_twice_is_taken_once() {
         let bytes = a_section(1, 700);
         let stream = packetise(PID, 0, std::slice::from_ref(&bytes));
-        let twice: Vec<_> = stream
-            .chunks(PACKET_BYTES)
-            .flat_map(|packet| packet.repeat(2))
-            .collect();
+        let twice: Vec<_> = stream.chunks(PACKET_BYTES).flat_map(|packet| packet.repeat(2)).collect();
         let sections = check(&twice, &[bytes]);
         assert_eq!(packets_of(&sections[0]), stream);
     }
@@ -355,12 +318,7 @@ mod tests {
                 packet[186] = 0;
             }
             assert!(assembler.push(&Packet::new(&packet), 0).is_empty());
-            assert!(
-                assembler
-                    .open
-                    .as_ref()
-                    .is_none_or(|open| open.packets.len() <= MAX_SECTION_PACKETS)
-            );
+            assert!(assembler.open.as_ref().is_none_or(|open| open.packets.len() <= MAX_SECTION_PACKETS));
         }
         assert!(assembler.open.is_none());
     }

@@ -8,17 +8,11 @@ use super::client::*;
 #[test]
 fn getstream_answers_as_documented() {
     let engine = engine();
-    let mut answer = get(
-        &engine,
-        &format!("/ace/getstream?id={ID}&format=json&pid=7&use_api_events=1"),
-    );
+    let mut answer = get(&engine, &format!("/ace/getstream?id={ID}&format=json&pid=7&use_api_events=1"));
     assert_eq!(answer.header("Server"), Some("BaseHTTP/0.6 Python/3.8.16"));
     assert!(answer.head.starts_with("HTTP/1.1 200 OK\r\n"));
     let text = answer.text();
-    assert!(
-        text.starts_with(r#"{"response": {""#) && text.ends_with(r#"}, "error": null}"#),
-        "{text}"
-    );
+    assert!(text.starts_with(r#"{"response": {""#) && text.ends_with(r#"}, "error": null}"#), "{text}");
     let json: Value = serde_json::from_str(&text).expect("JSON");
     let response = &json["response"];
     let playback_url = response["playback_url"].as_str().expect("a URL");
@@ -48,11 +42,7 @@ fn content_ids_and_infohashes_are_two_name_spaces() {
     let fails = |query: &str| {
         let mut answer = get(&engine, &format!("/ace/getstream?format=json&{query}"));
         assert_eq!(answer.status, 200, "{query}");
-        assert_eq!(
-            answer.text(),
-            r#"{"response": null, "error": "failed to load content"}"#,
-            "{query}"
-        );
+        assert_eq!(answer.text(), r#"{"response": null, "error": "failed to load content"}"#, "{query}");
     };
     fails(&format!("id={INFOHASH}"));
     fails(&format!("infohash={ID}"));
@@ -64,28 +54,13 @@ fn content_ids_and_infohashes_are_two_name_spaces() {
         assert_eq!(started.0["infohash"], json!(infohash), "{query}");
     };
     works(&format!("infohash={INFOHASH}"), INFOHASH.to_string());
-    works(
-        &format!("id={ID}&content_id={OTHER_ID}"),
-        OTHER_INFOHASH.to_string(),
-    );
-    works(
-        &format!("infohash={OTHER_INFOHASH}&id={ID}"),
-        INFOHASH.to_string(),
-    );
-    works(
-        &format!("magnet=magnet:%3Fxt=urn:btih:{INFOHASH}%26dn=x"),
-        INFOHASH.to_string(),
-    );
+    works(&format!("id={ID}&content_id={OTHER_ID}"), OTHER_INFOHASH.to_string());
+    works(&format!("infohash={OTHER_INFOHASH}&id={ID}"), INFOHASH.to_string());
+    works(&format!("magnet=magnet:%3Fxt=urn:btih:{INFOHASH}%26dn=x"), INFOHASH.to_string());
     let mut none = get(&engine, "/ace/getstream?format=json&pid=1");
-    assert_eq!(
-        (none.status, none.text().as_str()),
-        (500, "Internal Server Error")
-    );
+    assert_eq!((none.status, none.text().as_str()), (500, "Internal Server Error"));
     let mut text = get(&engine, &format!("/ace/getstream?id={INFOHASH}"));
-    assert_eq!(
-        (text.status, text.text().as_str()),
-        (500, "failed to load content")
-    );
+    assert_eq!((text.status, text.text().as_str()), (500, "failed to load content"));
 }
 
 #[test]
@@ -99,10 +74,7 @@ fn the_redirects_lead_to_the_body_and_have_no_length() {
             assert_eq!(redirect.header(absent), None);
         }
         url = redirect.header("Location").expect("a Location").to_owned();
-        assert!(
-            url.starts_with(&format!("{}{step}{INFOHASH}/", engine.url())),
-            "{url}"
-        );
+        assert!(url.starts_with(&format!("{}{step}{INFOHASH}/", engine.url())), "{url}");
         assert!(redirect.is_silent(), "the connection stays open");
     }
     let mut body = get(&engine, &url);
@@ -126,20 +98,14 @@ fn urls_carry_the_host_of_the_request_or_a_wrong_one() {
     let query = format!("GET /ace/getstream?format=json&id={ID} HTTP/1.");
     let playback_url = |engine: &_, rest: &str| {
         let json = raw(engine, &format!("{query}{rest}\r\n\r\n")).json();
-        json["response"]["playback_url"]
-            .as_str()
-            .expect("a URL")
-            .to_owned()
+        json["response"]["playback_url"].as_str().expect("a URL").to_owned()
     };
     let engine = engine();
     let url = playback_url(&engine, "1\r\nHost: acestream:6878");
     assert!(url.starts_with("http://acestream:6878/ace/r/"), "{url}");
     let url = playback_url(&engine, "0");
     assert!(url.starts_with(&engine.url()), "{url}");
-    let wrong = empty(Settings {
-        host: HostName::Fixed("127.0.0.9:1".to_owned()),
-        ..Settings::default()
-    });
+    let wrong = empty(Settings { host: HostName::Fixed("127.0.0.9:1".to_owned()), ..Settings::default() });
     wrong.add(content(ID, INFOHASH));
     let url = playback_url(&wrong, "1\r\nHost: acestream:6878");
     assert!(url.starts_with("http://127.0.0.9:1/ace/r/"), "{url}");
@@ -159,18 +125,8 @@ fn stop_ends_the_session_and_the_second_one_finds_none() {
     let mut late = get(&engine, started.url("playback_url"));
     assert_eq!((late.status, late.text().as_str()), (500, "download not found"));
     let counts = engine.counts_of(ID);
-    assert_eq!(
-        (
-            counts.sessions_opened,
-            counts.sessions_stopped,
-            counts.sessions_open
-        ),
-        (1, 1, 0)
-    );
-    assert_eq!(
-        (counts.stops, counts.stops_unknown, counts.stats_unknown),
-        (2, 1, 1)
-    );
+    assert_eq!((counts.sessions_opened, counts.sessions_stopped, counts.sessions_open), (1, 1, 0));
+    assert_eq!((counts.stops, counts.stops_unknown, counts.stats_unknown), (2, 1, 1));
     assert_eq!(engine.counts().stops, 2);
     let again = start_as(&engine, "1");
     let url = format!("{}?method=stop&api_version=2", again.url("command_url"));
@@ -193,21 +149,11 @@ fn stat_tells_of_the_session() {
     let started = start_as(&engine, "1");
     let mut body = started.play(&engine);
     body.take(100_000);
-    let stat = get(
-        &engine,
-        &format!("{}?skip_player_activity=1", started.url("stat_url")),
-    )
-    .json();
+    let stat = get(&engine, &format!("{}?skip_player_activity=1", started.url("stat_url"))).json();
     let stat = &stat["response"];
-    assert_eq!(
-        (&stat["status"], &stat["peers"], &stat["is_live"]),
-        (&json!("dl"), &json!(5), &json!(1))
-    );
+    assert_eq!((&stat["status"], &stat["peers"], &stat["is_live"]), (&json!("dl"), &json!(5), &json!(1)));
     let downloaded = stat["downloaded"].as_u64().expect("a number");
-    assert!(
-        downloaded >= 100_000 && downloaded.is_multiple_of(16_384),
-        "{downloaded}"
-    );
+    assert!(downloaded >= 100_000 && downloaded.is_multiple_of(16_384), "{downloaded}");
     assert_eq!(stat["infohash"], json!(INFOHASH.to_string()));
     assert_ne!(stat["playback_session_id"], started.0["playback_session_id"]);
     assert!(stat["livepos"]["live_last"].is_string());
@@ -220,17 +166,11 @@ fn the_service_calls_answer_as_documented() {
     let version = r#"{"code": 3017500, "platform": "linux", "version": "3.1.75"}"#;
     assert_eq!(text, format!(r#"{{"result": {version}, "error": null}}"#));
     let text = get(&engine, "/server/api?api_version=3&method=get_status").text();
-    assert_eq!(
-        text,
-        format!(r#"{{"result": {{"playlist_loaded": true, "version": {version}}}}}"#)
-    );
+    assert_eq!(text, format!(r#"{{"result": {{"playlist_loaded": true, "version": {version}}}}}"#));
     let files = |query: &str| get(&engine, &format!("/server/api?method=get_media_files&{query}")).json();
     let found = files(&format!("api_version=3&content_id={ID}"));
     assert_eq!(found["result"]["infohash"], json!(INFOHASH.to_string()));
-    assert_eq!(
-        (&found["result"]["type"], found.get("error")),
-        (&json!("live"), None)
-    );
+    assert_eq!((&found["result"]["type"], found.get("error")), (&json!("live"), None));
     let missing = json!({"error": {"message": "cannot get transport file", "code": 0}});
     assert_eq!(files(&format!("api_version=3&content_id={INFOHASH}")), missing);
     let missing = json!({"result": null, "error": "cannot get transport file"});
@@ -245,10 +185,7 @@ fn the_service_calls_answer_as_documented() {
 fn what_no_engine_serves_is_refused_as_python_does() {
     let engine = engine();
     let status = |line: &str| {
-        let mut answer = raw(
-            &engine,
-            &format!("{line} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"),
-        );
+        let mut answer = raw(&engine, &format!("{line} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"));
         assert_eq!(answer.header("Connection"), Some("close"), "{line}");
         (answer.status, answer.read_to_end().0.is_empty())
     };
@@ -274,14 +211,8 @@ fn requests_are_kept_in_order_with_their_headers() {
     assert_eq!(raw(&engine, &head).status, 302);
     let requests = engine.requests();
     assert_eq!(requests.len(), 3);
-    assert_eq!(
-        (requests[0].param("x"), requests[0].header("user-agent")),
-        (Some("a b+c"), Some("t"))
-    );
-    assert_eq!(
-        (requests[1].path.as_str(), requests[1].param("pid")),
-        ("/ace/getstream", Some("9"))
-    );
+    assert_eq!((requests[0].param("x"), requests[0].header("user-agent")), (Some("a b+c"), Some("t")));
+    assert_eq!((requests[1].path.as_str(), requests[1].param("pid")), ("/ace/getstream", Some("9")));
     assert_eq!(requests[2].path, path);
     let counts = engine.counts();
     assert_eq!((counts.playbacks_with_range, counts.playbacks_with_gzip), (1, 1));

@@ -39,10 +39,8 @@ pub(super) fn scripted(script: Script) -> SimEngine {
 
 pub(super) fn content(id: Digest, infohash: Digest) -> Content {
     let media = Media::Numbered(Numbered::default());
-    Content::live(id, infohash, media).delivery(Delivery {
-        write_bytes: vec![1391, 8191, 211, 4099],
-        ..Delivery::unlimited()
-    })
+    Content::live(id, infohash, media)
+        .delivery(Delivery { write_bytes: vec![1391, 8191, 211, 4099], ..Delivery::unlimited() })
 }
 
 /// A connection with an answer's head read off it.
@@ -97,12 +95,7 @@ impl Answer {
         }
         let head = String::from_utf8(rest).expect("heads are ASCII");
         let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
-        Self {
-            status: status.expect("a status line"),
-            head,
-            socket,
-            rest: Vec::new(),
-        }
+        Self { status: status.expect("a status line"), head, socket, rest: Vec::new() }
     }
 
     pub(super) fn header(&self, name: &str) -> Option<&str> {
@@ -169,9 +162,7 @@ pub(super) struct Started(pub(super) Value);
 
 impl Started {
     pub(super) fn url(&self, name: &str) -> &str {
-        self.0[name]
-            .as_str()
-            .unwrap_or_else(|| panic!("no {name}: {}", self.0))
+        self.0[name].as_str().unwrap_or_else(|| panic!("no {name}: {}", self.0))
     }
 
     /// Opens the playback URL and follows its redirect.

@@ -38,17 +38,11 @@ fn getstream_can_fail_in_words() {
     assert_eq!(answer.text(), r#"{"response": null, "error": "no such thing"}"#);
     assert_eq!(engine.counts().sessions_opened, 0);
     let (_, mut answer) = with_getstream(Getstream::ErrorObject("no".to_owned()));
-    assert_eq!(
-        answer.text(),
-        r#"{"response": null, "error": {"code": 0, "message": "no"}}"#
-    );
+    assert_eq!(answer.text(), r#"{"response": null, "error": {"code": 0, "message": "no"}}"#);
     let (_, mut answer) = with_getstream(Getstream::Status(404, "nothing".to_owned()));
     assert_eq!((answer.status, answer.text().as_str()), (404, "nothing"));
     let (_, mut answer) = with_getstream(Getstream::Html);
-    assert_eq!(
-        (answer.status, answer.header("Content-Type")),
-        (200, Some("text/html"))
-    );
+    assert_eq!((answer.status, answer.header("Content-Type")), (200, Some("text/html")));
     assert!(answer.text().starts_with("<html>"));
 }
 
@@ -89,15 +83,11 @@ fn getstream_can_be_slow_hang_or_be_reset() {
 fn a_script_counts_attempts_and_can_be_replaced() {
     let fail = Getstream::Error("not yet".to_owned());
     let engine = scripted(Script::new().getstream(Steps::first(2, fail.clone())));
-    let fails: Vec<_> = (0..4)
-        .map(|_| !getstream(&engine).json()["error"].is_null())
-        .collect();
+    let fails: Vec<_> = (0..4).map(|_| !getstream(&engine).json()["error"].is_null()).collect();
     assert_eq!(fails, [true, true, false, false]);
     let steps = Steps::each([Getstream::Normal]).then(fail);
     engine.set_script(INFOHASH, Script::new().getstream(steps));
-    let fails: Vec<_> = (0..3)
-        .map(|_| !getstream(&engine).json()["error"].is_null())
-        .collect();
+    let fails: Vec<_> = (0..3).map(|_| !getstream(&engine).json()["error"].is_null()).collect();
     assert_eq!(fails, [false, true, true]);
 }
 
@@ -119,19 +109,12 @@ fn the_playback_url_can_refuse_or_lead_astray() {
     assert_eq!((status, text.as_str()), (403, "stale"));
     let (_, location, url) = redirect(Entry::Loop);
     assert_eq!(location, url);
-    for foreign in [
-        "http://192.0.2.1:80/content/x",
-        "/etc/passwd",
-        "https://127.0.0.1/ace/r/x",
-    ] {
+    for foreign in ["http://192.0.2.1:80/content/x", "/etc/passwd", "https://127.0.0.1/ace/r/x"] {
         let (status, location, _) = redirect(Entry::Elsewhere(foreign.to_owned()));
         assert_eq!((status, location.as_str()), (302, foreign));
     }
     let (_, location, _) = redirect(Entry::Relative);
-    assert!(
-        location.starts_with(&format!("/content/{INFOHASH}/")),
-        "{location}"
-    );
+    assert!(location.starts_with(&format!("/content/{INFOHASH}/")), "{location}");
 }
 
 #[test]
@@ -182,10 +165,7 @@ fn the_head_of_a_body_can_be_wrong_late_or_missing() {
     assert!(answer.status == 200 && began.elapsed() >= MOMENT);
     let engine = scripted(Script::new().playback(Playback::head(Head::Never)));
     let redirect = get(&engine, start_as(&engine, "1").url("playback_url"));
-    let target = redirect
-        .header("Location")
-        .expect("a Location")
-        .replacen(&engine.url(), "", 1);
+    let target = redirect.header("Location").expect("a Location").replacen(&engine.url(), "", 1);
     let socket = send(&engine, &target);
     assert!(engine.wait_for(LONG, |counts| counts.readers == 1));
     drop(socket);
@@ -235,10 +215,7 @@ fn a_body_can_pause_and_go_on() {
 fn a_body_can_hold_garbage_and_tears() {
     let (_engine, mut answer) = with_playback(Playback::after(0, Event::Garbage(1001)));
     let report = check(&answer.take(200_000));
-    assert_eq!(
-        (report.skipped_bytes, report.gap_count, report.first),
-        (1001, 0, Some(0))
-    );
+    assert_eq!((report.skipped_bytes, report.gap_count, report.first), (1001, 0, Some(0)));
     let playback = Playback::after(18_850, Event::Garbage(77)).and_after(188_050 + 77, Event::Tear(40));
     let (_engine, mut answer) = with_playback(playback);
     let report = check(&answer.take(400_000));
@@ -276,10 +253,7 @@ fn stop_can_fail_hang_or_talk_nonsense() {
         let text = answer.text();
         (answer.status, text, engine.counts().sessions_open)
     };
-    assert_eq!(
-        stop(Call::Status(500, "no".to_owned())),
-        (500, "no".to_owned(), 1)
-    );
+    assert_eq!(stop(Call::Status(500, "no".to_owned())), (500, "no".to_owned(), 1));
     assert_eq!(stop(Call::Text("fine".to_owned())), (200, "fine".to_owned(), 0));
     let refused = r#"{"response": null, "error": "no"}"#.to_owned();
     assert_eq!(stop(Call::Error("no".to_owned())), (200, refused, 1));
@@ -312,10 +286,7 @@ fn stat_can_fail_or_never_get_on() {
     assert_eq!(get(&engine, url).json()["error"], unknown);
     assert_eq!(get(&engine, url).text(), r#"{"response": {}, "error": null}"#);
     let stat = get(&engine, url).json();
-    assert_eq!(
-        (&stat["response"]["status"], &stat["response"]["downloaded"]),
-        (&"prebuf".into(), &0.into())
-    );
+    assert_eq!((&stat["response"]["status"], &stat["response"]["downloaded"]), (&"prebuf".into(), &0.into()));
 }
 
 #[test]
@@ -326,10 +297,7 @@ fn an_engine_can_be_ill() {
     engine.set_health(Health::Loading);
     assert_eq!(get(&engine, status).json()["result"]["playlist_loaded"], false);
     engine.set_health(Health::Fails(503, "busy".to_owned()));
-    assert_eq!(
-        (get(&engine, status).status, get(&engine, version).status),
-        (503, 503)
-    );
+    assert_eq!((get(&engine, status).status, get(&engine, version).status), (503, 503));
     start_as(&engine, "1");
     engine.set_health(Health::StatusHangs);
     assert_eq!(get(&engine, version).status, 200);
@@ -368,10 +336,7 @@ fn a_crash_resets_bodies_and_loses_sessions() {
     assert_eq!(body.read_to_end().1, End::Reset);
     assert!(TcpStream::connect(engine.addr()).is_err());
     engine.accept().expect("it listens again");
-    assert_eq!(
-        get(&engine, started.url("stat_url")).json()["error"],
-        "unknown playback session id"
-    );
+    assert_eq!(get(&engine, started.url("stat_url")).json()["error"], "unknown playback session id");
     let counts = engine.counts();
     assert_eq!((counts.sessions_lost, counts.sessions_open), (1, 0));
 }

@@ -12,10 +12,7 @@ fn a_player_without_pid_gets_the_same_urls_again() {
     let second = start(&engine, &format!("infohash={INFOHASH}"));
     assert_eq!(first.0, second.0);
     let counts = engine.counts();
-    assert_eq!(
-        (counts.getstreams, counts.sessions_opened, counts.sessions_reused),
-        (2, 1, 1)
-    );
+    assert_eq!((counts.getstreams, counts.sessions_opened, counts.sessions_reused), (2, 1, 1));
 }
 
 #[test]
@@ -56,26 +53,13 @@ fn a_stop_ends_the_other_players_of_the_same_content_too() {
     first.stop(&engine);
     assert_eq!(body.read_to_end().1, End::Clean);
     let counts = engine.counts();
-    assert_eq!(
-        (
-            counts.sessions_stopped,
-            counts.sessions_stopped_along,
-            counts.sessions_open
-        ),
-        (1, 1, 0)
-    );
+    assert_eq!((counts.sessions_stopped, counts.sessions_stopped_along, counts.sessions_open), (1, 1, 0));
 }
 
 #[test]
 fn the_readers_of_a_stopped_session_can_be_left_in_silence() {
-    let rules = SessionRules {
-        ended_readers: EndedReaders::Stall,
-        ..SessionRules::default()
-    };
-    let engine = empty(Settings {
-        rules,
-        ..Settings::default()
-    });
+    let rules = SessionRules { ended_readers: EndedReaders::Stall, ..SessionRules::default() };
+    let engine = empty(Settings { rules, ..Settings::default() });
     let mut content = content(ID, INFOHASH);
     content.delivery = super::super::Delivery::default();
     engine.add(content);
@@ -96,20 +80,14 @@ fn a_second_reader_of_a_session_gets_two_status_lines() {
     let mut first = started.play(&engine);
     first.take(1000);
     let redirect = get(&engine, started.url("playback_url"));
-    let target = redirect
-        .header("Location")
-        .expect("a Location")
-        .replacen(&engine.url(), "", 1);
+    let target = redirect.header("Location").expect("a Location").replacen(&engine.url(), "", 1);
     let mut socket = send(&engine, &target);
     let mut text = String::new();
     std::io::Read::read_to_string(&mut socket, &mut text).expect("it ends");
     assert_eq!(text, "HTTP/1.1 200 OK\r\nHTTP/1.1 200 OK\r\n");
     first.take(100_000);
     let counts = engine.counts();
-    assert_eq!(
-        (counts.second_readers, counts.readers_max, counts.playbacks),
-        (1, 1, 1)
-    );
+    assert_eq!((counts.second_readers, counts.readers_max, counts.playbacks), (1, 1, 1));
 }
 
 #[test]
@@ -193,14 +171,7 @@ fn without_the_rules_nobody_disturbs_anybody() {
     other.take(1_000_000);
     let counts = engine.counts_of(ID);
     assert_eq!((counts.second_readers, counts.readers_max), (1, 3));
-    assert_eq!(
-        (
-            counts.sessions_stopped,
-            counts.sessions_stopped_along,
-            counts.sessions_open
-        ),
-        (1, 0, 1)
-    );
+    assert_eq!((counts.sessions_stopped, counts.sessions_stopped_along, counts.sessions_open), (1, 0, 1));
 }
 
 #[test]
@@ -229,12 +200,5 @@ fn every_session_is_accounted_for() {
     assert_eq!(counts.sessions_opened, ended + counts.sessions_open);
     assert_eq!((counts.sessions_opened, counts.sessions_open), (8, 1));
     assert_eq!((counts.sessions_stopped, counts.sessions_stopped_along), (1, 2));
-    assert_eq!(
-        (
-            counts.sessions_superseded,
-            counts.sessions_expired,
-            counts.sessions_lost
-        ),
-        (1, 2, 1)
-    );
+    assert_eq!((counts.sessions_superseded, counts.sessions_expired, counts.sessions_lost), (1, 2, 1));
 }

@@ -31,11 +31,8 @@ fn a_numbered_stream_arrives_whole() {
 
 #[test]
 fn a_chunked_body_is_coded_rightly() {
-    let delivery = Delivery {
-        framing: Framing::Chunked,
-        write_bytes: vec![1, 1391, 37],
-        ..Delivery::unlimited()
-    };
+    let delivery =
+        Delivery { framing: Framing::Chunked, write_bytes: vec![1, 1391, 37], ..Delivery::unlimited() };
     let (_engine, mut answer) = body_of(short(300, delivery));
     assert_eq!(answer.header("Transfer-Encoding"), Some("chunked"));
     let (mut bytes, end) = answer.read_to_end();
@@ -60,10 +57,7 @@ fn a_chunked_body_is_coded_rightly() {
 
 #[test]
 fn a_body_with_a_length_ends_there() {
-    let delivery = Delivery {
-        framing: Framing::Length(100_000),
-        ..Delivery::unlimited()
-    };
+    let delivery = Delivery { framing: Framing::Length(100_000), ..Delivery::unlimited() };
     let (_engine, mut answer) = body_of(short(20_000, delivery));
     assert_eq!(answer.header("Content-Length"), Some("100000"));
     assert_eq!(answer.read_to_end().0.len(), 100_000);
@@ -72,33 +66,19 @@ fn a_body_with_a_length_ends_there() {
 #[test]
 fn a_live_body_begins_in_mid_packet_and_comes_at_its_own_pace() {
     let began = Instant::now();
-    let delivery = Delivery {
-        burst: Burst::Time(Duration::from_millis(100)),
-        ..Delivery::default()
-    };
+    let delivery = Delivery { burst: Burst::Time(Duration::from_millis(100)), ..Delivery::default() };
     let media = Media::Numbered(Numbered::at_rate(4_000_000));
     let (_engine, mut answer) = body_of(Content::live(ID, INFOHASH, media).delivery(delivery));
     let bytes = answer.take(150_000);
     // 100 ms of it, 50,000 bytes, were there at once; the rest takes 200 ms on any machine, or longer.
-    assert!(
-        began.elapsed() >= Duration::from_millis(190),
-        "{:?}",
-        began.elapsed()
-    );
+    assert!(began.elapsed() >= Duration::from_millis(190), "{:?}", began.elapsed());
     let report = check(&bytes);
-    assert_eq!(
-        (report.skipped_bytes, report.sync_losses, report.gap_count),
-        (117, 0, 0)
-    );
+    assert_eq!((report.skipped_bytes, report.sync_losses, report.gap_count), (117, 0, 0));
 }
 
 #[test]
 fn a_reader_who_comes_back_gets_the_burst_again_but_not_the_beginning() {
-    let delivery = Delivery {
-        burst: Burst::Bytes(50_000),
-        skip_bytes: 0,
-        ..Delivery::default()
-    };
+    let delivery = Delivery { burst: Burst::Bytes(50_000), skip_bytes: 0, ..Delivery::default() };
     let media = Media::Numbered(Numbered::at_rate(4_000_000));
     let (engine, mut answer) = body_of(Content::live(ID, INFOHASH, media).delivery(delivery));
     let first = check(&answer.take(150_000));
@@ -136,10 +116,7 @@ fn the_clip_is_sent_over_its_seam() {
 
 #[test]
 fn a_live_clip_begins_where_the_broadcast_is() {
-    let delivery = Delivery {
-        begin: Begin::Live,
-        ..Delivery::unlimited()
-    };
+    let delivery = Delivery { begin: Begin::Live, ..Delivery::unlimited() };
     let content = Content::live(ID, INFOHASH, Media::Clip).delivery(delivery);
     let (_engine, mut answer) = body_of(content);
     assert_eq!(answer.take(188)[0], 0x47);

@@ -14,7 +14,12 @@ const LIMITS: Limits = Limits {
 };
 
 fn tick(silent_s: u64) -> Event {
-    Event::Tick(Source { silent_for: Duration::from_secs(silent_s), engine_is_well: true, is_filling: false, hint: Hint::NoPeers })
+    Event::Tick(Source {
+        silent_for: Duration::from_secs(silent_s),
+        engine_is_well: true,
+        is_filling: false,
+        hint: Hint::NoPeers,
+    })
 }
 
 fn lost(attempt: u32, given: Yield) -> Event {
@@ -56,8 +61,7 @@ fn every_transition_is_the_one_of_the_table() {
     use Event::{Connected, FetcherGone, FirstPackets, LastSeatLeft, SeatTaken, Stop};
     use Yield::{Barren, Some};
     let ended = "the engine ended the stream";
-    let film_ends =
-        || Event::SourceLost { attempt: 0, why: Why::SourceEnded(Ending::Complete), given: Some };
+    let film_ends = || Event::SourceLost { attempt: 0, why: Why::SourceEnded(Ending::Complete), given: Some };
     let ill = |silent_s| {
         Event::Tick(Source {
             silent_for: Duration::from_secs(silent_s),
@@ -177,7 +181,12 @@ fn who_waited_for_a_success_has_it_however_short() {
 
 fn any_event() -> impl Strategy<Value = Event> {
     let source = |(silent_s, engine_is_well, is_filling)| {
-        Event::Tick(Source { silent_for: Duration::from_secs(silent_s), engine_is_well, is_filling, hint: Hint::None })
+        Event::Tick(Source {
+            silent_for: Duration::from_secs(silent_s),
+            engine_is_well,
+            is_filling,
+            hint: Hint::None,
+        })
     };
     prop_oneof![
         Just(Event::SeatTaken),

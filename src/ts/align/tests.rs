@@ -13,11 +13,7 @@ fn aligned(body: &[u8], piece_bytes: &[usize]) -> (Vec<u8>, Aligner) {
     for &bytes in piece_bytes.iter().cycle() {
         let (piece, behind) = rest.split_at(bytes.min(rest.len()));
         aligner.push(piece, &mut out);
-        assert!(
-            aligner.carry.len() < UNSETTLED_BYTES,
-            "{} bytes wait",
-            aligner.carry.len()
-        );
+        assert!(aligner.carry.len() < UNSETTLED_BYTES, "{} bytes wait", aligner.carry.len());
         rest = behind;
         if rest.is_empty() {
             break;
@@ -28,22 +24,13 @@ fn aligned(body: &[u8], piece_bytes: &[usize]) -> (Vec<u8>, Aligner) {
     assert!(out.chunks(PACKET_BYTES).all(|packet| packet[0] == SYNC_BYTE));
     // Positions tried in a search, boundaries checked in sync, and one look a call.
     let calls = body.len() / piece_bytes.iter().min().expect("there are pieces") + 2;
-    assert!(
-        aligner.compared <= (7 * body.len() + 2 * calls) as u64,
-        "{} comparisons",
-        aligner.compared
-    );
+    assert!(aligner.compared <= (7 * body.len() + 2 * calls) as u64, "{} comparisons", aligner.compared);
     (out, aligner)
 }
 
 fn check(body: &[u8], piece_bytes: &[usize], expected: &[u8]) -> Aligner {
     let (out, aligner) = aligned(body, piece_bytes);
-    assert!(
-        out == expected,
-        "{} packets of {}",
-        out.len() / PACKET_BYTES,
-        expected.len() / PACKET_BYTES
-    );
+    assert!(out == expected, "{} packets of {}", out.len() / PACKET_BYTES, expected.len() / PACKET_BYTES);
     assert_eq!(aligner.skipped_bytes() as usize, body.len() - out.len());
     aligner
 }
@@ -75,10 +62,7 @@ fn in_sync_a_packet_comes_out_with_its_last_byte() {
     let body = media(9);
     let (mut aligner, mut out) = (Aligner::new(), Vec::new());
     aligner.push(&body[..752], &mut out);
-    assert!(
-        out.is_empty() && !aligner.is_synced(),
-        "four packets without the fifth sync byte"
-    );
+    assert!(out.is_empty() && !aligner.is_synced(), "four packets without the fifth sync byte");
     aligner.push(&body[752..753], &mut out);
     assert!(out == body[..752] && aligner.is_synced());
     for end in 754..=body.len() {
@@ -90,16 +74,9 @@ fn in_sync_a_packet_comes_out_with_its_last_byte() {
 
 #[test]
 fn at_the_end_of_a_body_three_packets_suffice_and_a_torn_one_is_dropped() {
-    for (packets, torn_bytes, expected) in [
-        (0, 0, 0),
-        (1, 0, 0),
-        (2, 0, 0),
-        (2, 1, 2),
-        (2, 187, 2),
-        (3, 0, 3),
-        (3, 100, 3),
-        (5, 187, 5),
-    ] {
+    for (packets, torn_bytes, expected) in
+        [(0, 0, 0), (1, 0, 0), (2, 0, 0), (2, 1, 2), (2, 187, 2), (3, 0, 3), (3, 100, 3), (5, 187, 5)]
+    {
         let body = media(packets + 1);
         let body = &body[..packets * PACKET_BYTES + torn_bytes];
         for pieces in [&[usize::MAX][..], &[1], &[188]] {
@@ -142,11 +119,7 @@ fn a_search_that_waits_for_bytes_tries_no_position_twice() {
     for garbage_bytes in [1, 188, 2000] {
         let (_, aligner) = aligned(&[front, &vec![0xE5; garbage_bytes], behind].concat(), &[1]);
         // One look at a byte as it comes, one as a position, and the packets that made sync.
-        assert!(
-            aligner.compared < (3 * (body.len() + garbage_bytes)) as u64,
-            "{}",
-            aligner.compared
-        );
+        assert!(aligner.compared < (3 * (body.len() + garbage_bytes)) as u64, "{}", aligner.compared);
     }
 }
 
@@ -168,10 +141,7 @@ fn of_a_torn_packet_nothing_is_passed_on_and_of_the_others_all() {
             let dirty = [front, &behind[..kept_bytes], &behind[PACKET_BYTES..]].concat();
             let expected = [front, &behind[PACKET_BYTES..]].concat();
             let aligner = check(&dirty, &[usize::MAX], &expected);
-            assert_eq!(
-                (aligner.losses(), aligner.skipped_bytes() as usize),
-                (1, kept_bytes)
-            );
+            assert_eq!((aligner.losses(), aligner.skipped_bytes() as usize), (1, kept_bytes));
         }
     }
 }

@@ -31,44 +31,21 @@ fn one_programme_is_read_and_its_packets_kept() {
     let tables = one_programme(3);
     let stream = [&media(5)[..], &tables, &media(5)].concat();
     assert_eq!(cache.prefix(), None);
-    assert_eq!(
-        observe(&mut cache, &stream)
-            .iter()
-            .filter(|c| **c == PsiChange::Changed)
-            .count(),
-        2
-    );
+    assert_eq!(observe(&mut cache, &stream).iter().filter(|c| **c == PsiChange::Changed).count(), 2);
     assert_eq!(cache.prefix(), Some(tables));
-    let [programme] = cache.programmes() else {
-        panic!("one programme")
-    };
+    let [programme] = cache.programmes() else { panic!("one programme") };
     assert_eq!((programme.number(), programme.pmt_pid()), (1, MAP));
     let streams = vec![
-        ElementaryStream {
-            pid: VIDEO,
-            stream_type: 0x1B,
-        },
-        ElementaryStream {
-            pid: AUDIO,
-            stream_type: 0x0F,
-        },
+        ElementaryStream { pid: VIDEO, stream_type: 0x1B },
+        ElementaryStream { pid: AUDIO, stream_type: 0x0F },
     ];
-    assert_eq!(
-        programme.pmt(),
-        Some(&Pmt {
-            pcr_pid: Some(VIDEO),
-            streams
-        })
-    );
+    assert_eq!(programme.pmt(), Some(&Pmt { pcr_pid: Some(VIDEO), streams }));
 }
 
 #[test]
 fn a_pat_without_a_pmt_makes_no_prefix() {
     let mut cache = PsiCache::new();
-    observe(
-        &mut cache,
-        &packetise(Pid::PAT, 0, &[pat(0, (0, 0), &[(0, Pid::new(0x10)), (1, MAP)])]),
-    );
+    observe(&mut cache, &packetise(Pid::PAT, 0, &[pat(0, (0, 0), &[(0, Pid::new(0x10)), (1, MAP)])]));
     assert_eq!(cache.prefix(), None);
     assert_eq!(cache.programmes().len(), 1, "the network PID is no programme");
     assert_eq!(cache.programmes()[0].pmt(), None);
@@ -96,12 +73,7 @@ fn several_sections_share_packets_and_a_foreign_table_does_not_disturb() {
     let third = packetise(OTHER_MAP, 0, &[pmt(3, 0, Pid::NULL, &[], 0)]);
     observe(&mut cache, &[&pat[..], &maps, &third].concat());
     assert_eq!(cache.prefix(), Some([&pat[..], &maps, &third].concat()));
-    assert!(
-        cache
-            .programmes()
-            .iter()
-            .all(|programme| programme.pmt().is_some())
-    );
+    assert!(cache.programmes().iter().all(|programme| programme.pmt().is_some()));
     assert_eq!(cache.programmes()[2].pmt().and_then(|pmt| pmt.pcr_pid), None);
 }
 
@@ -118,37 +90,17 @@ fn a_pat_of_two_sections_counts_when_both_are_there() {
     assert_eq!(cache.prefix(), Some([&first[..], &second, &map].concat()));
     let first_again = packetise(Pid::PAT, 2, &[pat(0, (0, 1), &[(1, MAP)])]);
     observe(&mut cache, &first_again);
-    assert_eq!(
-        cache.prefix(),
-        Some([&second[..], &first_again, &map].concat()),
-        "in the order they came"
-    );
+    assert_eq!(cache.prefix(), Some([&second[..], &first_again, &map].concat()), "in the order they came");
 }
 
 #[test]
 fn sections_of_two_pats_make_no_third() {
     let mut cache = PsiCache::new();
-    observe(
-        &mut cache,
-        &packetise(Pid::PAT, 0, &[pat(1, (0, 1), &[(1, MAP)])]),
-    );
-    observe(
-        &mut cache,
-        &packetise(Pid::PAT, 1, &[pat(2, (1, 1), &[(2, MAP)])]),
-    );
+    observe(&mut cache, &packetise(Pid::PAT, 0, &[pat(1, (0, 1), &[(1, MAP)])]));
+    observe(&mut cache, &packetise(Pid::PAT, 1, &[pat(2, (1, 1), &[(2, MAP)])]));
     assert!(cache.programmes().is_empty());
-    observe(
-        &mut cache,
-        &packetise(Pid::PAT, 2, &[pat(2, (0, 1), &[(3, MAP)])]),
-    );
-    assert_eq!(
-        cache
-            .programmes()
-            .iter()
-            .map(Programme::number)
-            .collect::<Vec<_>>(),
-        [3, 2]
-    );
+    observe(&mut cache, &packetise(Pid::PAT, 2, &[pat(2, (0, 1), &[(3, MAP)])]));
+    assert_eq!(cache.programmes().iter().map(Programme::number).collect::<Vec<_>>(), [3, 2]);
 }
 
 #[test]
@@ -168,22 +120,14 @@ fn a_new_pat_forgets_the_programmes_that_it_does_not_name() {
     observe(&mut cache, &one_programme(0));
     let moved = packetise(Pid::PAT, 1, &[pat(1, (0, 0), &[(1, OTHER_MAP), (2, MAP)])]);
     assert_eq!(observe(&mut cache, &moved), [PsiChange::Changed]);
-    assert_eq!(
-        cache.prefix(),
-        None,
-        "the old PMT is no longer where the PAT says"
-    );
+    assert_eq!(cache.prefix(), None, "the old PMT is no longer where the PAT says");
     let map = packetise(OTHER_MAP, 0, &[a_pmt(0, 0)]);
     observe(&mut cache, &map);
     assert_eq!(cache.prefix(), Some([&moved[..], &map].concat()));
 
     let grown = packetise(Pid::PAT, 2, &[pat(2, (0, 0), &[(1, OTHER_MAP)])]);
     observe(&mut cache, &grown);
-    assert_eq!(
-        cache.prefix(),
-        Some([&grown[..], &map].concat()),
-        "a PMT that stays is kept"
-    );
+    assert_eq!(cache.prefix(), Some([&grown[..], &map].concat()), "a PMT that stays is kept");
 }
 
 #[test]
@@ -191,11 +135,7 @@ fn a_new_pmt_replaces_the_old_one_even_with_the_old_version_number() {
     let mut cache = PsiCache::new();
     observe(&mut cache, &one_programme(0));
     for (counter, version) in [(1, 1), (2, 1)] {
-        let map = packetise(
-            MAP,
-            counter,
-            &[pmt(1, version, AUDIO, &[(0x0F, AUDIO); 3][..counter], 0)],
-        );
+        let map = packetise(MAP, counter, &[pmt(1, version, AUDIO, &[(0x0F, AUDIO); 3][..counter], 0)]);
         assert_eq!(observe(&mut cache, &map), [PsiChange::Changed]);
         let streams = cache.programmes()[0].pmt().map(|pmt| pmt.streams.len());
         assert_eq!(streams, Some(counter));
@@ -212,10 +152,7 @@ fn a_table_that_is_not_in_force_yet_is_left_out() {
     let end = next.len() - 4;
     let crc = crate::ts::crc::crc32(&next[..end]);
     next[end..].copy_from_slice(&crc.to_be_bytes());
-    assert_eq!(
-        observe(&mut cache, &packetise(Pid::PAT, 1, &[next])),
-        [PsiChange::Nothing]
-    );
+    assert_eq!(observe(&mut cache, &packetise(Pid::PAT, 1, &[next])), [PsiChange::Nothing]);
     assert_eq!(cache.prefix(), before);
 }
 
@@ -224,10 +161,7 @@ fn a_hostile_pat_is_followed_only_so_far() {
     let mut cache = PsiCache::new();
     let many: Vec<_> = (1..200).map(|number| (number, Pid::new(0x20 + number))).collect();
     observe(&mut cache, &packetise(Pid::PAT, 0, &[pat(0, (0, 0), &many)]));
-    assert_eq!(
-        (cache.programmes().len(), cache.pmt_assemblers.len()),
-        (MAX_PROGRAMMES, MAX_PROGRAMMES)
-    );
+    assert_eq!((cache.programmes().len(), cache.pmt_assemblers.len()), (MAX_PROGRAMMES, MAX_PROGRAMMES));
     observe(&mut cache, &packetise(Pid::PAT, 9, &[pat(1, (255, 255), &many)]));
     observe(&mut cache, &packetise(Pid::PAT, 0, &[pat(1, (3, 2), &many)]));
     assert!(cache.next_pat.is_empty());

@@ -14,10 +14,7 @@ impl Code {
             .iter()
             .filter_map(|start| text.find(start))
             .min();
-        Self {
-            tests_start: tests_start.unwrap_or(text.len()),
-            text,
-        }
+        Self { tests_start: tests_start.unwrap_or(text.len()), text }
     }
 
     /// The line, from 1, of the byte at `offset`.
@@ -27,10 +24,7 @@ impl Code {
     }
 
     pub(super) fn find(&self, needle: &str) -> Vec<usize> {
-        self.text
-            .match_indices(needle)
-            .map(|(offset, _)| offset)
-            .collect()
+        self.text.match_indices(needle).map(|(offset, _)| offset).collect()
     }
 
     /// Where `word` stands as a whole identifier.
@@ -88,9 +82,7 @@ impl Code {
         }
         let is_path =
             |character: char| character.is_alphanumeric() || matches!(character, '_' | ':' | '*' | '#');
-        let length = rest(offset)
-            .find(|character| !is_path(character))
-            .unwrap_or(rest(offset).len());
+        let length = rest(offset).find(|character| !is_path(character)).unwrap_or(rest(offset).len());
         let path = format!("{prefix}{}", &rest(offset)[..length]);
         let end = offset + length;
         if path.ends_with("::") && rest(end).starts_with('{') {
@@ -125,11 +117,8 @@ fn blank(source: &str) -> String {
 /// The length of what starts here, and whether it is code. `after_word`: a letter stands before it, so that
 /// an `r` does not begin a raw string.
 fn token(rest: &str, after_word: bool) -> (usize, bool) {
-    let until = |from: usize, end: &str| {
-        rest[from..]
-            .find(end)
-            .map_or(rest.len(), |at| from + at + end.len())
-    };
+    let until =
+        |from: usize, end: &str| rest[from..].find(end).map_or(rest.len(), |at| from + at + end.len());
     if rest.starts_with("//") {
         return (rest.find('\n').unwrap_or(rest.len()), false);
     }

@@ -105,27 +105,16 @@ fn check(file: &str, text: &str) -> Vec<Breach> {
     let code = Code::new(text);
     let mut breaches = Vec::new();
     let mut add = |offset: usize, rule: String| {
-        breaches.push(Breach {
-            file: file.to_owned(),
-            line: code.line(offset),
-            rule,
-        });
+        breaches.push(Breach { file: file.to_owned(), line: code.line(offset), rule });
     };
 
     let lines = text.lines().count();
     if lines > MAX_LINES {
-        add(
-            text.len(),
-            format!("{lines} lines; a file has at most {MAX_LINES}"),
-        );
+        add(text.len(), format!("{lines} lines; a file has at most {MAX_LINES}"));
     }
     for (word, homes) in CONFINED {
         let is_home = |home: &&str| {
-            if home.ends_with('/') {
-                file.starts_with(*home)
-            } else {
-                file == *home
-            }
+            if home.ends_with('/') { file.starts_with(*home) } else { file == *home }
         };
         if homes.iter().any(is_home) {
             continue;
@@ -149,10 +138,7 @@ fn check(file: &str, text: &str) -> Vec<Breach> {
         return breaches;
     }
     if layer(own).is_none() && own != BESIDE {
-        add(
-            0,
-            format!("module `{own}` has no layer; give it one in tests/it/layering.rs"),
-        );
+        add(0, format!("module `{own}` has no layer; give it one in tests/it/layering.rs"));
         return breaches;
     }
     for (offset, path) in code.imports(own, depth(file)) {
@@ -164,10 +150,7 @@ fn check(file: &str, text: &str) -> Vec<Breach> {
             add(offset, format!("`{own}` must not import `{other}`"));
         }
         if other == "config" && segments.next() == Some("Config") && !SEE_THE_WHOLE_CONFIG.contains(&own) {
-            add(
-                offset,
-                format!("`{own}` must not see the whole Config, only its section"),
-            );
+            add(offset, format!("`{own}` must not see the whole Config, only its section"));
         }
     }
     breaches
@@ -183,11 +166,7 @@ fn top_module(file: &str) -> &str {
 /// How many times `super` a file needs to reach the crate's root.
 fn depth(file: &str) -> usize {
     let below = file.matches('/').count();
-    if file.ends_with("/mod.rs") {
-        below - 1
-    } else {
-        below
-    }
+    if file.ends_with("/mod.rs") { below - 1 } else { below }
 }
 
 fn layer(module: &str) -> Option<usize> {
@@ -213,67 +192,19 @@ fn expect(file: &str, source: &str, rules: &[&str]) {
 #[test]
 fn an_import_that_points_up_or_aside_is_told() {
     let cases = [
-        (
-            "src/engine/api.rs",
-            "use crate::stream::Seat;",
-            "1: `engine` must not import `stream`",
-        ),
-        (
-            "src/stream/state.rs",
-            "\nuse crate::http::live;",
-            "2: `stream` must not import `http`",
-        ),
-        (
-            "src/id.rs",
-            "use crate::threads::Threads;",
-            "1: `id` must not import `threads`",
-        ),
-        (
-            "src/ts/mod.rs",
-            "use crate::id::Digest;",
-            "1: `ts` must not import `id`",
-        ),
+        ("src/engine/api.rs", "use crate::stream::Seat;", "1: `engine` must not import `stream`"),
+        ("src/stream/state.rs", "\nuse crate::http::live;", "2: `stream` must not import `http`"),
+        ("src/id.rs", "use crate::threads::Threads;", "1: `id` must not import `threads`"),
+        ("src/ts/mod.rs", "use crate::id::Digest;", "1: `ts` must not import `id`"),
         ("src/m3u.rs", "use crate::hls;", "1: `m3u` must not import `hls`"),
-        (
-            "src/http/page.rs",
-            "fn f() { crate::app::stop(); }",
-            "1: `http` must not import `app`",
-        ),
-        (
-            "src/http/page.rs",
-            "use crate::sim;",
-            "1: `http` must not import `sim`",
-        ),
-        (
-            "src/sim/mod.rs",
-            "use crate::engine::api;",
-            "1: `sim` must not import `engine`",
-        ),
-        (
-            "src/logging.rs",
-            "use crate::app;",
-            "1: `logging` must not import `app`",
-        ),
-        (
-            "src/cli/mod.rs",
-            "use crate::logging;",
-            "1: `cli` must not import `logging`",
-        ),
-        (
-            "src/cli/mod.rs",
-            "use crate::sim;",
-            "1: `cli` must not import `sim`",
-        ),
-        (
-            "src/engine/mod.rs",
-            "use super::stream;",
-            "1: `engine` must not import `stream`",
-        ),
-        (
-            "src/engine/api.rs",
-            "use super::super::stream;",
-            "1: `engine` must not import `stream`",
-        ),
+        ("src/http/page.rs", "fn f() { crate::app::stop(); }", "1: `http` must not import `app`"),
+        ("src/http/page.rs", "use crate::sim;", "1: `http` must not import `sim`"),
+        ("src/sim/mod.rs", "use crate::engine::api;", "1: `sim` must not import `engine`"),
+        ("src/logging.rs", "use crate::app;", "1: `logging` must not import `app`"),
+        ("src/cli/mod.rs", "use crate::logging;", "1: `cli` must not import `logging`"),
+        ("src/cli/mod.rs", "use crate::sim;", "1: `cli` must not import `sim`"),
+        ("src/engine/mod.rs", "use super::stream;", "1: `engine` must not import `stream`"),
+        ("src/engine/api.rs", "use super::super::stream;", "1: `engine` must not import `stream`"),
         (
             "src/engine/api.rs",
             "use crate::{\n    id::{self, ContentKey},\n    http::live as l,\n};",
@@ -289,11 +220,7 @@ fn an_import_that_points_up_or_aside_is_told() {
             "use crate::config::{Stream, Config};",
             "1: `stream` must not see the whole Config, only its section",
         ),
-        (
-            "src/helpers.rs",
-            "",
-            "1: module `helpers` has no layer; give it one in tests/it/layering.rs",
-        ),
+        ("src/helpers.rs", "", "1: module `helpers` has no layer; give it one in tests/it/layering.rs"),
     ];
     for (file, source, rule) in cases {
         expect(file, source, &[rule]);
@@ -303,23 +230,14 @@ fn an_import_that_points_up_or_aside_is_told() {
 #[test]
 fn an_import_that_points_down_is_fine() {
     let cases = [
-        (
-            "src/engine/api.rs",
-            "use crate::id::ContentKey;\nuse crate::engine::pool;",
-        ),
-        (
-            "src/http/mod.rs",
-            "use crate::{config::Server, engine, escape::Escaped, m3u, stream::*};",
-        ),
+        ("src/engine/api.rs", "use crate::id::ContentKey;\nuse crate::engine::pool;"),
+        ("src/http/mod.rs", "use crate::{config::Server, engine, escape::Escaped, m3u, stream::*};"),
         ("src/engine/api.rs", "use super::stream;"),
         ("src/config/tree.rs", "use crate::escape::Escaped;"),
         ("src/app.rs", "use crate::{config::Config, http, stream};"),
         ("src/main.rs", "use acerelay::{app, cli, logging, config::Config, sim};"),
         ("src/sim/mod.rs", "use crate::{id, threads, ts};"),
-        (
-            "src/engine/api.rs",
-            "#[cfg(test)]\nmod tests {\n    use crate::sim::Engine;\n}",
-        ),
+        ("src/engine/api.rs", "#[cfg(test)]\nmod tests {\n    use crate::sim::Engine;\n}"),
         ("src/lib.rs", "pub mod http;\npub use crate::app;"),
     ];
     for (file, source) in cases {
@@ -330,37 +248,19 @@ fn an_import_that_points_down_is_fine() {
 #[test]
 fn a_unit_test_may_import_the_simulated_engine_and_nothing_else_that_points_up() {
     let source = "use crate::sim;\n#[cfg(test)]\nmod tests {\n    use crate::{sim, http};\n}";
-    let told = [
-        "1: `engine` must not import `sim`",
-        "4: `engine` must not import `http`",
-    ];
+    let told = ["1: `engine` must not import `sim`", "4: `engine` must not import `http`"];
     expect("src/engine/api.rs", source, &told);
 }
 
 #[test]
 fn a_crate_or_construct_outside_its_home_is_told() {
     let cases = [
-        (
-            "use tiny_http::Server;",
-            "1: `tiny_http` belongs into src/http/server.rs alone",
-        ),
-        (
-            "let a = ureq::agent();",
-            "1: `ureq` belongs into src/engine/ alone",
-        ),
+        ("use tiny_http::Server;", "1: `tiny_http` belongs into src/http/server.rs alone"),
+        ("let a = ureq::agent();", "1: `ureq` belongs into src/engine/ alone"),
         ("use toml::Value;", "1: `toml` belongs into src/config/ alone"),
-        (
-            "libc::close(fd);",
-            "1: `libc` belongs into src/http/socket.rs alone",
-        ),
-        (
-            "unsafe { f() }",
-            "1: `unsafe` belongs into src/http/socket.rs alone",
-        ),
-        (
-            "let (a, b) = unbounded();",
-            "1: `unbounded` belongs into src/stream/fanout.rs alone",
-        ),
+        ("libc::close(fd);", "1: `libc` belongs into src/http/socket.rs alone"),
+        ("unsafe { f() }", "1: `unsafe` belongs into src/http/socket.rs alone"),
+        ("let (a, b) = unbounded();", "1: `unbounded` belongs into src/stream/fanout.rs alone"),
         ("#[allow(dead_code)]", "1: `#[allow` without a reason"),
         ("#![allow(\n    dead_code\n)]", "1: `#![allow` without a reason"),
         ("#[expect(dead_code)]", "1: `#[expect` without a reason"),
@@ -369,11 +269,7 @@ fn a_crate_or_construct_outside_its_home_is_told() {
         expect("src/threads.rs", source, &[rule]);
     }
     let long = "\n".repeat(601);
-    expect(
-        "src/threads.rs",
-        &long,
-        &["602: 601 lines; a file has at most 600"],
-    );
+    expect("src/threads.rs", &long, &["602: 601 lines; a file has at most 600"]);
 }
 
 #[test]
@@ -382,15 +278,9 @@ fn a_crate_or_construct_at_home_is_fine() {
         ("src/http/server.rs", "use tiny_http::Server;"),
         ("src/engine/playback.rs", "use ureq::Agent;"),
         ("src/config/tree.rs", "use toml::Spanned;"),
-        (
-            "src/http/socket.rs",
-            "#[allow(unsafe_code, reason = \"x\")]\nunsafe { libc::close(fd) }",
-        ),
+        ("src/http/socket.rs", "#[allow(unsafe_code, reason = \"x\")]\nunsafe { libc::close(fd) }"),
         ("src/stream/fanout.rs", "crossbeam_channel::unbounded()"),
-        (
-            "src/threads.rs",
-            "fn to_toml() { unsafe_code(); unbounded_send(); }",
-        ),
+        ("src/threads.rs", "fn to_toml() { unsafe_code(); unbounded_send(); }"),
         ("src/threads.rs", &"\n".repeat(600)),
     ];
     for (file, source) in cases {
