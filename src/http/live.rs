@@ -40,7 +40,7 @@ pub const HEADERS: [(&str, &str); 5] = [
     ("Access-Control-Allow-Origin", "*"),
 ];
 
-static NULL_CHUNK: LazyLock<Chunk> = LazyLock::new(|| Chunk::new(0, Instant::now(), &null_packet()));
+static NULL_CHUNK: LazyLock<Chunk> = LazyLock::new(|| Chunk::inserted(Instant::now(), &null_packet()));
 
 /// Serves a stream to one client until either ends.
 pub fn serve(front: &Front, request: Request, key: &ContentKey) {

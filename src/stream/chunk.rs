@@ -17,7 +17,7 @@ const MAX_DATA_BYTES: usize = 0xFF_FFFF;
 /// them to any client.
 #[derive(Debug)]
 pub struct Chunk {
-    /// Offset in the stream of the byte behind this chunk.
+    /// Offset in the stream of the byte behind this chunk; 0 if it is none of the stream's.
     pub end: u64,
     /// When its bytes were read off the engine.
     pub arrived: Instant,
@@ -38,6 +38,16 @@ impl Chunk {
         frame.extend_from_slice(packets);
         frame.extend_from_slice(TAIL);
         Self { end: start + packets.len() as u64, arrived, frame: frame.into_boxed_slice() }
+    }
+
+    /// Packets that are sent to a client but are none of the stream's: sending them is no progress.
+    ///
+    /// # Panics
+    ///
+    /// Like [`Chunk::new`].
+    #[must_use]
+    pub fn inserted(arrived: Instant, packets: &[u8]) -> Self {
+        Self { end: 0, ..Self::new(0, arrived, packets) }
     }
 
     /// This chunk from an offset within it on: itself, or a copy of its end.
@@ -65,7 +75,7 @@ impl Chunk {
     /// Offset in the stream of this chunk's first byte.
     #[must_use]
     pub fn start(&self) -> u64 {
-        self.end - self.packets().len() as u64
+        self.end.saturating_sub(self.packets().len() as u64)
     }
 }
 

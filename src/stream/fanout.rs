@@ -386,7 +386,7 @@ mod tests {
     /// Publishes one packet that is a keyframe, with a prefix of this byte.
     fn publish_keyframe(hub: &Fanout, byte: u8) {
         let arrived = Instant::now();
-        let prefix = Some(Arc::new(Chunk::new(0, arrived, &[byte; 376])));
+        let prefix = Some(Arc::new(Chunk::inserted(arrived, &[byte; 376])));
         let mark = Mark { offset: hub.head(), kind: StartKind::Keyframe, prefix, arrived };
         hub.publish(PACKETS, &mut vec![mark], arrived);
     }
@@ -445,6 +445,18 @@ mod tests {
         let Next::Chunk(chunk) = client.next(Instant::now()) else { panic!("there are chunks") };
         assert_eq!((chunk.start(), chunk.packets()), (188, &packets[188..]));
         assert_eq!(take(&mut client).0, [3]);
+    }
+
+    #[test]
+    fn what_is_put_in_front_is_no_progress() {
+        let hub = hub();
+        publish_keyframe(&hub, 1);
+        let mut client = hub.join(JoinAt::First);
+        let Next::Chunk(tables) = client.next(Instant::now()) else { panic!("there are tables") };
+        client.record_sent(&tables);
+        assert_eq!((client.progress().offset(), client.progress().sent_bytes()), (0, 376));
+        publish(&hub, 1);
+        assert_eq!(take(&mut client).0, [0, 1]);
     }
 
     #[test]

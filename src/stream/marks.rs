@@ -99,8 +99,7 @@ impl Marker {
     fn prefix(&self, arrived: Instant) -> Option<Arc<Chunk>> {
         let mut bytes = self.tables.prefix()?;
         bytes.extend(self.continuity.indicators());
-        // Offsets up to its end are not ahead of the mark, so that sending it is no progress in the stream.
-        Some(Arc::new(Chunk::new(0, arrived, &bytes)))
+        Some(Arc::new(Chunk::inserted(arrived, &bytes)))
     }
 }
 
