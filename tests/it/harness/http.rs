@@ -96,9 +96,16 @@ impl Connection {
             && found.is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
     }
 
-    /// Whether the peer has closed it and nothing is left to read.
-    pub(crate) fn is_at_end(&mut self) -> bool {
-        self.at == self.buffer.len() && self.fill() != Ok(true)
+    /// What comes until the connection ends.
+    pub(crate) fn read_to_end(mut self) -> String {
+        let mut bytes = Vec::new();
+        while let Ok(range) = self.take(usize::MAX) {
+            if range.is_empty() {
+                break;
+            }
+            bytes.extend_from_slice(&self.buffer[range]);
+        }
+        String::from_utf8(bytes).expect("an answer is UTF-8")
     }
 
     /// Reads more: false at the end of the connection.
