@@ -48,7 +48,7 @@ pub(crate) struct Outcome {
 impl Case {
     fn engine(&self) -> Result<SimEngine, Error> {
         let engine = SimEngine::start("127.0.0.1:0".parse()?)?;
-        let shape = Numbered::at_rate(self.bits_per_second.unwrap_or(500_000_000));
+        let shape = Numbered::at_rate(self.bits_per_second.unwrap_or(50_000_000));
         // Whole packets in a write: a packet cut in two would count as late.
         let write_bytes = vec![if self.bits_per_second.is_some() { 7 * 188 } else { 348 * 188 }];
         let delivery = match self.bits_per_second {

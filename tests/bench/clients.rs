@@ -79,7 +79,8 @@ impl Crowd {
         let mut verdict = Verdict { report: Report::default(), longest_silence: Duration::ZERO };
         for _ in 0..self.judges {
             let (report, silence) = self.reports.recv_timeout(Duration::from_secs(30))?;
-            if report.gap_count + report.doubles + report.damaged > 0 {
+            // At full speed a client may be moved ahead because others are faster; that is told, and nothing else is lost.
+            if report.gap_count > report.announced_breaks || report.doubles + report.damaged > 0 {
                 return Err(format!("a client saw a broken stream: {report:?}").into());
             }
             verdict.report.latency.merge(&report.latency);

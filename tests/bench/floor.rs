@@ -53,7 +53,10 @@ pub(crate) fn run(engine: &str) -> Result<(), Error> {
         }
         has_head = clients.len();
         for client in &mut clients {
-            client.write_all(&buffer[..length])?;
+            if client.write_all(&buffer[..length]).is_err() {
+                // The measurement is over.
+                return Ok(());
+            }
         }
     }
 }
