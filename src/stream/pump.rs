@@ -274,6 +274,38 @@ mod tests {
         assert_eq!(pacing.after_read(1000, 1), Some(MAX_PAUSE), "for few it is short again at once");
     }
 
+    /// A source of this rate, whose bytes wait in a receive window of this size: how much of it comes through.
+    fn share_that_passes(bytes_per_second: u64, window: u64, clients: usize) -> f64 {
+        const SECONDS: u64 = 20;
+        // A read and the publishing of what it gave.
+        const WORK_US: u64 = 200;
+        let mut pacing = Pacing::new();
+        let (mut now_us, mut waiting_since_us, mut passed) = (0, 0, 0);
+        while now_us < SECONDS * 1_000_000 {
+            let waiting = ((now_us - waiting_since_us) * bytes_per_second / 1_000_000).min(window);
+            let read = waiting.min(READ_BYTES as u64);
+            passed += read;
+            // What did not fit into the window was never sent, and what was not read stays in it.
+            let left = waiting - read;
+            waiting_since_us = now_us - left * 1_000_000 / bytes_per_second;
+            let pause = pacing.after_read(read as usize, clients).unwrap_or_default();
+            now_us += WORK_US + pause.as_micros() as u64;
+        }
+        passed as f64 / (bytes_per_second * SECONDS) as f64
+    }
+
+    #[test]
+    fn every_rate_passes_through_every_window_for_any_number_of_clients() {
+        for megabits in [1, 4, 8, 20, 50, 100, 200] {
+            for window in [128, 256, 1024, 6144] {
+                for clients in [1, MANY_CLIENTS - 1, MANY_CLIENTS, 1000] {
+                    let share = share_that_passes(megabits * 125_000, window * 1024, clients);
+                    assert!(share > 0.97, "{share:.2} of {megabits} Mbit/s, {window} KiB, {clients} clients");
+                }
+            }
+        }
+    }
+
     #[test]
     fn the_engine_is_made_to_wait_only_for_so_long() {
         let mut pacing = Pacing::new();
