@@ -85,7 +85,7 @@ impl<'a> Pump<'a> {
     /// Begins with a new source.
     pub(super) fn begin(&mut self, attempt: u32) {
         let has_published = self.session.fanout().head() > 0;
-        let splice = has_published.then(|| Splice::new(self.marker.last_pcr(), Instant::now()));
+        let splice = has_published.then(|| Splice::new(self.marker.last_pcr()));
         if has_published {
             self.marker.break_off();
             self.session.fanout().forget_marks();
