@@ -88,7 +88,7 @@ impl<'a> Pump<'a> {
         let splice = has_published.then(|| Splice::new(self.marker.last_pcr()));
         if has_published {
             self.marker.break_off();
-            self.session.fanout().forget_marks();
+            self.session.fanout().break_off();
         }
         self.source = Source::new(attempt, splice);
     }
