@@ -228,11 +228,21 @@ impl Engine {
         watched
     }
 
-    /// The sessions to ask about.
+    /// Has the watch thread ask about a session now, since something has changed.
+    pub fn ask_now(&self, session: &Watched) {
+        session.set_due(None);
+        let _told = self.nudge.0.try_send(());
+    }
+
+    /// The sessions to ask about, those first that have waited longest.
     pub(super) fn watched(&self) -> Vec<Arc<Watched>> {
-        let mut watched = self.watched.lock();
-        watched.retain(|session| session.strong_count() > 0);
-        watched.iter().filter_map(Weak::upgrade).collect()
+        let mut watched: Vec<_> = {
+            let mut watched = self.watched.lock();
+            watched.retain(|session| session.strong_count() > 0);
+            watched.iter().filter_map(Weak::upgrade).collect()
+        };
+        watched.sort_by_key(|session| session.due());
+        watched
     }
 
     /// Is ready when there is a new session to ask about.

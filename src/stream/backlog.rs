@@ -49,13 +49,7 @@ impl Backlog {
     /// An empty backlog.
     #[must_use]
     pub fn new(bounds: Bounds) -> Self {
-        Self {
-            bounds,
-            chunks: VecDeque::new(),
-            marks: VecDeque::new(),
-            floor: 0,
-            is_broken_off: false,
-        }
+        Self { bounds, chunks: VecDeque::new(), marks: VecDeque::new(), floor: 0, is_broken_off: false }
     }
 
     /// Takes the newest chunk and the marks that were found with it. Returns what fell out at the other end, so that the

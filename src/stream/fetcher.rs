@@ -45,7 +45,7 @@ pub(super) fn run(session: &Arc<Session>, registry: &Arc<Registry>) {
         }
         let Err(why) = run.attempt(registry, attempt, deadline);
         log::debug!("Attempt {attempt} at {} is over: {why}", session.stream_id());
-        session.apply(&Event::SourceLost { attempt, why, given: run.pump.given() });
+        session.apply(&Event::SourceLost { attempt, why, given: session.flow().given() });
     }
 }
 

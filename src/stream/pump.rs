@@ -16,7 +16,7 @@ use super::fanout::Ending;
 use super::marks::{Mark, Marker};
 use super::session::Session;
 use super::splice::Splice;
-use super::state::{Event, Why, Yield};
+use super::state::{Event, Why};
 
 /// One read, and so one chunk, at most: a millisecond's work for the clients' threads, and 64 ms of an 8 Mbit/s stream.
 const READ_BYTES: usize = 64 * 1024;
@@ -32,10 +32,6 @@ const MIN_PAUSE: Duration = Duration::from_millis(2);
 /// The engine is made to wait for slow clients for no longer than this.
 const MAX_HOLD: Duration = Duration::from_secs(10);
 
-/// A source that gave less is barren.
-const BARREN_BYTES: u64 = 64 * 1024;
-const BARREN_TIME: Duration = Duration::from_millis(500);
-
 /// Publishes the sources of one stream, seamed together.
 pub(super) struct Pump<'a> {
     session: &'a Session,
@@ -48,8 +44,6 @@ pub(super) struct Pump<'a> {
 /// What belongs to one source.
 struct Source {
     attempt: u32,
-    began: Instant,
-    bytes: u64,
     aligner: Aligner,
     /// While the seam to the source before is being sewn.
     splice: Option<Splice>,
@@ -59,15 +53,7 @@ struct Source {
 
 impl Source {
     fn new(attempt: u32, splice: Option<Splice>) -> Self {
-        Self {
-            attempt,
-            began: Instant::now(),
-            bytes: 0,
-            aligner: Aligner::new(),
-            splice,
-            pacing: Pacing::new(),
-            has_published: false,
-        }
+        Self { attempt, aligner: Aligner::new(), splice, pacing: Pacing::new(), has_published: false }
     }
 }
 
@@ -93,18 +79,12 @@ impl<'a> Pump<'a> {
         self.source = Source::new(attempt, splice);
     }
 
-    /// How much the current source has given.
-    pub(super) fn given(&self) -> Yield {
-        let is_barren = self.source.bytes < BARREN_BYTES || self.source.began.elapsed() < BARREN_TIME;
-        if is_barren { Yield::Barren } else { Yield::Some }
-    }
-
     /// Until the body ends or breaks, or the attempt is given up. `ending` is what a proper end of the body means;
     /// `on_first` is called with the first packets.
     pub(super) fn run(&mut self, mut playback: Playback, ending: Ending, on_first: impl FnOnce()) -> Why {
         let mut on_first = Some(on_first);
         let mut buffer = vec![0; READ_BYTES];
-        self.source.began = Instant::now();
+        self.session.flow().begin_source();
         loop {
             let read = match playback.read(&mut buffer) {
                 Ok(0) => return self.finish(Why::SourceEnded(ending)),
@@ -113,7 +93,6 @@ impl<'a> Pump<'a> {
                 Err(error) => return self.finish(Why::Engine(EngineError::Lost(error.to_string()))),
             };
             self.session.record_bytes_in(read as u64);
-            self.source.bytes += read as u64;
             self.source.aligner.push(&buffer[..read], &mut self.aligned);
             self.publish();
             if !self.source.has_published {
@@ -163,7 +142,9 @@ impl<'a> Pump<'a> {
             self.aligned.clear();
             return;
         }
-        self.marker.observe(&self.aligned, now, &mut self.marks);
+        if self.marker.observe(&self.aligned, now, &mut self.marks) {
+            self.session.flow().see_picture();
+        }
         self.session.fanout().publish(&self.aligned, &mut self.marks, now);
         self.aligned.clear();
         if !self.source.has_published {
@@ -175,6 +156,7 @@ impl<'a> Pump<'a> {
     fn report_first_packets(&self) {
         let (id, attempt) = (self.session.stream_id(), self.source.attempt);
         self.session.apply(&Event::FirstPackets(attempt));
+        self.session.ask_about_it();
         match self.session.first_data_after() {
             Some(after) if attempt == 0 => {
                 log::info!("First data for {id} after {} ms", after.as_millis());
@@ -191,7 +173,7 @@ impl<'a> Pump<'a> {
                 return true;
             }
             // A source that is made to wait is not silent.
-            self.session.record_bytes_in(0);
+            self.session.flow().see_picture();
             if self.is_stopped_within(MIN_PAUSE) {
                 return true;
             }
