@@ -20,7 +20,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use crate::config;
 use crate::engine::api::{Liveness, OpenSession};
 use crate::engine::playback::Interrupter;
-use crate::id::{ContentKey, Digest};
+use crate::id::{ContentKey, ContentName, Digest};
 use crate::stats::Stats;
 
 use crate::engine::pool::{Engine, Reservation};
@@ -113,7 +113,10 @@ impl Session {
         let now = Instant::now();
         let facts = Facts {
             engine: None,
-            infohash: None,
+            infohash: match key.name {
+                ContentName::Infohash(infohash) => Some(infohash),
+                ContentName::Id(_) => None,
+            },
             playback_session_id: None,
             liveness: Liveness::Unknown,
             created_at: SystemTime::now(),
@@ -286,6 +289,13 @@ impl Session {
         }
     }
 
+    /// Whether this attempt is still to be made.
+    #[must_use]
+    pub fn is_current(&self, attempt: u32) -> bool {
+        let core = self.core.lock();
+        core.life.attempt == attempt && core.life.state.is_open()
+    }
+
     /// Publishes what ends the reading of this attempt, before it begins.
     ///
     /// # Errors
@@ -344,9 +354,13 @@ impl Session {
         if core.life.state.is_open() {
             core.source = Some((Arc::clone(engine), watched));
         }
-        core.facts.infohash = opened.infohash;
         core.facts.playback_session_id.clone_from(&opened.playback_session_id);
         core.facts.liveness = opened.liveness;
+    }
+
+    /// Records which content it is.
+    pub(super) fn record_infohash(&self, infohash: Digest) {
+        self.core.lock().facts.infohash = Some(infohash);
     }
 
     /// Has the engine asked about the session now, since it has begun to play.
@@ -380,7 +394,7 @@ impl Session {
         self.core.lock().seats.is_empty()
     }
 
-    /// The content's infohash, once the engine told it.
+    /// The content's infohash, once it is known.
     #[must_use]
     pub fn infohash(&self) -> Option<Digest> {
         self.core.lock().facts.infohash

@@ -209,6 +209,9 @@ impl fmt::Display for Why {
             Self::NoEngine(Unavailable::AllStarting) => {
                 f.write_str("every AceStream engine is busy starting other streams")
             }
+            Self::NoEngine(Unavailable::OtherVariant) => {
+                f.write_str("every AceStream engine with room plays this content with other parameters")
+            }
             Self::ConnectTimeout(limit, hint) => {
                 write!(f, "the engine did not begin to play within {:.1} s{hint}", limit.as_secs_f32())
             }
