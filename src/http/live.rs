@@ -12,6 +12,7 @@ use crate::escape::Escaped;
 use crate::id::ContentKey;
 use crate::stream::chunk::Chunk;
 use crate::stream::fanout::{Ending, Next, Subscription};
+use crate::stream::registry::NoSeat;
 use crate::stream::session::{ClientRecord, Seat};
 use crate::stream::state::Why;
 use crate::ts::packet::null_packet;
@@ -60,8 +61,12 @@ pub fn serve(front: &Front, request: Request, key: &ContentKey) {
     let deadline = Instant::now() + front.start_limit;
     let mut key = key.clone();
     let seat = loop {
-        let seat = match front.registry.seat(&key, &record) {
+        let seat = match front.registry.seat_while(&key, &record, || connection.is_established()) {
             Ok(seat) => seat,
+            Err(NoSeat::Gone) => {
+                log::info!("Client {} left stream {} before it started", record.id, key.stream_id());
+                return;
+            }
             Err(no_seat) => return request.respond(Response::from(&no_seat)),
         };
         match wait_started(&seat, &connection, deadline) {

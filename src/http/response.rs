@@ -135,9 +135,7 @@ impl From<&Why> for Code {
     fn from(why: &Why) -> Self {
         match why {
             Why::NoEngine(Unavailable::AllDown) | Why::Engine(EngineError::Unreachable(_)) => Self::NoEngine,
-            Why::NoEngine(Unavailable::AllFull | Unavailable::AllStarting) | Why::NoThread => {
-                Self::AtCapacity
-            }
+            Why::NoEngine(_) | Why::NoThread => Self::AtCapacity,
             Why::ConnectTimeout(..)
             | Why::NotReady(..)
             | Why::FirstDataTimeout(..)
@@ -161,7 +159,7 @@ impl From<&NoSeat> for Code {
     fn from(no_seat: &NoSeat) -> Self {
         match no_seat {
             NoSeat::AtCapacity => Self::AtCapacity,
-            NoSeat::ShuttingDown => Self::ShuttingDown,
+            NoSeat::ShuttingDown | NoSeat::Gone => Self::ShuttingDown,
             NoSeat::StillStopping => Self::StartTimeout,
             NoSeat::Failed(why) => Self::from(why),
         }

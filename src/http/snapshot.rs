@@ -11,8 +11,8 @@ use time::format_description::well_known::Rfc3339;
 use crate::engine::api::Liveness;
 use crate::engine::pool::Engine;
 use crate::engine::stat::Stat;
-use crate::stream::session::{self, ClientView};
 use crate::stream::state::State;
+use crate::stream::view::{ClientView, View};
 
 use super::front::Front;
 use super::response::{Code, Response};
@@ -194,8 +194,8 @@ impl Snapshot {
     }
 }
 
-impl From<session::View> for SessionStatus {
-    fn from(view: session::View) -> Self {
+impl From<View> for SessionStatus {
+    fn from(view: View) -> Self {
         let facts = view.facts;
         let error = match &view.state {
             State::Stopping(outcome) | State::Stopped(outcome) if outcome.why.is_trouble() => {
