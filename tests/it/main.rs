@@ -11,5 +11,6 @@ mod layering;
 mod life;
 mod many;
 mod race;
+mod recovery;
 mod server;
 mod start_faults;
