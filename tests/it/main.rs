@@ -5,6 +5,7 @@ mod bodies;
 mod buffer;
 mod clients;
 mod engines;
+mod failover;
 mod harness;
 mod ids;
 mod layering;
