@@ -467,7 +467,13 @@ impl Life {
                         State::Recovering { lost: why.clone(), until: now + limits.recover, data_by: None };
                 }
             }
-            State::Recovering { lost, until, .. } => {
+            State::Recovering { lost, until, data_by } => {
+                if data_by.is_some() {
+                    self.barren = if given == Yield::Barren { self.barren + 1 } else { 0 };
+                }
+                if self.barren >= MAX_BARREN {
+                    return self.end(&Why::Unstable);
+                }
                 // However much came of it: nothing of it could be published.
                 self.failures += 1;
                 self.attempt += 1;
