@@ -321,6 +321,17 @@ impl Registry {
         sessions
     }
 
+    /// The stream that runs under this stream id, else content id or infohash as asked, else infohash.
+    #[must_use]
+    pub fn live(&self, id: &str) -> Option<Arc<Session>> {
+        let id = id.to_ascii_lowercase();
+        let live: Vec<_> = self.table.lock().live.values().cloned().collect();
+        let by = |is_meant: &dyn Fn(&Session) -> bool| live.iter().find(|session| is_meant(session)).cloned();
+        by(&|session| session.stream_id() == id)
+            .or_else(|| by(&|session| session.key().name.digest().to_string() == id))
+            .or_else(|| by(&|session| session.infohash().is_some_and(|infohash| infohash.to_string() == id)))
+    }
+
     /// Takes no new streams any more and stops all there are. Their threads end by themselves.
     pub fn close(&self) {
         let sessions: Vec<_> = {

@@ -394,6 +394,12 @@ impl Session {
         self.core.lock().seats.is_empty()
     }
 
+    /// Whether this client has a seat.
+    #[must_use]
+    pub fn has_seat_of(&self, client: u64) -> bool {
+        self.core.lock().seats.contains_key(&client)
+    }
+
     /// The content's infohash, once it is known.
     #[must_use]
     pub fn infohash(&self) -> Option<Digest> {
