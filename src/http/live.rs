@@ -63,7 +63,7 @@ pub fn serve(front: &Front, request: Request, key: &ContentKey) {
     let deadline = Instant::now() + front.start_limit;
     let mut key = key.clone();
     let seat = loop {
-        let seat = match front.registry.seat_while(&key, &record, || connection.is_established()) {
+        let seat = match front.registry.seat_while(&key, &record, || connection.handle().is_established()) {
             Ok(seat) => seat,
             Err(NoSeat::Gone) => {
                 log::info!("Client {} left stream {} before it started", record.id, key.stream_id());
