@@ -103,12 +103,12 @@ fn refusal(script: Script, change: fn(&mut acerelay::config::Config)) -> String 
 fn a_start_that_finds_nobody_to_load_from_says_so() {
     let script = || Script::new().stat(Call::Prebuffering);
     let never = script().playback(Playback::entry(Entry::Never));
-    // The first word on a session that was just created is empty, the next one comes three seconds later.
-    let detail = refusal(never, |config| config.stream.connect_timeout = 3 * LIMIT);
-    assert_eq!(detail, "the engine did not begin to play within 4.5 s; it has found no peers");
+    // The first word on a session that was just created is empty, the next one comes a second later.
+    let detail = refusal(never, |config| config.stream.connect_timeout = 2 * LIMIT);
+    assert_eq!(detail, "the engine did not begin to play within 3.0 s; it has found no peers");
     let never = script().playback(Playback::never_a_byte());
-    let detail = refusal(never, |config| config.stream.first_data_timeout = LIMIT);
-    assert_eq!(detail, "the engine answered but sent no picture within 1.5 s; it has found no peers");
+    let detail = refusal(never, |config| config.stream.first_data_timeout = 2 * LIMIT);
+    assert_eq!(detail, "the engine answered but sent no picture within 3.0 s; it has found no peers");
 }
 
 #[test]
