@@ -27,6 +27,9 @@ const WATCH_STACK_BYTES: usize = 512 * 1024;
 /// At shutdown clients get what was published; who has not taken it by then is cut off.
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 
+/// At shutdown engines are waited for so long: a getstream in flight has a session that only its answer tells how to stop.
+const ENGINE_LIMIT: Duration = Duration::from_secs(4);
+
 /// At shutdown everything has ended by then, or is left behind.
 const SHUTDOWN_LIMIT: Duration = Duration::from_millis(4500);
 
@@ -190,7 +193,11 @@ impl App {
         if self.client_threads.join_all(now + DRAIN_LIMIT).is_err() {
             self.front.connections.shutdown_all();
         }
-        let fetchers = self.fetcher_threads.join_all(deadline);
+        let mut fetchers = self.fetcher_threads.join_all(now + ENGINE_LIMIT);
+        if fetchers.is_err() {
+            self.front.pool.engines().iter().for_each(|engine| engine.api.interrupt());
+            fetchers = self.fetcher_threads.join_all(deadline);
+        }
         // Until here, who asked for a stream was told that the proxy shuts down.
         self.server.stop();
         let clients = self.client_threads.join_all(deadline);

@@ -15,6 +15,9 @@ use super::pool::{Change, Engine};
 /// How often an engine is asked about its sessions; its own clients get news every two seconds, so more is useless.
 const STAT_INTERVAL: Duration = Duration::from_secs(3);
 
+/// A session that was just created has nothing to say yet (engine-contract.md section 3); it is asked again sooner.
+const EMPTY_STAT_INTERVAL: Duration = Duration::from_secs(1);
+
 /// For each of these calls.
 const STAT_LIMIT: Duration = Duration::from_secs(2);
 
@@ -76,8 +79,11 @@ impl Watch {
         if let Some(next) = watched.first().filter(|next| next.due().is_none_or(|due| due <= now)) {
             next.set_due(Some(now + STAT_INTERVAL));
             let outcome = self.api.stat(&next.target, STAT_LIMIT);
+            if outcome.as_ref().is_ok_and(|stat| stat.status.is_empty()) {
+                next.set_due(Some(now + EMPTY_STAT_INTERVAL));
+            }
             next.record(outcome, Instant::now());
-            return watched.get(1).map_or(now + STAT_INTERVAL, |second| second.due().unwrap_or(now));
+            return watched.iter().filter_map(|watched| watched.due().or(Some(now))).min().unwrap_or(now);
         }
         watched.first().and_then(|next| next.due()).unwrap_or(now + STAT_INTERVAL)
     }

@@ -238,6 +238,10 @@ impl Run<'_> {
             };
             let text = match &error {
                 EngineError::Status(500 | 403, _) if is_warming_up(engine, opened) => error.to_string(),
+                EngineError::Silent(_) => {
+                    engine.record_failure(&error);
+                    return Err(self.session.connect_timeout());
+                }
                 _ => {
                     engine.record_failure(&error);
                     return Err(Why::Engine(error));

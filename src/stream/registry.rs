@@ -164,6 +164,9 @@ impl Registry {
                         }
                         let given_way = self.make_room(&table)?;
                         let session = Session::new(key.clone(), &self.settings, Arc::clone(&self.stats));
+                        if let Some(infohash) = table.infohash_of(&key.name) {
+                            session.record_infohash(infohash);
+                        }
                         let Ok(seat) = session.take_seat(Arc::clone(client)) else {
                             return Err(NoSeat::StillStopping);
                         };

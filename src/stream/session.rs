@@ -289,6 +289,14 @@ impl Session {
         }
     }
 
+    /// What is said of an engine that did not begin to play in time.
+    #[must_use]
+    pub(super) fn connect_timeout(&self) -> Why {
+        let source = self.core.lock().source.clone();
+        let stat = source.and_then(|(_, watched)| watched?.last());
+        Why::ConnectTimeout(self.limits.connect, Hint::of(stat.as_ref()))
+    }
+
     /// Whether this attempt is still to be made.
     #[must_use]
     pub fn is_current(&self, attempt: u32) -> bool {

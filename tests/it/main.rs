@@ -3,6 +3,7 @@
 mod binary;
 mod bodies;
 mod buffer;
+mod capacity;
 mod clients;
 mod engines;
 mod failover;
@@ -14,4 +15,8 @@ mod many;
 mod race;
 mod recovery;
 mod server;
+mod sharing;
+mod shutdown;
 mod start_faults;
+mod storm;
+mod swarm;
