@@ -93,6 +93,7 @@ impl App {
             write_timeout: server.write_timeout,
             start_limit,
             connections: Connections::default(),
+            threads: vec![service_threads.clone(), fetcher_threads.clone(), client_threads.clone()],
         });
 
         let handler = {

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use crate::engine::pool::Pool;
 use crate::stats::Stats;
 use crate::stream::registry::Registry;
+use crate::threads::Threads;
 
 use super::socket::Handle;
 
@@ -34,6 +35,8 @@ pub struct Front {
     pub start_limit: Duration,
     /// The connections of streaming clients, by client number.
     pub connections: Connections,
+    /// Everything that runs, to be counted.
+    pub threads: Vec<Threads>,
 }
 
 /// Lets so many in at once. A [`Pass`] is given back when dropped.

@@ -1,10 +1,11 @@
 //! The proxy's own HTTP: requests in, streams and status out.
 //!
 //! [`server`] hides `tiny_http`, [`socket`] everything that needs a raw descriptor. [`routes`] decides what a request
-//! asks for; [`live`] streams; [`snapshot`] takes the one picture that status is rendered from.
+//! asks for; [`live`] streams; [`snapshot`] takes the one picture that status and [`metrics`] are rendered from.
 
 pub mod front;
 pub mod live;
+pub mod metrics;
 pub mod response;
 pub mod routes;
 pub mod server;

@@ -22,13 +22,15 @@ pub struct Response {
     pub headers: Vec<(&'static str, String)>,
     /// Its body.
     pub body: Vec<u8>,
+    /// What went wrong, if something did.
+    pub code: Option<Code>,
 }
 
 impl Response {
     /// An answer without a body.
     #[must_use]
     pub fn empty(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Vec::new() }
+        Self { status, headers: Vec::new(), body: Vec::new(), code: None }
     }
 
     /// Plain text.
@@ -62,7 +64,7 @@ impl Response {
             detail: String,
         }
         let body = Body { error: code.name(), detail: detail.to_string() };
-        let response = Self::json(code.status(), &body);
+        let response = Self { code: Some(code), ..Self::json(code.status(), &body) };
         if code.status() == 503 { response.with("Retry-After", RETRY_AFTER_S) } else { response }
     }
 
@@ -73,7 +75,9 @@ impl Response {
         self
     }
 
-    fn with_body(mut self, body: Vec<u8>) -> Self {
+    /// This answer with this body.
+    #[must_use]
+    pub fn with_body(mut self, body: Vec<u8>) -> Self {
         self.body = body;
         self
     }
@@ -103,6 +107,19 @@ pub enum Code {
 }
 
 impl Code {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::BadRequest,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::NotImplemented,
+        Self::EngineError,
+        Self::NoEngine,
+        Self::AtCapacity,
+        Self::ShuttingDown,
+        Self::StartTimeout,
+    ];
+
     /// The status and the name of a code.
     const fn row(self) -> (u16, &'static str) {
         match self {

@@ -9,13 +9,14 @@ use crate::id::{ContentKey, KeyError};
 
 use super::front::Front;
 use super::live;
+use super::metrics;
 use super::response::{Code, Response};
 use super::server::{Method, Request};
 use super::snapshot::Snapshot;
 
 /// The paths there are, for the person who asked for another.
 const PATHS: &str = "/ace/getstream?id=..., /ace/<id>.ts, /ace/status, /proxy/status, /proxy/sessions, \
-                     /proxy/sessions/{id}, /proxy/engines, /healthz, /readyz";
+                     /proxy/sessions/{id}, /proxy/engines, /metrics, /healthz, /readyz";
 
 /// What a request asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,6 +28,7 @@ enum Route {
     Sessions,
     Session(String),
     Engines,
+    Metrics,
     Health,
     Ready,
     Unknown,
@@ -50,6 +52,7 @@ impl Route {
             "/proxy/status" => Self::Status,
             "/proxy/sessions" => Self::Sessions,
             "/proxy/engines" => Self::Engines,
+            "/metrics" => Self::Metrics,
             "/healthz" => Self::Health,
             "/readyz" => Self::Ready,
             _ => {
@@ -147,6 +150,7 @@ fn answer(front: &Front, route: Route) -> Response {
         Route::Sessions => Snapshot::take(front).sessions(),
         Route::Session(id) => Snapshot::take(front).session(&id),
         Route::Engines => Snapshot::take(front).engines(),
+        Route::Metrics => metrics::render(&Snapshot::take(front)),
     }
 }
 
@@ -192,11 +196,10 @@ mod tests {
             ("/ace/status?id=7", Route::AceStatus(Some("7".into()))),
             ("/ace/getstream", Route::Stream(Err(KeyError::Missing))),
             ("/ace/0123", Route::Unknown),
-            ("/", Route::Unknown),
-            ("//", Route::Unknown),
+            ("/metrics", Route::Metrics),
+            ("/metrics/?x=y", Route::Metrics),
             ("", Route::Unknown),
             ("*", Route::Unknown),
-            ("http://box", Route::Unknown),
             ("/%ff", Route::Unknown),
         ] {
             assert_eq!(Route::of(target), expected, "{target}");

@@ -10,6 +10,7 @@ mod ids;
 mod layering;
 mod life;
 mod many;
+mod metrics;
 mod race;
 mod server;
 mod start_faults;
