@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use crate::engine::pool::Pool;
 use crate::stats::Stats;
 use crate::stream::registry::Registry;
+use crate::threads::Threads;
 
 use super::admin::Admin;
 use super::guard::Wear;
@@ -43,6 +44,8 @@ pub struct Front {
     pub admin: Admin,
     /// What peers have cost for good.
     pub wear: Arc<Wear>,
+    /// Everything that runs, to be counted.
+    pub threads: Vec<Threads>,
 }
 
 /// Lets so many in at once. A [`Pass`] is given back when dropped.

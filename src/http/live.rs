@@ -46,12 +46,12 @@ static NULL_CHUNK: LazyLock<Chunk> = LazyLock::new(|| Chunk::inserted(Instant::n
 pub fn serve(front: &Front, request: Request, key: &ContentKey) {
     let Ok(connection) = request.hold() else {
         // Gone already, or the process runs short of descriptors; a client that is there can ask again.
-        return request
-            .respond(Response::error(Code::AtCapacity, &"the proxy has no room for this connection"));
+        let detail = "the proxy has no room for this connection";
+        return refuse(front, request, Response::error(Code::AtCapacity, &detail));
     };
     let Some(_pass) = front.clients.enter() else {
         let detail = "there are as many clients as the configuration allows (max_clients)";
-        return request.respond(Response::error(Code::AtCapacity, &detail));
+        return refuse(front, request, Response::error(Code::AtCapacity, &detail));
     };
     let user_agent = request.header("User-Agent").map(str::to_owned);
     let record = Arc::new(ClientRecord::new(front.stats.next_client(), request.peer(), user_agent));
@@ -69,13 +69,15 @@ pub fn serve(front: &Front, request: Request, key: &ContentKey) {
                 log::info!("Client {} left stream {} before it started", record.id, key.stream_id());
                 return;
             }
-            Err(no_seat) => return request.respond(Response::from(&no_seat)),
+            Err(no_seat) => return refuse(front, request, Response::from(&no_seat)),
         };
         match wait_started(&seat, &connection, &kept, deadline) {
             Start::Running => break seat,
             Start::SameAs(other) if Instant::now() < deadline => key = *other,
-            Start::SameAs(_) => return request.respond(Response::error(Code::StartTimeout, &LATE)),
-            Start::Failed(response) => return request.respond(response),
+            Start::SameAs(_) => {
+                return refuse(front, request, Response::error(Code::StartTimeout, &LATE));
+            }
+            Start::Failed(response) => return refuse(front, request, response),
             Start::Gone => {
                 log::info!("Client {} left stream {} before it started", record.id, key.stream_id());
                 return;
@@ -85,6 +87,13 @@ pub fn serve(front: &Front, request: Request, key: &ContentKey) {
     let subscription = seat.join();
     let mut client = Client { front, seat: &seat, subscription, connection: &connection, kept: &kept };
     client.run(request);
+}
+
+fn refuse(front: &Front, request: Request, response: Response) {
+    if let Some(code) = response.code {
+        front.stats.add_refusal(code.name());
+    }
+    request.respond(response);
 }
 
 /// Said when all else failed to say something better in time.
@@ -166,6 +175,7 @@ impl Client<'_> {
         let began = Instant::now();
         let over = match request.stream(&HEADERS) {
             Ok(mut body) => {
+                self.front.stats.add_join();
                 let over = self.feed(&mut body);
                 if !self.ends_properly(&mut body, &over) {
                     // Before the body is dropped: that could block once more.
@@ -188,7 +198,7 @@ impl Client<'_> {
 
     /// Sends chunk after chunk until something ends it.
     fn feed(&mut self, body: &mut Body) -> Over {
-        let mut last_sent = None;
+        let (mut last_sent, mut skips) = (None, 0);
         loop {
             if self.kept.is_asked_to_leave() {
                 return Over::Asked;
@@ -199,6 +209,10 @@ impl Client<'_> {
                         return over;
                     }
                     self.subscription.record_sent(&chunk);
+                    self.front.stats.add_bytes_out(chunk.packets().len() as u64);
+                    let skips_now = self.subscription.progress().skips();
+                    self.front.stats.add_skips(skips_now - skips);
+                    skips = skips_now;
                     last_sent = Some((Instant::now(), self.front.keepalive));
                 }
                 Next::Quiet if !self.connection.handle().is_established() => return Over::Gone,

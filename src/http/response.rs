@@ -24,13 +24,15 @@ pub struct Response {
     pub headers: Vec<(&'static str, String)>,
     /// Its body.
     pub body: Vec<u8>,
+    /// What went wrong, if something did.
+    pub code: Option<Code>,
 }
 
 impl Response {
     /// An answer without a body.
     #[must_use]
     pub fn empty(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Vec::new() }
+        Self { status, headers: Vec::new(), body: Vec::new(), code: None }
     }
 
     /// Plain text.
@@ -64,7 +66,7 @@ impl Response {
             detail: String,
         }
         let body = Body { error: code.name(), detail: detail.to_string() };
-        let response = Self::json(code.status(), &body);
+        let response = Self { code: Some(code), ..Self::json(code.status(), &body) };
         match code.status() {
             // RFC 9110 section 15.5.2: a 401 says what to present.
             401 => response.with("WWW-Authenticate", "Bearer"),
@@ -80,7 +82,9 @@ impl Response {
         self
     }
 
-    fn with_body(mut self, body: Vec<u8>) -> Self {
+    /// This answer with this body.
+    #[must_use]
+    pub fn with_body(mut self, body: Vec<u8>) -> Self {
         self.body = body;
         self
     }
@@ -114,6 +118,19 @@ pub enum Code {
 }
 
 impl Code {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::BadRequest,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::NotImplemented,
+        Self::EngineError,
+        Self::NoEngine,
+        Self::AtCapacity,
+        Self::ShuttingDown,
+        Self::StartTimeout,
+    ];
+
     /// The status and the name of a code.
     const fn row(self) -> (u16, &'static str) {
         match self {

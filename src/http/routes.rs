@@ -11,13 +11,14 @@ use crate::stream::state::{Event, Why};
 use super::admin::Claim;
 use super::front::Front;
 use super::live;
+use super::metrics;
 use super::request::{Method, Request};
 use super::response::{Code, Response};
 use super::snapshot::Snapshot;
 
 /// The paths there are, for the person who asked for another.
 const PATHS: &str = "/ace/getstream?id=..., /ace/<id>.ts, /ace/status, /proxy/status, /proxy/sessions, \
-                     /proxy/sessions/{id}, /proxy/engines, /healthz, /readyz";
+                     /proxy/sessions/{id}, /proxy/engines, /metrics, /healthz, /readyz";
 
 /// What a request asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,6 +31,7 @@ enum Route {
     Session(String),
     Client(String, String),
     Engines,
+    Metrics,
     Health,
     Ready,
     Unknown,
@@ -57,6 +59,7 @@ impl Route {
             "/proxy/status" => Self::Status,
             "/proxy/sessions" => Self::Sessions,
             "/proxy/engines" => Self::Engines,
+            "/metrics" => Self::Metrics,
             "/healthz" => Self::Health,
             "/readyz" => Self::Ready,
             _ => {
@@ -205,6 +208,7 @@ fn answer(front: &Front, route: Route) -> Response {
         Route::Sessions => Snapshot::take(front).sessions(),
         Route::Session(id) => Snapshot::take(front).session(&id),
         Route::Engines => Snapshot::take(front).engines(),
+        Route::Metrics => metrics::render(&Snapshot::take(front)),
     }
 }
 
@@ -254,11 +258,10 @@ mod tests {
             ("/ace/status?id=7", Route::AceStatus(Some("7".into()))),
             ("/ace/getstream", Route::Stream(Err(KeyError::Missing))),
             ("/ace/0123", Route::Unknown),
-            ("/", Route::Unknown),
-            ("//", Route::Unknown),
+            ("/metrics", Route::Metrics),
+            ("/metrics/?x=y", Route::Metrics),
             ("", Route::Unknown),
             ("*", Route::Unknown),
-            ("http://box", Route::Unknown),
             ("/%ff", Route::Unknown),
         ] {
             assert_eq!(Route::of(target), expected, "{target}");

@@ -12,6 +12,7 @@ mod ids;
 mod layering;
 mod life;
 mod many;
+mod metrics;
 mod race;
 mod recovery;
 mod server;
