@@ -237,7 +237,7 @@ impl Run<'_> {
                 Err(error) => error,
             };
             let text = match &error {
-                EngineError::Status(500 | 403, _) if is_warming_up(engine, opened) => error.to_string(),
+                EngineError::Status(500 | 403, _) if is_warming_up(engine, opened)? => error.to_string(),
                 EngineError::Silent(_) => {
                     engine.record_failure(&error);
                     return Err(self.session.connect_timeout());
@@ -262,9 +262,16 @@ impl Run<'_> {
 }
 
 /// Whether a refusal to play is worth another try: the engine says that it is not there yet, or says nothing usable.
-fn is_warming_up(engine: &Engine, opened: &OpenSession) -> bool {
-    let stat = opened.stat.as_ref().map(|stat| engine.api.stat(stat, SIDE_QUESTION_LIMIT));
-    !matches!(stat, Some(Ok(stat)) if !stat.is_warming_up())
+///
+/// # Errors
+///
+/// When it does not even know the session.
+fn is_warming_up(engine: &Engine, opened: &OpenSession) -> Result<bool, Why> {
+    match opened.stat.as_ref().map(|stat| engine.api.stat(stat, SIDE_QUESTION_LIMIT)) {
+        Some(Ok(stat)) => Ok(stat.is_warming_up()),
+        Some(Err(error)) if error.is_unknown_session() => Err(Why::SessionLost),
+        _ => Ok(true),
+    }
 }
 
 fn open_under_either_name(
