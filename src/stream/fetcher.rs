@@ -54,7 +54,10 @@ pub(super) fn run(session: &Arc<Session>, registry: &Arc<Registry>) {
             break;
         }
         let Err(why) = run.attempt(registry, attempt, deadline);
-        log::debug!("Attempt {attempt} at {} is over: {why}", session.stream_id());
+        // Of a source that was given up its end tells nothing.
+        if attempt > 0 && session.is_recovering(attempt) {
+            log::warn!("Attempt {attempt} at {} failed: {why}", session.stream_id());
+        }
         session.apply(&Event::SourceLost { attempt, why, given: session.flow().given() });
     }
 }
@@ -337,7 +340,10 @@ impl Drop for Run<'_> {
         let _gone = Gone(self.session);
         // Nothing, if the reason is known; else this is a panic.
         self.session.apply(&Event::Stop(Why::Panicked));
-        log_end(self.session);
+        let has_started = self.session.first_data_after().is_some();
+        if !has_started {
+            log_end(self.session);
+        }
         let limit = match self.session.state() {
             State::Stopping(outcome) if outcome.why == Why::Shutdown => LAST_STOP_LIMIT,
             _ => STOP_LIMIT,
@@ -345,6 +351,10 @@ impl Drop for Run<'_> {
         let own = self.opened.take();
         for (reservation, opened) in own.into_iter().chain(self.session.take_adopted()) {
             stop(self.session.stream_id(), reservation, opened, limit);
+        }
+        if has_started {
+            // Late, so that its clients have been sent the rest.
+            log_end(self.session);
         }
     }
 }
