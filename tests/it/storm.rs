@@ -131,7 +131,7 @@ fn fewer_dead_channels_than_starts_do_not_delay_a_live_one() {
     let proxy = Proxy::start_with(&[&engine], |config| {
         config.engines[0].max_starts = 4;
         config.engines[0].max_streams = 50;
-        config.stream.connect_timeout = Duration::from_secs(10);
+        config.stream.connect_timeout = Duration::from_secs(4);
     });
     // The best of several: the machine may be busy, the rule is about the proxy.
     let best = |numbers: std::ops::Range<u8>| {
