@@ -73,6 +73,8 @@ pub fn serve(front: &Front, request: Request, key: &ContentKey) {
             Start::Failed(response) => return request.respond(response),
             Start::Gone => {
                 log::info!("Client {} left stream {} before it started", record.id, key.stream_id());
+                // One that closed its half alone is not to wait for the rest.
+                connection.handle().shutdown();
                 return;
             }
         }
