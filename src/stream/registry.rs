@@ -184,11 +184,13 @@ impl Registry {
             };
             let now = Instant::now();
             if !closing.wait_stopped(deadline.min(now + LOOK_INTERVAL)) {
-                match () {
-                    () if !is_there() => return Err(NoSeat::Gone),
-                    () if now >= deadline => return Err(NoSeat::StillStopping),
-                    () => continue,
+                if !is_there() {
+                    return Err(NoSeat::Gone);
                 }
+                if now >= deadline {
+                    return Err(NoSeat::StillStopping);
+                }
+                continue;
             }
             // Its own thread retires it a moment after it stopped; be sure not to meet it again.
             self.retire(&closing);
