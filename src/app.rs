@@ -97,6 +97,7 @@ impl App {
     /// As for [`App::start`].
     pub fn start_with(config: Config, patience: Patience) -> Result<Self, StartError> {
         let Config { server, engines, health, stream, log: _ } = config;
+        socket::keep_no_large_memory();
         let write_slice = (server.write_timeout / 4).clamp(Duration::from_millis(50), MAX_WRITE_SLICE);
         let listener = socket::listen(server.listen, patience.silence, write_slice)
             .map_err(|error| StartError::Listen(server.listen, error))?;

@@ -36,7 +36,7 @@
 //! ```
 //!
 //! - `stream` names neither HTTP nor sockets; `engine` knows no streams; `ts` reads no clock.
-//! - `tiny_http` is named in `http::server` alone, `ureq` in `engine` alone, `unsafe` in `http::socket` alone.
+//! - `tiny_http` is named in `http::server` and `http::request` alone, `ureq` in `engine` alone, `unsafe` in `http::socket` alone.
 //! - Only `app` and `main` see the whole configuration; everybody else gets its own section by value.
 //!
 //! # Threads
@@ -44,9 +44,9 @@
 //! | thread | blocks in | woken by |
 //! |---|---|---|
 //! | main | the channel of the first signal | `signals` |
-//! | http | the next request | a request, the self-check |
+//! | http | the next request; looks at all connections each second | a request, a timer |
 //! | self-check | a timer; asks its own port | the stop channel |
-//! | client-N | the session's Condvar, the stream's Condvar, a socket write | fetcher, kernel, deadlines |
+//! | client-N | one connection's requests, in turn: the session's Condvar, the stream's Condvar, a socket write | fetcher, kernel, deadlines |
 //! | fetch-ID | connect, head, body, stop: each with a deadline | its interrupter, the stop channel |
 //! | housekeeper | a timer; drives all deadlines of streams | the stop channel |
 //! | engine-N | a timer, health checks | the stop channel, its interrupter |

@@ -6,7 +6,6 @@
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::guard::Guard;
 use super::response::Response;
@@ -50,8 +49,6 @@ pub(super) struct Keeper {
     pub(super) local_port: u16,
     /// Descriptors from this number on are not for streams.
     pub(super) stream_ceiling: u64,
-    /// Somebody sent much more than requests are; its memory is free by the next look.
-    pub(super) is_swollen: AtomicBool,
 }
 
 impl Keeper {
@@ -123,7 +120,6 @@ impl Request {
             headers.iter().map(|header| header.field.as_str().len() + header.value.len() + LINE_BYTES);
         let head_bytes = self.inner.url().len() + sizes.sum::<usize>();
         if head_bytes as u64 > MAX_HEAD_BYTES || headers.len() > MAX_HEADERS {
-            self.keeper.is_swollen.store(true, Ordering::Relaxed);
             return Verdict::Refuse(TOO_LARGE);
         }
         // A single CR is let through to here, and would end the line for somebody else (CVE-2026-66753).

@@ -106,7 +106,6 @@ impl Server {
             guard: Guard::new(limits.patience, MAX_HEAD_BYTES, wear),
             reserve: Reserve::default(),
             local_port: address.port(),
-            is_swollen: AtomicBool::new(false),
             stream_ceiling: limits.descriptors - DESCRIPTOR_MARGIN.min(limits.descriptors / 4),
         });
         let shared = Arc::new(Shared {
@@ -182,6 +181,8 @@ impl Serving {
             if now >= self.next_look {
                 self.next_look = now + LOOK_INTERVAL;
                 self.shared.look(now);
+                // A thread that was not joined keeps its stack.
+                self.shared.threads.reap();
                 self.listen_for_the_deaf(now);
             }
             if self.rebuild_at.is_some_and(|at| now >= at) {
@@ -266,10 +267,7 @@ impl Shared {
 
     /// Looks at all connections and ends those that have to go.
     fn look(&self, now: Instant) {
-        let Keeper { guard, reserve, local_port, stream_ceiling, is_swollen } = &*self.keeper;
-        if is_swollen.swap(false, Ordering::Relaxed) {
-            socket::give_memory_back();
-        }
+        let Keeper { guard, reserve, local_port, stream_ceiling } = &*self.keeper;
         let (seen, descriptors) = match reserve.lend(|| socket::connections(*local_port)) {
             Ok(found) => found,
             Err(error) => return log::warn!("The connections cannot be looked at: {error}"),
@@ -283,7 +281,6 @@ impl Shared {
         }
         if !guilty.is_empty() {
             log::debug!("{} connections ended that took too long, or too much", guilty.len());
-            is_swollen.store(true, Ordering::Relaxed);
         }
         if (descriptors as u64) < self.limits.descriptors {
             reserve.fill();
@@ -318,7 +315,6 @@ impl Shared {
             }
             Arrival::Later => {}
             Arrival::Excess(stream) => {
-                self.keeper.is_swollen.store(true, Ordering::Relaxed);
                 let ended = match stream {
                     Some(handle) => {
                         handle.abort();

@@ -302,12 +302,16 @@ impl Reserve {
     }
 }
 
-/// Gives memory that is free back to the system: what large requests took, the allocator keeps for the next ones.
-pub(super) fn give_memory_back() {
-    // SAFETY: it takes no pointers, and the allocator locks what it works on.
+/// Has glibc give large blocks back to the system as soon as they are free. By itself it keeps more the larger the blocks
+/// that it has seen, up to 64 MiB for each of its arenas: an endless head would be paid for as long as the process lives.
+pub fn keep_no_large_memory() {
     #[cfg(target_env = "gnu")]
-    unsafe {
-        libc::malloc_trim(0);
+    for (parameter, bytes) in [(libc::M_MMAP_THRESHOLD, 256 * 1024), (libc::M_TRIM_THRESHOLD, 1024 * 1024)] {
+        // SAFETY: it takes no pointers, and the allocator locks what it works on.
+        let is_set = unsafe { libc::mallopt(parameter, bytes) };
+        if is_set == 0 {
+            log::debug!("The allocator does not take a setting");
+        }
     }
 }
 

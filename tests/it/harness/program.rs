@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -56,12 +57,15 @@ impl Running {
         Self::start_as(command(&[]), arguments)
     }
 
-    /// Under limits that a shell sets: `ulimit -n 200`.
-    pub(crate) fn start_under(limits: &str, arguments: &[&str]) -> Self {
+    /// Under limits that a shell sets: `ulimit -n 200`. As this user, if one is given.
+    pub(crate) fn start_under(limits: &str, user: Option<u32>, arguments: &[&str]) -> Self {
         let program = command(&[]);
         let mut shell = Command::new("sh");
-        shell.args(["-c", &format!("{limits} && exec \"$0\" \"$@\"")]).arg(program.get_program());
+        shell.args(["-c", &format!("{{ {limits}; }} && exec \"$0\" \"$@\"")]).arg(program.get_program());
         shell.current_dir(directory()).stdin(Stdio::null());
+        if let Some(user) = user {
+            shell.uid(user);
+        }
         for (name, _) in program.get_envs() {
             shell.env_remove(name);
         }

@@ -40,17 +40,17 @@ struct Victim {
 
 impl Victim {
     fn start() -> Self {
-        Self::start_under(":")
+        Self::start_under(":", None)
     }
 
-    /// Under limits that a shell sets.
-    fn start_under(limits: &str) -> Self {
+    /// Under limits that a shell sets, as this user if one is given.
+    fn start_under(limits: &str, user: Option<u32>) -> Self {
         let engine = engine();
         let path = directory().join("hostile.toml");
         fs::write(&path, "[stream]\nlinger_s = 0.2\n").expect("a file of the test's own");
         let address = engine.addr().to_string();
         let arguments = ["--config", &*path.to_string_lossy(), "--engine", &address, "--log-level", "debug"];
-        let program = Running::start_under(limits, &arguments);
+        let program = Running::start_under(limits, user, &arguments);
         let victim = Self { before: program.usage(), program, engine, bystander: None };
         // What is allocated once is no leak.
         victim.assert_streams();
@@ -126,7 +126,7 @@ impl Victim {
 
     /// Holds that the attack left nothing behind but so many parked threads, with two descriptors each.
     #[track_caller]
-    fn assert_recovers(mut self, what: &str, parked: u64) {
+    fn assert_recovers(&mut self, what: &str, parked: u64) {
         self.wait_well();
         self.assert_streams();
         let bystander = self.bystander.take().expect("he watches from the start");

@@ -1,13 +1,15 @@
 //! More than there is room for.
 
+use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
-use super::{ID, LONG, Victim, read_to_end};
-use crate::harness::{pause, stream_path};
+use super::{ID, Victim, read_to_end};
+use crate::harness::stream_path;
 
 fn reset(socket: TcpStream) {
     SockRef::from(&socket).set_linger(Some(Duration::ZERO)).expect("a live socket");
@@ -17,7 +19,7 @@ fn reset(socket: TcpStream) {
 #[test]
 fn storms_of_resets_pass() {
     const RESETS: usize = 2000;
-    let victim = Victim::start();
+    let mut victim = Victim::start();
     let stream = format!("GET {} HTTP/1.1\r\nHost: x\r\n\r\n", stream_path(ID));
     for number in 0..RESETS {
         let mut socket = victim.connect();
@@ -31,14 +33,13 @@ fn storms_of_resets_pass() {
         socket.write_all(said).expect("room in the buffer");
         reset(socket);
     }
-    victim.assert_answers();
     victim.assert_recovers("resets", 0);
 }
 
 #[test]
 fn twenty_thousand_connections_with_200_descriptors_pass() {
     const WANTED: usize = 20_000;
-    let victim = Victim::start_under("ulimit -n 200");
+    let mut victim = Victim::start_under("ulimit -n 200", None);
     let began = Instant::now();
     let (mut open, mut wanted) = (Vec::new(), 0);
     // Each stays open as long as there are not too many of our own.
@@ -72,7 +73,7 @@ fn twenty_thousand_connections_with_200_descriptors_pass() {
 
 #[test]
 fn streams_leave_descriptors_to_the_rest() {
-    let victim = Victim::start_under("ulimit -n 120");
+    let mut victim = Victim::start_under("ulimit -n 120", None);
     let request = format!("GET {} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", stream_path(ID));
     let mut refused = 0;
     let sockets: Vec<_> = (0..40).map(|_| victim.say(&request)).collect();
@@ -92,21 +93,19 @@ fn streams_leave_descriptors_to_the_rest() {
 
 #[test]
 fn without_threads_it_waits_for_better_times() {
-    // Each of tiny_http's threads takes 2 MiB of address space, of which there is little; malloc's arenas would take the
-    // rest at random.
-    let victim = Victim::start_under("export MALLOC_ARENA_MAX=1; ulimit -v 300000");
-    let began = Instant::now();
-    let mut halves = Vec::new();
-    while halves.len() < 400 && began.elapsed() < Duration::from_secs(5) {
-        halves.push(victim.say("GET /healthz HTTP/1.1\r\n"));
-        pause(Duration::from_millis(2));
+    /// Somebody who has no other process: the limit counts all of a user's threads, and does not hold for root.
+    const NOBODY: u32 = 61_234;
+    if fs::metadata("/proc/self").expect("a system with /proc").uid() != 0 {
+        eprintln!("SKIPPED: only root can start the program as somebody else, whose threads are limited");
+        return;
     }
-    eprintln!("threads: {} half heads, {:?}", halves.len(), victim.program.usage());
-    let was_without = !super::is_well(victim.address());
-    drop(halves);
-    assert!(was_without, "there were threads for everybody");
+    let mut victim = Victim::start_under("ulimit -p 100 2>/dev/null || ulimit -u 100", Some(NOBODY));
+    let halves: Vec<_> = (0..150).map(|_| victim.say("GET /healthz HTTP/1.1\r\n")).collect();
     let began = Instant::now();
+    victim.program.wait_log("Nobody accepts connections");
+    eprintln!("threads: noticed after {:?}, {:?}", began.elapsed(), victim.program.usage());
     victim.wait_well();
-    assert!(began.elapsed() < LONG);
+    eprintln!("threads: well after {:?}", began.elapsed());
+    drop(halves);
     victim.assert_recovers("threads", 0);
 }
