@@ -10,13 +10,14 @@ use crate::id::{ContentKey, KeyError};
 use super::front::Front;
 use super::live;
 use super::metrics;
+use super::page;
 use super::response::{Code, Response};
 use super::server::{Method, Request};
 use super::snapshot::Snapshot;
 
 /// The paths there are, for the person who asked for another.
 const PATHS: &str = "/ace/getstream?id=..., /ace/<id>.ts, /ace/status, /proxy/status, /proxy/sessions, \
-                     /proxy/sessions/{id}, /proxy/engines, /metrics, /healthz, /readyz";
+                     /proxy/sessions/{id}, /proxy/engines, /metrics, /healthz, /readyz, /";
 
 /// What a request asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,6 +30,7 @@ enum Route {
     Session(String),
     Engines,
     Metrics,
+    Page,
     Health,
     Ready,
     Unknown,
@@ -41,7 +43,7 @@ impl Route {
         let Some(path) = decode_path(path) else {
             return Self::Unknown;
         };
-        let path = path.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(&path);
+        let path = path.strip_suffix('/').filter(|rest| !matches!(*rest, "" | "/")).unwrap_or(&path);
         match path {
             "/ace/getstream" | "/ace/getstream.ts" => Self::Stream(ContentKey::from_query(None, pairs())),
             "/ace/manifest.m3u8" => Self::Hls,
@@ -53,6 +55,7 @@ impl Route {
             "/proxy/sessions" => Self::Sessions,
             "/proxy/engines" => Self::Engines,
             "/metrics" => Self::Metrics,
+            "/" => Self::Page,
             "/healthz" => Self::Health,
             "/readyz" => Self::Ready,
             _ => {
@@ -132,7 +135,10 @@ fn answer(front: &Front, route: Route) -> Response {
         Route::Stream(Ok(_)) | Route::Unknown => {
             Response::error(Code::NotFound, &format_args!("there is no such path here; there are {PATHS}"))
         }
-        Route::Stream(Err(error)) => Response::from(&error),
+        Route::Stream(Err(error)) => {
+            front.stats.add_refusal(Code::BadRequest.name());
+            Response::from(&error)
+        }
         Route::Hls => {
             Response::error(Code::NotImplemented, &"HLS is not there yet; use /ace/getstream with this id")
         }
@@ -151,6 +157,7 @@ fn answer(front: &Front, route: Route) -> Response {
         Route::Session(id) => Snapshot::take(front).session(&id),
         Route::Engines => Snapshot::take(front).engines(),
         Route::Metrics => metrics::render(&Snapshot::take(front)),
+        Route::Page => page::page(),
     }
 }
 
@@ -198,6 +205,10 @@ mod tests {
             ("/ace/0123", Route::Unknown),
             ("/metrics", Route::Metrics),
             ("/metrics/?x=y", Route::Metrics),
+            ("/", Route::Page),
+            ("/?x", Route::Page),
+            ("http://box", Route::Page),
+            ("//", Route::Unknown),
             ("", Route::Unknown),
             ("*", Route::Unknown),
             ("/%ff", Route::Unknown),

@@ -11,6 +11,7 @@ mod layering;
 mod life;
 mod many;
 mod metrics;
+mod page;
 mod race;
 mod server;
 mod start_faults;
