@@ -11,9 +11,11 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::config::Config;
 use crate::engine::pool::Pool;
 use crate::engine::watch::Watch;
+use crate::http::admin::Admin;
 use crate::http::front::{Connections, Front, Turnstile};
+use crate::http::guard::{Patience, Wear};
 use crate::http::routes;
-use crate::http::server::Server;
+use crate::http::server::{Limits, Server};
 use crate::http::socket;
 use crate::stats::Stats;
 use crate::stream::registry::{self, Registry};
@@ -24,6 +26,9 @@ const WATCH_STACK_BYTES: usize = 512 * 1024;
 
 /// At shutdown clients get what was published; who has not taken it by then is cut off.
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
+
+/// At shutdown engines are waited for so long: a getstream in flight has a session that only its answer tells how to stop.
+const ENGINE_LIMIT: Duration = Duration::from_secs(4);
 
 /// At shutdown everything has ended by then, or is left behind.
 const SHUTDOWN_LIMIT: Duration = Duration::from_millis(4500);
@@ -64,6 +69,17 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
+/// A system that does not tell is taken for one with the limit that POSIX systems have had for long.
+const USUAL_DESCRIPTORS: u64 = 1024;
+
+/// As many descriptors as the system allows, since every client needs three.
+fn descriptor_limit() -> u64 {
+    socket::raise_descriptor_limit().unwrap_or_else(|error| {
+        log::warn!("The limit of descriptors cannot be raised: {error}");
+        USUAL_DESCRIPTORS
+    })
+}
+
 impl App {
     /// Starts the proxy: once this returns, the port is open.
     ///
@@ -71,15 +87,25 @@ impl App {
     ///
     /// When the address cannot be listened to, or there is no thread to be had.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_with(config, Patience::default())
+    }
+
+    /// Starts the proxy with another patience with its peers.
+    ///
+    /// # Errors
+    ///
+    /// As for [`App::start`].
+    pub fn start_with(config: Config, patience: Patience) -> Result<Self, StartError> {
         let Config { server, engines, health, stream, log: _ } = config;
         let write_slice = (server.write_timeout / 4).clamp(Duration::from_millis(50), MAX_WRITE_SLICE);
-        let listener = socket::listen(server.listen, write_slice)
+        let listener = socket::listen(server.listen, patience.silence, write_slice)
             .map_err(|error| StartError::Listen(server.listen, error))?;
 
         let (service_threads, fetcher_threads, client_threads) =
             (Threads::new(), Threads::new(), Threads::new());
         let pool = Arc::new(Pool::new(engines));
         let stats = Arc::new(Stats::default());
+        let wear = Arc::new(Wear::default());
         let start_limit = stream.connect_timeout + stream.first_data_timeout + Duration::from_secs(2);
         let keepalive = stream.keepalive;
         let registry = Registry::new(stream, Arc::clone(&pool), Arc::clone(&stats), fetcher_threads.clone());
@@ -92,17 +118,19 @@ impl App {
             keepalive,
             write_timeout: server.write_timeout,
             start_limit,
-            connections: Connections::default(),
             threads: vec![service_threads.clone(), fetcher_threads.clone(), client_threads.clone()],
+            connections: Connections::new(server.max_clients_per_address),
+            admin: Admin { token: server.admin_token, public_url: server.public_url },
+            wear: Arc::clone(&wear),
         });
 
         let handler = {
             let front = Arc::clone(&front);
             Box::new(move |request| routes::handle(&front, request))
         };
-        let server =
-            Server::start(listener, server.max_clients, &service_threads, client_threads.clone(), handler)
-                .map_err(StartError::Thread)?;
+        let limits = Limits { streams: server.max_clients, descriptors: descriptor_limit(), patience };
+        let server = Server::start(listener, limits, wear, &service_threads, client_threads.clone(), handler)
+            .map_err(StartError::Thread)?;
 
         // Nothing is ever sent: the channel's end is the signal.
         let (stop, stopped) = crossbeam_channel::bounded(0);
@@ -166,7 +194,11 @@ impl App {
         if self.client_threads.join_all(now + DRAIN_LIMIT).is_err() {
             self.front.connections.shutdown_all();
         }
-        let fetchers = self.fetcher_threads.join_all(deadline);
+        let mut fetchers = self.fetcher_threads.join_all(now + ENGINE_LIMIT);
+        if fetchers.is_err() {
+            self.front.pool.engines().iter().for_each(|engine| engine.api.interrupt());
+            fetchers = self.fetcher_threads.join_all(deadline);
+        }
         // Until here, who asked for a stream was told that the proxy shuts down.
         self.server.stop();
         let clients = self.client_threads.join_all(deadline);

@@ -18,9 +18,6 @@ use super::url::Target;
 /// interrupt a connect, so this is also the longest that a shutdown waits for one.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 
-/// A stop can hang for good (engine-contract.md section 4); nobody should wait for it.
-const STOP_LIMIT: Duration = Duration::from_secs(3);
-
 /// Far more than any answer of an engine.
 const MAX_ANSWER_BYTES: u64 = 1024 * 1024;
 
@@ -41,7 +38,7 @@ pub enum Liveness {
     Unknown,
 }
 
-/// A session that an engine has opened and that must be stopped. It cannot be cloned, and [`OpenSession::stop`]
+/// A session that an engine has opened and that must be stopped. It cannot be cloned, and [`Api::stop`]
 /// takes it by value: one owner, one stop.
 #[derive(Debug)]
 #[must_use = "an opened session must be stopped"]
@@ -102,13 +99,13 @@ impl Api {
     ///
     /// # Errors
     ///
-    /// When the engine did not confirm; the session is never asked to stop again, whatever the answer.
-    pub fn stop(&self, session: OpenSession) -> Result<(), EngineError> {
+    /// When the engine did not confirm within `limit`; the session is never asked to stop again, whatever the answer.
+    pub fn stop(&self, session: OpenSession, limit: Duration) -> Result<(), EngineError> {
         let Some(command) = session.command else {
             // Sessions that bypass the network have none (`is_direct`, engine-contract.md section 2).
             return Ok(());
         };
-        let (status, text) = self.get(&command.with("method=stop"), STOP_LIMIT)?;
+        let (status, text) = self.get(&command.with("method=stop"), limit)?;
         match envelope(status, &text) {
             Ok(_) => Ok(()),
             Err(error) if error.is_unknown_session() => Ok(()),

@@ -13,6 +13,7 @@ use crossbeam_channel::{Receiver, Sender};
 use parking_lot::Mutex;
 
 use crate::config;
+use crate::id::{Digest, EngineParams};
 use crate::stats::Histogram;
 
 use super::api::Api;
@@ -46,6 +47,8 @@ pub struct Engine {
     places: Arc<()>,
     /// One for each start, with its time.
     starts: Mutex<Vec<Weak<Instant>>>,
+    /// What its streams play, as far as it is known.
+    contents: Mutex<Vec<Weak<Content>>>,
     /// Sessions that the watch thread asks about.
     watched: Mutex<Vec<Weak<Watched>>>,
     /// Tells the watch thread that there is a new one.
@@ -69,6 +72,22 @@ pub struct Health {
     failed_start_at: Option<Instant>,
 }
 
+/// What a stream plays. On one engine a content is played with one set of parameters only: a stop of one such session would
+/// end the picture of the other (engine-contract.md section 8.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// Which content.
+    pub infohash: Digest,
+    /// Which variant of it.
+    pub params: EngineParams,
+}
+
+impl Content {
+    fn is_variant_of(&self, other: &Self) -> bool {
+        self.infohash == other.infohash && self.params != other.params
+    }
+}
+
 /// What the choice is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct View {
@@ -88,6 +107,8 @@ pub struct View {
     pub is_penalised: bool,
     /// The stream that looks for an engine has its clients' picture from this one.
     pub is_preferred: bool,
+    /// It plays the same content with other parameters.
+    pub has_other_variant: bool,
 }
 
 /// Why no engine can take a stream.
@@ -99,6 +120,8 @@ pub enum Unavailable {
     AllFull,
     /// Every engine with room starts as many streams as it may: one's turn comes soon.
     AllStarting,
+    /// Every engine with room plays the same content with other parameters.
+    OtherVariant,
 }
 
 /// The engine for the next stream, as an index: of those that are up and have room, one without a failed start first, then
@@ -110,11 +133,13 @@ pub enum Unavailable {
 pub fn choose(views: &[View]) -> Result<usize, Unavailable> {
     let usable = || views.iter().enumerate().filter(|(_, view)| view.is_usable);
     let with_place = || usable().filter(|(_, view)| view.streams < view.max_streams);
-    let with_turn = with_place().filter(|(_, view)| view.starts < view.max_starts);
+    let without_variant = || with_place().filter(|(_, view)| !view.has_other_variant);
+    let with_turn = without_variant().filter(|(_, view)| view.starts < view.max_starts);
     let rank = |view: &View| (view.is_penalised, !view.is_preferred, !view.is_forwarded, view.streams);
     match with_turn.min_by_key(|(_, view)| rank(view)) {
         Some((index, _)) => Ok(index),
-        None if with_place().next().is_some() => Err(Unavailable::AllStarting),
+        None if without_variant().next().is_some() => Err(Unavailable::AllStarting),
+        None if with_place().next().is_some() => Err(Unavailable::OtherVariant),
         None if usable().next().is_some() => Err(Unavailable::AllFull),
         None => Err(Unavailable::AllDown),
     }
@@ -124,14 +149,21 @@ pub fn choose(views: &[View]) -> Result<usize, Unavailable> {
 pub struct Reservation {
     /// The engine.
     pub engine: Arc<Engine>,
-    _place: Arc<()>,
+    place: Option<Arc<()>>,
     start: Option<Arc<Instant>>,
+    content: Option<Arc<Content>>,
 }
 
 impl Reservation {
     /// The start is over: another one may begin.
     pub fn end_start(&mut self) {
         self.start = None;
+    }
+
+    /// The stream is over, another one may have its place. What it played stays taken until this is dropped.
+    pub fn free_place(&mut self) {
+        self.start = None;
+        self.place = None;
     }
 }
 
@@ -149,20 +181,42 @@ impl Pool {
         &self.engines
     }
 
-    /// Takes a place on the best engine. `preferred` is the engine whose picture a stream has lost; its own place there
-    /// does not stand in its way.
+    /// Takes a place on the best engine for this content, if it is known. `preferred` is the engine whose picture a stream has
+    /// lost; its own place there does not stand in its way.
     ///
     /// # Errors
     ///
-    /// When every engine is down, full or busy starting.
-    pub fn reserve(&self, preferred: Option<&Arc<Engine>>) -> Result<Reservation, Unavailable> {
+    /// When every engine is down, full, busy starting, or plays another variant of the content.
+    pub fn reserve(
+        &self,
+        content: Option<Content>,
+        preferred: Option<&Arc<Engine>>,
+    ) -> Result<Reservation, Unavailable> {
         let _choosing = self.choosing.lock();
-        let is_preferred = |engine| preferred.is_some_and(|preferred| Arc::ptr_eq(preferred, engine));
-        let views: Vec<_> = self.engines.iter().map(|engine| engine.view(is_preferred(engine))).collect();
+        let is_preferred =
+            |engine: &Arc<Engine>| preferred.is_some_and(|preferred| Arc::ptr_eq(preferred, engine));
+        let view = |engine: &Arc<Engine>| engine.view(content.as_ref(), is_preferred(engine));
+        let views: Vec<_> = self.engines.iter().map(view).collect();
         let engine = Arc::clone(&self.engines[choose(&views)?]);
         let (place, start) = (Arc::clone(&engine.places), Arc::new(Instant::now()));
         engine.starts.lock().push(Arc::downgrade(&start));
-        Ok(Reservation { engine, _place: place, start: Some(start) })
+        let content = content.map(|content| engine.add_content(content));
+        Ok(Reservation { engine, place: Some(place), start: Some(start), content })
+    }
+
+    /// Records what the stream with this place plays, once it is known. Tells whether it may: not if the engine plays another
+    /// variant of it.
+    #[must_use]
+    pub fn claim(&self, reservation: &mut Reservation, content: Content) -> bool {
+        let _choosing = self.choosing.lock();
+        if reservation.content.as_deref() == Some(&content) {
+            return true;
+        }
+        if reservation.engine.has_variant_of(&content) {
+            return false;
+        }
+        reservation.content = Some(reservation.engine.add_content(content));
+        true
     }
 }
 
@@ -176,6 +230,7 @@ impl Engine {
             health: Mutex::default(),
             places: Arc::new(()),
             starts: Mutex::default(),
+            contents: Mutex::default(),
             watched: Mutex::default(),
             nudge: crossbeam_channel::bounded(1),
         }
@@ -193,7 +248,7 @@ impl Engine {
         self.health.lock().clone()
     }
 
-    fn view(&self, is_preferred: bool) -> View {
+    fn view(&self, content: Option<&Content>, is_preferred: bool) -> View {
         let now = Instant::now();
         let health = self.health.lock();
         let is_penalised =
@@ -207,7 +262,20 @@ impl Engine {
             max_starts: self.settings.max_starts,
             is_penalised,
             is_preferred,
+            has_other_variant: content.is_some_and(|content| self.has_variant_of(content)),
         }
+    }
+
+    fn has_variant_of(&self, content: &Content) -> bool {
+        let mut contents = self.contents.lock();
+        contents.retain(|known| known.strong_count() > 0);
+        contents.iter().filter_map(Weak::upgrade).any(|known| known.is_variant_of(content))
+    }
+
+    fn add_content(&self, content: Content) -> Arc<Content> {
+        let content = Arc::new(content);
+        self.contents.lock().push(Arc::downgrade(&content));
+        content
     }
 
     /// Starts in progress. One that has been silent for long does not count, so that dead channels cannot starve live ones.
@@ -234,11 +302,21 @@ impl Engine {
         watched
     }
 
-    /// The sessions to ask about.
+    /// Has the watch thread ask about a session now, since something has changed.
+    pub fn ask_now(&self, session: &Watched) {
+        session.set_due(None);
+        let _told = self.nudge.0.try_send(());
+    }
+
+    /// The sessions to ask about, those first that have waited longest.
     pub(super) fn watched(&self) -> Vec<Arc<Watched>> {
-        let mut watched = self.watched.lock();
-        watched.retain(|session| session.strong_count() > 0);
-        watched.iter().filter_map(Weak::upgrade).collect()
+        let mut watched: Vec<_> = {
+            let mut watched = self.watched.lock();
+            watched.retain(|session| session.strong_count() > 0);
+            watched.iter().filter_map(Weak::upgrade).collect()
+        };
+        watched.sort_by_key(|session| session.due());
+        watched
     }
 
     /// Is ready when there is a new session to ask about.
@@ -313,6 +391,7 @@ mod tests {
             max_starts: 2,
             is_penalised: false,
             is_preferred: false,
+            has_other_variant: false,
         }
     }
 
@@ -357,6 +436,15 @@ mod tests {
         assert_eq!(choose(&[view(true, true, 0), own]), Ok(1));
         assert_eq!(choose(&[view(true, true, 0), View { is_penalised: true, ..own }]), Ok(0));
         assert_eq!(choose(&[view(true, true, 0), View { is_usable: false, ..own }]), Ok(0));
+    }
+
+    #[test]
+    fn an_engine_with_another_variant_of_the_content_is_never_chosen() {
+        let taken = View { has_other_variant: true, ..view(true, true, 1) };
+        assert_eq!(choose(&[taken, view(true, false, 3)]), Ok(1));
+        assert_eq!(choose(&[taken, view(true, false, 4)]), Err(Unavailable::OtherVariant));
+        let starting = View { starts: 2, ..view(true, false, 3) };
+        assert_eq!(choose(&[taken, starting]), Err(Unavailable::AllStarting));
     }
 
     #[test]

@@ -76,9 +76,13 @@ pub struct Watched {
 #[derive(Debug, Default)]
 struct Seen {
     last: Option<Stat>,
-    risen_at: Option<Instant>,
+    last_at: Option<Instant>,
+    /// The last two words between which it got on.
+    risen: Option<(Instant, Instant)>,
     /// When the engine said that it does not know the session.
     unknown_at: Option<Instant>,
+    /// When it is to be asked again; at once, if never.
+    due: Option<Instant>,
 }
 
 impl Watched {
@@ -92,11 +96,13 @@ impl Watched {
         self.seen.lock().last.clone()
     }
 
-    /// Whether the engine is filling its buffer, and gets on with it.
+    /// Whether the engine has been filling its buffer since this time, and gets on with it.
     #[must_use]
-    pub fn is_filling(&self, now: Instant) -> bool {
+    pub fn is_filling(&self, since: Instant, now: Instant) -> bool {
         let seen = self.seen.lock();
-        let is_rising = seen.risen_at.is_some_and(|at| now.saturating_duration_since(at) <= RISING_FOR);
+        let is_rising = seen
+            .risen
+            .is_some_and(|(from, to)| from >= since && now.saturating_duration_since(to) <= RISING_FOR);
         is_rising && seen.last.as_ref().is_some_and(Stat::is_working)
     }
 
@@ -106,14 +112,25 @@ impl Watched {
         self.seen.lock().unknown_at.is_some_and(|at| at >= time)
     }
 
+    /// When it is to be asked; a session that was never asked about comes first.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.seen.lock().due
+    }
+
+    pub(super) fn set_due(&self, due: Option<Instant>) {
+        self.seen.lock().due = due;
+    }
+
     pub(super) fn record(&self, outcome: Result<Stat, EngineError>, now: Instant) {
         let mut seen = self.seen.lock();
         match outcome {
             Ok(stat) => {
-                if seen.last.as_ref().is_none_or(|last| stat.has_risen_since(last)) {
-                    seen.risen_at = Some(now);
+                if let (Some(last), Some(at)) = (&seen.last, seen.last_at)
+                    && stat.has_risen_since(last)
+                {
+                    seen.risen = Some((at, now));
                 }
-                seen.last = Some(stat);
+                (seen.last, seen.last_at) = (Some(stat), Some(now));
                 seen.unknown_at = None;
             }
             Err(error) if error.is_unknown_session() => seen.unknown_at = Some(now),
@@ -143,20 +160,25 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_is_filling_while_it_gets_on() {
+    fn an_engine_is_filling_while_it_gets_on_since_the_silence_began() {
         let watched = Watched::new(Target::GET_STATUS);
         let begin = Instant::now();
         let at = |seconds| begin + Duration::from_secs(seconds);
-        watched.record(Ok(stat("prebuf", 0)), at(0));
-        assert!(watched.is_filling(at(3)));
-        watched.record(Ok(stat("prebuf", 0)), at(9));
-        assert!(!watched.is_filling(at(11)), "nothing came since the first word");
-        watched.record(Ok(stat("buf", 16384)), at(12));
-        assert!(watched.is_filling(at(20)));
-        watched.record(Err(EngineError::NoAnswer("broken")), at(21));
-        assert!(watched.is_filling(at(21)));
-        watched.record(Ok(stat("idle", 32768)), at(22));
-        assert!(!watched.is_filling(at(22)));
+        let is_filling = |since, now| watched.is_filling(at(since), at(now));
+        watched.record(Ok(stat("dl", 16384)), at(0));
+        assert!(!is_filling(0, 1), "one word tells no progress");
+        watched.record(Ok(stat("dl", 32768)), at(3));
+        assert!(is_filling(0, 4));
+        assert!(!is_filling(1, 4), "that may have come before the silence");
+        watched.record(Ok(stat("buf", 32768)), at(6));
+        assert!(!is_filling(1, 7), "nothing came since");
+        watched.record(Ok(stat("buf", 49152)), at(9));
+        assert!(is_filling(1, 19));
+        assert!(!is_filling(1, 20), "not for ever");
+        watched.record(Err(EngineError::NoAnswer("broken")), at(12));
+        assert!(is_filling(1, 19));
+        watched.record(Ok(stat("idle", 65536)), at(15));
+        assert!(!is_filling(1, 16));
     }
 
     #[test]

@@ -10,11 +10,13 @@ use crossbeam_channel::{Receiver, select};
 use crate::config;
 
 use super::api::Api;
-use super::error::EngineError;
 use super::pool::{Change, Engine};
 
 /// How often an engine is asked about its sessions; its own clients get news every two seconds, so more is useless.
 const STAT_INTERVAL: Duration = Duration::from_secs(3);
+
+/// A session that was just created has nothing to say yet (engine-contract.md section 3); it is asked again sooner.
+const EMPTY_STAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// For each of these calls.
 const STAT_LIMIT: Duration = Duration::from_secs(2);
@@ -37,20 +39,17 @@ impl Watch {
 
     /// Asks again and again, until `stop` is closed.
     pub fn run(&self, stop: &Receiver<()>) {
-        let (mut next_check, mut next_stat) = (Instant::now(), Instant::now());
+        let mut next_check = Instant::now();
         loop {
             if Instant::now() >= next_check {
                 self.check_health();
                 next_check = Instant::now() + self.rhythm.interval;
             }
-            if Instant::now() >= next_stat {
-                self.ask_about_sessions();
-                next_stat = Instant::now() + STAT_INTERVAL;
-            }
+            let next_stat = self.ask_about_a_session();
             let pause = next_check.min(next_stat).saturating_duration_since(Instant::now());
             select! {
                 recv(stop) -> _ => return,
-                recv(self.engine.nudged()) -> _ => next_stat = Instant::now(),
+                recv(self.engine.nudged()) -> _ => {}
                 default(pause) => {}
             }
         }
@@ -76,15 +75,20 @@ impl Watch {
         }
     }
 
-    fn ask_about_sessions(&self) {
-        for watched in self.engine.watched() {
-            let outcome = self.api.stat(&watched.target, STAT_LIMIT);
-            let is_silent = matches!(outcome, Err(EngineError::Silent(_) | EngineError::Unreachable(_)));
-            watched.record(outcome, Instant::now());
-            if is_silent {
-                // The others would be asked in vain too, and the next health check would come late.
-                return;
+    /// Asks about the session that has waited longest, if its time has come; when it has to be done again. One at a time,
+    /// so that sessions that hang delay neither the others nor the health checks by more than one call.
+    fn ask_about_a_session(&self) -> Instant {
+        let now = Instant::now();
+        let watched = self.engine.watched();
+        if let Some(next) = watched.first().filter(|next| next.due().is_none_or(|due| due <= now)) {
+            next.set_due(Some(now + STAT_INTERVAL));
+            let outcome = self.api.stat(&next.target, STAT_LIMIT);
+            if outcome.as_ref().is_ok_and(|stat| stat.status.is_empty()) {
+                next.set_due(Some(now + EMPTY_STAT_INTERVAL));
             }
+            next.record(outcome, Instant::now());
+            return watched.iter().filter_map(|watched| watched.due().or(Some(now))).min().unwrap_or(now);
         }
+        watched.first().and_then(|next| next.due()).unwrap_or(now + STAT_INTERVAL)
     }
 }

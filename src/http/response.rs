@@ -10,6 +10,8 @@ use crate::id::KeyError;
 use crate::stream::registry::NoSeat;
 use crate::stream::state::Why;
 
+use super::admin::Denied;
+
 /// When a client may come back after a 503: engines are asked every few seconds, and somebody may have left by then.
 const RETRY_AFTER_S: &str = "5";
 
@@ -65,7 +67,12 @@ impl Response {
         }
         let body = Body { error: code.name(), detail: detail.to_string() };
         let response = Self { code: Some(code), ..Self::json(code.status(), &body) };
-        if code.status() == 503 { response.with("Retry-After", RETRY_AFTER_S) } else { response }
+        match code.status() {
+            // RFC 9110 section 15.5.2: a 401 says what to present.
+            401 => response.with("WWW-Authenticate", "Bearer"),
+            503 => response.with("Retry-After", RETRY_AFTER_S),
+            _ => response,
+        }
     }
 
     /// This answer with one more header.
@@ -88,6 +95,10 @@ impl Response {
 pub enum Code {
     /// The request is wrong.
     BadRequest,
+    /// Without the admin token.
+    Unauthorized,
+    /// Not from there.
+    Forbidden,
     /// There is no such thing.
     NotFound,
     /// Not with this method.
@@ -111,6 +122,8 @@ impl Code {
     const fn row(self) -> (u16, &'static str) {
         match self {
             Self::BadRequest => (400, "bad_request"),
+            Self::Unauthorized => (401, "unauthorized"),
+            Self::Forbidden => (403, "forbidden"),
             Self::NotFound => (404, "not_found"),
             Self::MethodNotAllowed => (405, "method_not_allowed"),
             Self::NotImplemented => (501, "not_implemented"),
@@ -139,9 +152,7 @@ impl From<&Why> for Code {
     fn from(why: &Why) -> Self {
         match why {
             Why::NoEngine(Unavailable::AllDown) | Why::Engine(EngineError::Unreachable(_)) => Self::NoEngine,
-            Why::NoEngine(Unavailable::AllFull | Unavailable::AllStarting) | Why::NoThread => {
-                Self::AtCapacity
-            }
+            Why::NoEngine(_) | Why::NoThread => Self::AtCapacity,
             Why::ConnectTimeout(..)
             | Why::NotReady(..)
             | Why::FirstDataTimeout(..)
@@ -165,9 +176,18 @@ impl From<&NoSeat> for Code {
     fn from(no_seat: &NoSeat) -> Self {
         match no_seat {
             NoSeat::AtCapacity => Self::AtCapacity,
-            NoSeat::ShuttingDown => Self::ShuttingDown,
+            NoSeat::ShuttingDown | NoSeat::Gone => Self::ShuttingDown,
             NoSeat::StillStopping => Self::StartTimeout,
             NoSeat::Failed(why) => Self::from(why),
+        }
+    }
+}
+
+impl From<&Denied> for Code {
+    fn from(denied: &Denied) -> Self {
+        match denied {
+            Denied::ForeignHost | Denied::ForeignOrigin => Self::Forbidden,
+            Denied::NoToken | Denied::WrongToken => Self::Unauthorized,
         }
     }
 }

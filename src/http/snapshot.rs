@@ -12,8 +12,8 @@ use crate::engine::api::Liveness;
 use crate::engine::pool::Engine;
 use crate::engine::stat::Stat;
 use crate::stats::{Distribution, Totals};
-use crate::stream::session::{self, ClientView};
 use crate::stream::state::State;
+use crate::stream::view::{ClientView, View};
 use crate::threads::Threads;
 
 use super::front::Front;
@@ -205,8 +205,8 @@ impl Snapshot {
     }
 }
 
-impl From<session::View> for SessionStatus {
-    fn from(view: session::View) -> Self {
+impl From<View> for SessionStatus {
+    fn from(view: View) -> Self {
         let facts = view.facts;
         let error = match &view.state {
             State::Stopping(outcome) | State::Stopped(outcome) if outcome.why.is_trouble() => {

@@ -30,6 +30,10 @@ pub struct Backlog {
     bounds: Bounds,
     chunks: VecDeque<Arc<Chunk>>,
     marks: VecDeque<Mark>,
+    /// Nobody begins before this offset: what lies there is of a source that was lost.
+    floor: u64,
+    /// The next chunk is of another source.
+    is_broken_off: bool,
 }
 
 /// Where a client begins: an offset within the backlog or at its head, and what is sent in front of it.
@@ -45,13 +49,17 @@ impl Backlog {
     /// An empty backlog.
     #[must_use]
     pub fn new(bounds: Bounds) -> Self {
-        Self { bounds, chunks: VecDeque::new(), marks: VecDeque::new() }
+        Self { bounds, chunks: VecDeque::new(), marks: VecDeque::new(), floor: 0, is_broken_off: false }
     }
 
     /// Takes the newest chunk and the marks that were found with it. Returns what fell out at the other end, so that the
     /// caller can drop it where no lock is held.
     pub fn push(&mut self, chunk: Arc<Chunk>, marks: impl IntoIterator<Item = Mark>) -> Vec<Arc<Chunk>> {
         let (head, now) = (chunk.end, chunk.arrived);
+        if std::mem::take(&mut self.is_broken_off) {
+            self.floor = chunk.start();
+            self.marks.clear();
+        }
         self.chunks.push_back(chunk);
         for mark in marks {
             self.add_mark(mark);
@@ -107,10 +115,10 @@ impl Backlog {
         self.keyframes().next().is_some()
     }
 
-    /// When the oldest chunk arrived.
+    /// When the oldest chunk arrived that a client may begin with.
     #[must_use]
     pub fn oldest_arrival(&self) -> Option<Instant> {
-        self.chunks.front().map(|chunk| chunk.arrived)
+        self.chunks.get(self.index_of(self.floor)).map(|chunk| chunk.arrived)
     }
 
     /// Where a client of the running stream begins: at the newest keyframe at least this old, else at the oldest, else
@@ -130,7 +138,7 @@ impl Backlog {
     pub fn oldest_place(&self) -> Place {
         match self.keyframes().next().or(self.marks.front()) {
             Some(mark) => Place::at(mark),
-            None => Place { offset: self.tail(), prefix: None },
+            None => Place { offset: self.tail().max(self.floor), prefix: None },
         }
     }
 
@@ -182,10 +190,9 @@ impl Backlog {
         Some(newest.arrived.saturating_duration_since(before.arrived))
     }
 
-    /// Empties the marks into the caller's hands.
-    #[must_use = "dropping the marks is work that belongs outside the lock"]
-    pub fn take_marks(&mut self) -> VecDeque<Mark> {
-        std::mem::take(&mut self.marks)
+    /// The next chunk is of another source: once it is here, nobody begins before it.
+    pub fn break_off(&mut self) {
+        self.is_broken_off = true;
     }
 
     /// Empties the backlog into the caller's hands.
@@ -287,6 +294,24 @@ mod tests {
         assert_eq!(source.backlog.place_behind(Duration::ZERO, source.at(3)).offset, 110);
         let source = Source::new(BOUNDS).run(0..30, &[]);
         assert_eq!(source.backlog.place_behind(Duration::ZERO, source.at(30)).offset, 2000);
+    }
+
+    #[test]
+    fn nobody_begins_before_the_source_that_runs() {
+        let marks = [(110, Keyframe), (240, Pes), (430, Pes)];
+        let mut source = Source::new(BOUNDS).run(0..3, &marks);
+        source.backlog.break_off();
+        assert_eq!(source.backlog.oldest_place().offset, 110, "there is nothing better yet");
+        let source = source.run(3..4, &[]);
+        let places = |source: &Source| {
+            let behind = source.backlog.place_behind(Duration::from_secs(60), source.at(9));
+            (source.backlog.oldest_place().offset, behind.offset)
+        };
+        assert_eq!(places(&source), (300, 300));
+        assert_eq!(source.backlog.oldest_arrival(), Some(source.at(3)));
+        let source = source.run(4..5, &marks);
+        assert_eq!(places(&source), (430, 430));
+        assert_eq!(source.starts().len(), 5, "who is further back goes on there");
     }
 
     #[test]

@@ -182,10 +182,9 @@ impl Fanout {
         }
     }
 
-    /// Forgets where clients could begin: what comes next does not go on where the backlog ends.
-    pub fn forget_marks(&self) {
-        let marks = self.shared.lock().backlog.take_marks();
-        drop(marks);
+    /// What is published next does not go on where the head is: nobody begins before it any more.
+    pub fn break_off(&self) {
+        self.shared.lock().backlog.break_off();
     }
 
     /// Ends the stream for everybody: each client gets what was published, then the end. The first ending counts.

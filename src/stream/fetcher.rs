@@ -1,6 +1,6 @@
 //! The thread that pulls one stream: asks an engine for it, reads it, and does so again when the source is lost.
 //!
-//! It alone reports first packets. Whichever way it ends, by an error, a stop or a panic, [`Run`]'s drop tells the session
+//! It alone reports first packets. Whichever way it ends, by an error, a stop or a panic, the drop of `Run` tells the session
 //! why, stops the engine's session and reports the end, in that order: nobody who waits for the start waits for a thread
 //! that is gone, and no opened session is left behind.
 
@@ -12,7 +12,7 @@ use crossbeam_channel::RecvTimeoutError;
 use crate::engine::api::{Liveness, OpenSession};
 use crate::engine::error::EngineError;
 use crate::engine::playback::{Playback, Player};
-use crate::engine::pool::{Engine, Reservation, Unavailable};
+use crate::engine::pool::{Content, Engine, Reservation, Unavailable};
 use crate::engine::url::Target;
 use crate::id::ContentKey;
 
@@ -25,8 +25,18 @@ use super::state::{Event, State, Why};
 /// How often a fetcher that waits for its turn on an engine looks again.
 const TURN_INTERVAL: Duration = Duration::from_millis(50);
 
+/// Who zaps leaves one stream for another, and that he left the first is noticed within half a second: so long even a place
+/// that is not promised is waited for.
+const ROOM_PATIENCE: Duration = Duration::from_secs(1);
+
 /// An engine that is warming up is asked to play this often.
 const WARM_UP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A stop can hang for good (engine-contract.md section 4); nobody should wait for it.
+const STOP_LIMIT: Duration = Duration::from_secs(3);
+
+/// The same at a shutdown, so that a call before it and the stop fit into the time that is left.
+const LAST_STOP_LIMIT: Duration = Duration::from_secs(2);
 
 /// For a question whose answer is good to have but not needed.
 const SIDE_QUESTION_LIMIT: Duration = Duration::from_secs(2);
@@ -45,7 +55,7 @@ pub(super) fn run(session: &Arc<Session>, registry: &Arc<Registry>) {
         }
         let Err(why) = run.attempt(registry, attempt, deadline);
         log::debug!("Attempt {attempt} at {} is over: {why}", session.stream_id());
-        session.apply(&Event::SourceLost { attempt, why, given: run.pump.given() });
+        session.apply(&Event::SourceLost { attempt, why, given: session.flow().given() });
     }
 }
 
@@ -64,17 +74,7 @@ impl Run<'_> {
         self.pump.begin(attempt);
         let session = self.session;
         let id = session.stream_id();
-        let (engine, opened) = self.open(registry, deadline)?;
-        session.record_opened(&engine, opened);
-        let infohash = opened.infohash;
-        let liveness = opened.liveness;
-        if let Some(infohash) = infohash
-            && attempt == 0
-            && let Some(older) = registry.same_content(session, infohash)
-        {
-            self.hand_over(&older);
-            return Err(Why::SameAs(Box::new(older.key().clone())));
-        }
+        let (engine, liveness) = self.open(registry, attempt, deadline)?;
         log::info!("Started fetcher for {id}");
         let playback = self.play(&engine, attempt, deadline)?;
         log::info!("Stream response received for {id}, status: {}", playback.status());
@@ -92,51 +92,82 @@ impl Run<'_> {
     fn open(
         &mut self,
         registry: &Arc<Registry>,
+        attempt: u32,
         deadline: Instant,
-    ) -> Result<(Arc<Engine>, &OpenSession), Why> {
+    ) -> Result<(Arc<Engine>, Liveness), Why> {
         let session = self.session;
         let id = session.stream_id();
         loop {
             log::info!("Selecting engine for stream {id}");
-            let reservation = self.reserve(registry, deadline)?;
+            let mut reservation = self.reserve(registry, deadline)?;
             let engine = Arc::clone(&reservation.engine);
             self.stop_lost(registry, &engine);
             session.record_engine(&engine);
             registry.cut_abandoned(&engine.settings.name, session);
             log::info!("Initializing session for {id} on engine {}", engine.settings.name);
             self.ask_for_infohash(registry, &engine)?;
+            if !may_play(registry, session, &mut reservation) {
+                continue;
+            }
+            // What came before may have taken long.
+            if !session.is_current(attempt) {
+                return Err(Why::Asked);
+            }
             let url = Target::getstream_without_pid(session.key()).on(engine.api.authority());
             log::info!("Fetching stream {id} from {url}");
-            match open_under_either_name(&engine, session.key(), deadline) {
-                Ok(opened) => {
-                    let (_, opened) = self.opened.insert((reservation, opened));
-                    return Ok((engine, opened));
-                }
+            let opened = match open_under_either_name(&engine, session.key(), deadline) {
+                Ok(opened) => opened,
                 Err(error) => {
                     engine.record_failure(&error);
                     let is_gone = matches!(error, EngineError::Unreachable(_));
                     let has_others = registry.pool().engines().iter().any(|other| other.is_usable());
-                    if is_gone && has_others && !self.is_stopped_within(Duration::ZERO) {
+                    if is_gone && has_others && session.is_current(attempt) {
                         log::warn!("Engine {} cannot take stream {id}: {error}", engine.settings.name);
                         continue;
                     }
                     return Err(Why::Engine(error));
                 }
+            };
+            session.record_opened(&engine, &opened);
+            let (liveness, infohash) = (opened.liveness, opened.infohash);
+            self.opened = Some((reservation, opened));
+            let Some(infohash) = infohash else {
+                return Ok((engine, liveness));
+            };
+            if let Some(holder) = registry.claim(session, infohash)
+                && attempt == 0
+            {
+                self.hand_over(&[Arc::clone(&holder)]);
+                return Err(Why::SameAs(Box::new(holder.key().clone())));
             }
+            let reservation = self.opened.as_mut().map(|(reservation, _)| reservation);
+            if reservation.is_none_or(|reservation| may_play(registry, session, reservation)) {
+                return Ok((engine, liveness));
+            }
+            log::info!("Engine {} plays {id} with other parameters", engine.settings.name);
+            self.hand_over(&registry.variants(session));
         }
     }
 
-    /// A place on an engine; waits for a turn, or for a lingering stream to give way, as long as there is time.
+    /// A place on an engine; waits for a turn, or for a stream that nobody watches to give way, as long as there is time.
     fn reserve(&self, registry: &Registry, deadline: Instant) -> Result<Reservation, Why> {
         let preferred = self.opened.as_ref().map(|(reservation, _)| &reservation.engine);
+        let mut displaced: Option<Arc<Session>> = None;
+        let patience = Instant::now() + ROOM_PATIENCE;
         loop {
-            let unavailable = match registry.pool().reserve(preferred) {
+            let unavailable = match registry.pool().reserve(content_of(self.session), preferred) {
                 Ok(reservation) => return Ok(reservation),
                 Err(unavailable) => unavailable,
             };
+            // One at a time: its place is free a moment later.
+            if displaced.as_ref().is_none_or(|displaced| matches!(displaced.state(), State::Stopped(_))) {
+                displaced = registry.displace(self.session, unavailable);
+            }
             let is_worth_waiting = match unavailable {
                 Unavailable::AllDown => false,
-                Unavailable::AllFull => registry.give_way(),
+                Unavailable::AllFull | Unavailable::OtherVariant => {
+                    registry.expects_room() || Instant::now() < patience
+                }
                 Unavailable::AllStarting => true,
             };
             if !is_worth_waiting || Instant::now() >= deadline || self.is_stopped_within(TURN_INTERVAL) {
@@ -148,19 +179,15 @@ impl Run<'_> {
     /// Stops the session whose picture was lost. On the engine that is asked next this is waited for, since a stop ends
     /// all readers of a content there; on another one it runs beside.
     fn stop_lost(&mut self, registry: &Registry, next: &Arc<Engine>) {
-        let Some((reservation, opened)) = self.opened.take() else {
-            return;
-        };
         let id = self.session.stream_id().to_owned();
-        if Arc::ptr_eq(&reservation.engine, next) {
-            stop(&id, &reservation, opened);
-            return;
-        }
-        let beside = Beside { id, lost: Some((reservation, opened)) };
-        let name = format!("stop-{:.8}", beside.id);
-        // Without a thread the drop of what it was to do does it here.
-        if let Err(error) = registry.threads().spawn(&name, FETCHER_STACK_BYTES, move || drop(beside)) {
-            log::warn!("No thread to stop a session beside: {error}");
+        // What was taken over played the same picture.
+        let lost = self.opened.take().into_iter().chain(self.session.take_adopted());
+        for (reservation, opened) in lost {
+            if Arc::ptr_eq(&reservation.engine, next) {
+                stop(&id, reservation, opened, STOP_LIMIT);
+            } else {
+                stop_beside(registry, &id, reservation, opened);
+            }
         }
     }
 
@@ -172,25 +199,26 @@ impl Run<'_> {
         let Ok(Some(infohash)) = engine.api.infohash_of(id, SIDE_QUESTION_LIMIT) else {
             return Ok(());
         };
-        match registry.same_content(self.session, infohash) {
-            Some(older) => Err(Why::SameAs(Box::new(older.key().clone()))),
+        match registry.claim(self.session, infohash) {
+            Some(holder) => Err(Why::SameAs(Box::new(holder.key().clone()))),
             None => Ok(()),
         }
     }
 
-    /// Gives the session just opened to the older stream of the same content, if it is on the same engine: stopping it now
-    /// would end that one's picture.
-    fn hand_over(&mut self, older: &Session) {
-        let Some((reservation, opened)) = self.opened.take() else {
-            return;
-        };
-        let is_on_same_engine = older.engine_name().as_ref() == Some(&reservation.engine.settings.name);
-        let kept = if is_on_same_engine {
-            older.adopt(reservation, opened).err().map(|refused| *refused)
-        } else {
-            Some((reservation, opened))
-        };
-        self.opened = kept;
+    /// Gives the session just opened to a stream of the same content, if one is on the same engine: stopping it now would end
+    /// that one's picture.
+    fn hand_over(&mut self, holders: &[Arc<Session>]) {
+        for holder in holders {
+            let Some((reservation, opened)) = self.opened.take() else {
+                return;
+            };
+            let is_on_same_engine = holder.engine_name().as_ref() == Some(&reservation.engine.settings.name);
+            self.opened = if is_on_same_engine {
+                holder.adopt(reservation, opened).err().map(|refused| *refused)
+            } else {
+                Some((reservation, opened))
+            };
+        }
     }
 
     /// Asks for the stream, again and again while the engine is warming up.
@@ -210,6 +238,10 @@ impl Run<'_> {
             };
             let text = match &error {
                 EngineError::Status(500 | 403, _) if is_warming_up(engine, opened) => error.to_string(),
+                EngineError::Silent(_) => {
+                    engine.record_failure(&error);
+                    return Err(self.session.connect_timeout());
+                }
                 _ => {
                     engine.record_failure(&error);
                     return Err(Why::Engine(error));
@@ -249,9 +281,32 @@ fn open_under_either_name(
     engine.api.open(&other, deadline).map_err(|_| error)
 }
 
-fn stop(id: &str, reservation: &Reservation, opened: OpenSession) {
-    if let Err(error) = reservation.engine.api.stop(opened) {
-        log::warn!("Engine {} did not confirm the stop of {id}: {error}", reservation.engine.settings.name);
+/// What the session plays, once it is known.
+fn content_of(session: &Session) -> Option<Content> {
+    session.infohash().map(|infohash| Content { infohash, params: session.key().params.clone() })
+}
+
+/// Whether the engine of this place may play the session's content, as far as that is known.
+fn may_play(registry: &Registry, session: &Session, reservation: &mut Reservation) -> bool {
+    content_of(session).is_none_or(|content| registry.pool().claim(reservation, content))
+}
+
+/// Stops a session; its place is free as soon as the stop is on its way.
+fn stop(id: &str, mut reservation: Reservation, opened: OpenSession, limit: Duration) {
+    reservation.free_place();
+    let engine = &reservation.engine;
+    if let Err(error) = engine.api.stop(opened, limit) {
+        log::warn!("Engine {} did not confirm the stop of {id}: {error}", engine.settings.name);
+    }
+}
+
+/// Stops a session without waiting for it.
+fn stop_beside(registry: &Registry, id: &str, reservation: Reservation, opened: OpenSession) {
+    let beside = Beside { id: id.to_owned(), lost: Some((reservation, opened)) };
+    let name = format!("stop-{id:.8}");
+    // Without a thread the drop of what it was to do does it here.
+    if let Err(error) = registry.threads().spawn(&name, FETCHER_STACK_BYTES, move || drop(beside)) {
+        log::warn!("No thread to stop a session beside: {error}");
     }
 }
 
@@ -264,22 +319,35 @@ struct Beside {
 impl Drop for Beside {
     fn drop(&mut self) {
         if let Some((reservation, opened)) = self.lost.take() {
-            stop(&self.id, &reservation, opened);
+            stop(&self.id, reservation, opened, STOP_LIMIT);
         }
     }
 }
 
 impl Drop for Run<'_> {
     fn drop(&mut self) {
+        // Whatever happens here: nobody waits for a thread that is gone.
+        let _gone = Gone(self.session);
         // Nothing, if the reason is known; else this is a panic.
         self.session.apply(&Event::Stop(Why::Panicked));
         log_end(self.session);
-        let id = self.session.stream_id();
+        let limit = match self.session.state() {
+            State::Stopping(outcome) if outcome.why == Why::Shutdown => LAST_STOP_LIMIT,
+            _ => STOP_LIMIT,
+        };
         let own = self.opened.take();
         for (reservation, opened) in own.into_iter().chain(self.session.take_adopted()) {
-            stop(id, &reservation, opened);
+            stop(self.session.stream_id(), reservation, opened, limit);
         }
-        self.session.apply(&Event::FetcherGone);
+    }
+}
+
+/// Reports the end of the fetcher when dropped.
+struct Gone<'a>(&'a Session);
+
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        self.0.apply(&Event::FetcherGone);
     }
 }
 

@@ -49,8 +49,9 @@ impl Marker {
     }
 
     /// Looks at the next whole packets of the stream. Appends what it finds; a mark that comes again at the same offset
-    /// replaces the first.
-    pub fn observe(&mut self, aligned: &[u8], arrived: Instant, found: &mut Vec<Mark>) {
+    /// replaces the first. Tells whether there is picture or sound in them, not only tables and null packets.
+    pub fn observe(&mut self, aligned: &[u8], arrived: Instant, found: &mut Vec<Mark>) -> bool {
+        let mut has_picture = false;
         for packet in packets(aligned) {
             if let Some(start) = self.finder.observe(self.count, &packet, &self.tables) {
                 found.push(self.mark(start, arrived));
@@ -62,8 +63,11 @@ impl Marker {
             {
                 self.clock = Some((packet.pid(), pcr));
             }
+            let is_media = packet.has_payload() && packet.pid() != Pid::NULL;
+            has_picture |= is_media && !self.tables.is_table(packet.pid());
             self.count += 1;
         }
+        has_picture
     }
 
     /// The last clock reference, in 27 MHz ticks.
@@ -131,6 +135,16 @@ mod tests {
             let prefix = mark.prefix.as_ref().expect("tables");
             assert_eq!(packets(prefix.packets()).next().expect("a packet").pid(), Pid::PAT);
         }
+    }
+
+    #[test]
+    fn tables_and_null_packets_are_no_picture() {
+        let (mut marker, mut marks) = (Marker::new(), Vec::new());
+        let tables = &CLIP[..3 * PACKET_BYTES];
+        assert!(packets(tables).all(|packet| !packet.random_access()));
+        assert!(!marker.observe(tables, Instant::now(), &mut marks));
+        assert!(!marker.observe(&crate::ts::packet::null_packet(), Instant::now(), &mut marks));
+        assert!(marker.observe(&CLIP[..20 * PACKET_BYTES], Instant::now(), &mut marks));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::fanout::Ending;
 use super::marks::{Mark, Marker};
 use super::session::Session;
 use super::splice::Splice;
-use super::state::{Event, Why, Yield};
+use super::state::{Event, Why};
 
 /// One read, and so one chunk, at most: a millisecond's work for the clients' threads, and 64 ms of an 8 Mbit/s stream.
 const READ_BYTES: usize = 64 * 1024;
@@ -37,10 +37,6 @@ const MAX_PAUSE_FOR_MANY: Duration = Duration::from_millis(50);
 /// The engine is made to wait for slow clients for no longer than this.
 const MAX_HOLD: Duration = Duration::from_secs(10);
 
-/// A source that gave less is barren.
-const BARREN_BYTES: u64 = 64 * 1024;
-const BARREN_TIME: Duration = Duration::from_millis(500);
-
 /// Publishes the sources of one stream, seamed together.
 pub(super) struct Pump<'a> {
     session: &'a Session,
@@ -53,8 +49,6 @@ pub(super) struct Pump<'a> {
 /// What belongs to one source.
 struct Source {
     attempt: u32,
-    began: Instant,
-    bytes: u64,
     aligner: Aligner,
     /// While the seam to the source before is being sewn.
     splice: Option<Splice>,
@@ -64,15 +58,7 @@ struct Source {
 
 impl Source {
     fn new(attempt: u32, splice: Option<Splice>) -> Self {
-        Self {
-            attempt,
-            began: Instant::now(),
-            bytes: 0,
-            aligner: Aligner::new(),
-            splice,
-            pacing: Pacing::new(),
-            has_published: false,
-        }
+        Self { attempt, aligner: Aligner::new(), splice, pacing: Pacing::new(), has_published: false }
     }
 }
 
@@ -90,18 +76,12 @@ impl<'a> Pump<'a> {
     /// Begins with a new source.
     pub(super) fn begin(&mut self, attempt: u32) {
         let has_published = self.session.fanout().head() > 0;
-        let splice = has_published.then(|| Splice::new(self.marker.last_pcr(), Instant::now()));
+        let splice = has_published.then(|| Splice::new(self.marker.last_pcr()));
         if has_published {
             self.marker.break_off();
-            self.session.fanout().forget_marks();
+            self.session.fanout().break_off();
         }
         self.source = Source::new(attempt, splice);
-    }
-
-    /// How much the current source has given.
-    pub(super) fn given(&self) -> Yield {
-        let is_barren = self.source.bytes < BARREN_BYTES || self.source.began.elapsed() < BARREN_TIME;
-        if is_barren { Yield::Barren } else { Yield::Some }
     }
 
     /// Until the body ends or breaks, or the attempt is given up. `ending` is what a proper end of the body means;
@@ -109,7 +89,7 @@ impl<'a> Pump<'a> {
     pub(super) fn run(&mut self, mut playback: Playback, ending: Ending, on_first: impl FnOnce()) -> Why {
         let mut on_first = Some(on_first);
         let mut buffer = vec![0; READ_BYTES];
-        self.source.began = Instant::now();
+        self.session.flow().begin_source();
         loop {
             let read = match playback.read(&mut buffer) {
                 Ok(0) => return self.finish(Why::SourceEnded(ending)),
@@ -118,7 +98,6 @@ impl<'a> Pump<'a> {
                 Err(error) => return self.finish(Why::Engine(EngineError::Lost(error.to_string()))),
             };
             self.session.record_bytes_in(read as u64);
-            self.source.bytes += read as u64;
             self.source.aligner.push(&buffer[..read], &mut self.aligned);
             self.publish();
             if !self.source.has_published {
@@ -168,7 +147,9 @@ impl<'a> Pump<'a> {
             self.aligned.clear();
             return;
         }
-        self.marker.observe(&self.aligned, now, &mut self.marks);
+        if self.marker.observe(&self.aligned, now, &mut self.marks) {
+            self.session.flow().see_picture();
+        }
         self.session.fanout().publish(&self.aligned, &mut self.marks, now);
         self.aligned.clear();
         if !self.source.has_published {
@@ -180,6 +161,7 @@ impl<'a> Pump<'a> {
     fn report_first_packets(&self) {
         let (id, attempt) = (self.session.stream_id(), self.source.attempt);
         self.session.apply(&Event::FirstPackets(attempt));
+        self.session.ask_about_it();
         match self.session.first_data_after() {
             Some(after) if attempt == 0 => {
                 log::info!("First data for {id} after {} ms", after.as_millis());
@@ -196,7 +178,7 @@ impl<'a> Pump<'a> {
                 return true;
             }
             // A source that is made to wait is not silent.
-            self.session.record_bytes_in(0);
+            self.session.flow().see_picture();
             if self.is_stopped_within(MIN_PAUSE) {
                 return true;
             }
@@ -272,6 +254,38 @@ mod tests {
         }
         assert_eq!(pacing.pause, MAX_PAUSE_FOR_MANY);
         assert_eq!(pacing.after_read(1000, 1), Some(MAX_PAUSE), "for few it is short again at once");
+    }
+
+    /// A source of this rate, whose bytes wait in a receive window of this size: how much of it comes through.
+    fn share_that_passes(bytes_per_second: u64, window: u64, clients: usize) -> f64 {
+        const SECONDS: u64 = 20;
+        // A read and the publishing of what it gave.
+        const WORK_US: u64 = 200;
+        let mut pacing = Pacing::new();
+        let (mut now_us, mut waiting_since_us, mut passed) = (0, 0, 0);
+        while now_us < SECONDS * 1_000_000 {
+            let waiting = ((now_us - waiting_since_us) * bytes_per_second / 1_000_000).min(window);
+            let read = waiting.min(READ_BYTES as u64);
+            passed += read;
+            // What did not fit into the window was never sent, and what was not read stays in it.
+            let left = waiting - read;
+            waiting_since_us = now_us - left * 1_000_000 / bytes_per_second;
+            let pause = pacing.after_read(read as usize, clients).unwrap_or_default();
+            now_us += WORK_US + pause.as_micros() as u64;
+        }
+        passed as f64 / (bytes_per_second * SECONDS) as f64
+    }
+
+    #[test]
+    fn every_rate_passes_through_every_window_for_any_number_of_clients() {
+        for megabits in [1, 4, 8, 20, 50, 100, 200] {
+            for window in [128, 256, 1024, 6144] {
+                for clients in [1, MANY_CLIENTS - 1, MANY_CLIENTS, 1000] {
+                    let share = share_that_passes(megabits * 125_000, window * 1024, clients);
+                    assert!(share > 0.97, "{share:.2} of {megabits} Mbit/s, {window} KiB, {clients} clients");
+                }
+            }
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use parking_lot::Mutex;
 
 use crate::config;
-use crate::engine::pool::Pool;
+use crate::engine::pool::{Pool, Unavailable};
 use crate::id::{ContentKey, ContentName, Digest};
 use crate::stats::Stats;
 use crate::threads::Threads;
@@ -36,6 +36,9 @@ pub(super) const FETCHER_STACK_BYTES: usize = 512 * 1024;
 /// Who asks again for what has just failed is told so at once, for so long: an impatient player must not keep an engine
 /// busy with a channel that is offline.
 const FAILURE_REMEMBERED_FOR: Duration = Duration::from_secs(5);
+
+/// How often who waits for a place is looked after: is it still there?
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Failures and names that are remembered at most; the requests of a house stay far below.
 const MAX_REMEMBERED: usize = 256;
@@ -67,9 +70,7 @@ impl Table {
         let same_content = || {
             let infohash = self.infohash_of(&key.name)?;
             let is_same = |session: &&Arc<Session>| {
-                session.key().params == key.params
-                    && (session.infohash() == Some(infohash)
-                        || session.key().name == ContentName::Infohash(infohash))
+                session.key().params == key.params && session.infohash() == Some(infohash)
             };
             self.live.values().find(is_same)
         };
@@ -97,6 +98,8 @@ pub enum NoSeat {
     StillStopping,
     /// It failed to start a moment ago.
     Failed(Why),
+    /// Who asked has left meanwhile.
+    Gone,
 }
 
 impl fmt::Display for NoSeat {
@@ -108,6 +111,7 @@ impl fmt::Display for NoSeat {
             Self::ShuttingDown => f.write_str("the proxy is shutting down"),
             Self::StillStopping => f.write_str("the previous session of this stream is still being stopped"),
             Self::Failed(why) => fmt::Display::fmt(why, f),
+            Self::Gone => f.write_str("the client has left"),
         }
     }
 }
@@ -126,6 +130,20 @@ impl Registry {
     ///
     /// When there is no room for a stream, or the proxy shuts down.
     pub fn seat(self: &Arc<Self>, key: &ContentKey, client: &Arc<ClientRecord>) -> Result<Seat, NoSeat> {
+        self.seat_while(key, client, || true)
+    }
+
+    /// The same, but waits only while who asks is there.
+    ///
+    /// # Errors
+    ///
+    /// When there is no room for a stream, the proxy shuts down, or nobody is there any more.
+    pub fn seat_while(
+        self: &Arc<Self>,
+        key: &ContentKey,
+        client: &Arc<ClientRecord>,
+        is_there: impl Fn() -> bool,
+    ) -> Result<Seat, NoSeat> {
         let deadline = Instant::now() + self.settings.connect_timeout;
         loop {
             let closing = {
@@ -146,45 +164,60 @@ impl Registry {
                         }
                         let given_way = self.make_room(&table)?;
                         let session = Session::new(key.clone(), &self.settings, Arc::clone(&self.stats));
+                        if let Some(infohash) = table.infohash_of(&key.name) {
+                            session.record_infohash(infohash);
+                        }
                         let Ok(seat) = session.take_seat(Arc::clone(client)) else {
                             return Err(NoSeat::StillStopping);
                         };
                         table.live.insert(key.clone(), Arc::clone(&session));
                         drop(table);
-                        if let Some(lingering) = given_way {
-                            lingering.apply(&Event::Stop(Why::GaveWay));
+                        if let Some(unwatched) = given_way {
+                            unwatched.apply(&Event::Stop(Why::GaveWay));
                         }
                         self.start(&session);
                         return Ok(seat);
                     }
                 }
             };
-            if !closing.wait_stopped(deadline) {
-                return Err(NoSeat::StillStopping);
+            let now = Instant::now();
+            if !closing.wait_stopped(deadline.min(now + LOOK_INTERVAL)) {
+                match () {
+                    () if !is_there() => return Err(NoSeat::Gone),
+                    () if now >= deadline => return Err(NoSeat::StillStopping),
+                    () => continue,
+                }
             }
             // Its own thread retires it a moment after it stopped; be sure not to meet it again.
             self.retire(&closing);
         }
     }
 
-    /// The lingering stream that has to go for a new one, if one has to. A stream that is being stopped takes no room.
+    /// The stream that has to go for a new one, if one has to. A stream that is being stopped takes no room.
     fn make_room(&self, table: &Table) -> Result<Option<Arc<Session>>, NoSeat> {
-        let open = || table.live.values().filter(|session| session.state().is_open());
-        if open().count() < self.settings.max_streams {
+        let open = table.live.values().filter(|session| session.state().is_open()).count();
+        if open < self.settings.max_streams {
             return Ok(None);
         }
-        let lingering = open().find(|session| matches!(session.state(), State::Lingering { .. }));
-        lingering.map(|session| Some(Arc::clone(session))).ok_or(NoSeat::AtCapacity)
+        unwatched(table.live.values()).map(Some).ok_or(NoSeat::AtCapacity)
     }
 
-    /// Has a lingering stream give way to one that found every engine full. Tells whether room is to be expected.
-    pub(super) fn give_way(&self) -> bool {
-        let live: Vec<_> = self.table.lock().live.values().cloned().collect();
-        if let Some(session) = live.iter().find(|session| matches!(session.state(), State::Lingering { .. }))
-        {
-            session.apply(&Event::Stop(Why::GaveWay));
-        }
-        live.iter().any(|session| matches!(session.state(), State::Stopping(_)))
+    /// Has a stream that nobody watches give way to one that found no place on an engine, and gives it.
+    pub(super) fn displace(&self, by: &Session, unavailable: Unavailable) -> Option<Arc<Session>> {
+        let is_candidate = |session: &&Arc<Session>| match unavailable {
+            Unavailable::AllDown => false,
+            Unavailable::AllFull => true,
+            Unavailable::AllStarting => matches!(session.state(), State::Starting { .. }),
+            Unavailable::OtherVariant => session.infohash() == by.infohash(),
+        };
+        let displaced = unwatched(self.table.lock().live.values().filter(is_candidate))?;
+        displaced.apply(&Event::Stop(Why::GaveWay));
+        Some(displaced)
+    }
+
+    /// Whether a stream is being stopped, so that room is to be expected.
+    pub(super) fn expects_room(&self) -> bool {
+        self.table.lock().live.values().any(|session| matches!(session.state(), State::Stopping(_)))
     }
 
     /// Ends the starts on this engine that nobody waits for, since another stream wants to start there.
@@ -209,9 +242,9 @@ impl Registry {
         (has_others && table.infohash_of(&session.key().name).is_none()).then_some(id)
     }
 
-    /// Remembers which infohash is behind the session's name, and gives the older stream of the same content if there is
-    /// one.
-    pub(super) fn same_content(&self, session: &Arc<Session>, infohash: Digest) -> Option<Arc<Session>> {
+    /// Remembers which infohash is behind the session's name, and makes the session the stream of that content, unless there
+    /// is one already: then it gives that one. Of two that start together one has the content, never both, never none.
+    pub(super) fn claim(&self, session: &Arc<Session>, infohash: Digest) -> Option<Arc<Session>> {
         let mut table = self.table.lock();
         if let ContentName::Id(id) = session.key().name
             && table.infohash_of(&session.key().name) != Some(infohash)
@@ -222,15 +255,26 @@ impl Registry {
             }
             table.infohashes.push_back((id, infohash));
         }
-        let is_older = |other: &&Arc<Session>| {
+        let has_it = |other: &&Arc<Session>| {
             !Arc::ptr_eq(other, session)
                 && other.key().params == session.key().params
                 && other.infohash() == Some(infohash)
-                // Of two that start together the younger yields, never both.
-                && other.created() <= session.created()
                 && other.state().is_open()
         };
-        table.live.values().find(is_older).cloned()
+        let holder = table.live.values().find(has_it).cloned();
+        if holder.is_none() {
+            session.record_infohash(infohash);
+        }
+        holder
+    }
+
+    /// The streams of the same content with other parameters.
+    pub(super) fn variants(&self, session: &Session) -> Vec<Arc<Session>> {
+        let table = self.table.lock();
+        let is_variant = |other: &&Arc<Session>| {
+            other.key().params != session.key().params && other.infohash() == session.infohash()
+        };
+        table.live.values().filter(is_variant).cloned().collect()
     }
 
     fn start(self: &Arc<Self>, session: &Arc<Session>) {
@@ -280,6 +324,17 @@ impl Registry {
         sessions
     }
 
+    /// The stream that runs under this stream id, else content id or infohash as asked, else infohash.
+    #[must_use]
+    pub fn live(&self, id: &str) -> Option<Arc<Session>> {
+        let id = id.to_ascii_lowercase();
+        let live: Vec<_> = self.table.lock().live.values().cloned().collect();
+        let by = |is_meant: &dyn Fn(&Session) -> bool| live.iter().find(|session| is_meant(session)).cloned();
+        by(&|session| session.stream_id() == id)
+            .or_else(|| by(&|session| session.key().name.digest().to_string() == id))
+            .or_else(|| by(&|session| session.infohash().is_some_and(|infohash| infohash.to_string() == id)))
+    }
+
     /// Takes no new streams any more and stops all there are. Their threads end by themselves.
     pub fn close(&self) {
         let sessions: Vec<_> = {
@@ -326,6 +381,19 @@ impl Registry {
         }
         self.threads.reap();
     }
+}
+
+/// Of these streams the one that is missed least: a start that everybody left, else the one that lingers longest.
+fn unwatched<'a>(sessions: impl Iterator<Item = &'a Arc<Session>>) -> Option<Arc<Session>> {
+    let since = |session: &Arc<Session>| match session.state() {
+        State::Starting { abandon_at: Some(at), .. } => Some((false, at)),
+        State::Lingering { until } => Some((true, until)),
+        _ => None,
+    };
+    sessions
+        .filter_map(|session| Some((since(session)?, session)))
+        .min_by_key(|(since, _)| *since)
+        .map(|(_, session)| Arc::clone(session))
 }
 
 /// Drives every deadline of every stream, until `stop` is closed.

@@ -1,6 +1,6 @@
 //! One stream: its guarded state, its seats, what is known of it.
 //!
-//! The state lives behind a mutex and a Condvar. Only [`super::state::step`] decides what it becomes; the fetcher
+//! The state lives behind a mutex and a Condvar. Only [`Life::step`] decides what it becomes; the fetcher
 //! alone reports the first packets, and every change, on every way out of the fetcher's thread, wakes all who wait.
 //! A request holds a [`Seat`] from its arrival to its end, waiting or streaming, so "nobody is left" always means that
 //! there is no seat.
@@ -20,15 +20,17 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use crate::config;
 use crate::engine::api::{Liveness, OpenSession};
 use crate::engine::playback::Interrupter;
-use crate::id::{ContentKey, Digest};
+use crate::id::{ContentKey, ContentName, Digest};
 use crate::stats::Stats;
 
 use crate::engine::pool::{Engine, Reservation};
-use crate::engine::stat::{Stat, Watched};
+use crate::engine::stat::Watched;
 
 use super::backlog::Bounds;
 use super::fanout::{Fanout, JoinAt, Progress, Subscription};
-use super::state::{Event, Hint, Life, Limits, Source, State, Why, Yield};
+use super::flow::Flow;
+use super::state::{Event, Hint, Life, Limits, Source, State, Why};
+use super::view::{ClientView, Facts, View};
 
 /// After so much silence, an engine that does not know the session is believed; one that flows is not given up for a word.
 const ASK_AFTER_SILENCE: Duration = Duration::from_secs(5);
@@ -42,10 +44,8 @@ pub struct Session {
     created: Instant,
     fanout: Arc<Fanout>,
     stats: Arc<Stats>,
-    bytes_in: AtomicU64,
+    flow: Flow,
     bytes_out_of_gone: AtomicU64,
-    /// When the last bytes came, in milliseconds since `created`.
-    last_bytes_ms: AtomicU64,
     /// The life's attempt, for those who only want to know whether they are still meant.
     attempt: AtomicU32,
     core: Mutex<Core>,
@@ -65,27 +65,6 @@ struct Core {
     adopted: Vec<(Reservation, OpenSession)>,
     last_seat_left: Option<Instant>,
     facts: Facts,
-}
-
-/// What is known of a stream beyond its state.
-#[derive(Clone, Debug)]
-pub struct Facts {
-    /// The engine's name, host and port.
-    pub engine: Option<(String, String, u16)>,
-    /// The content's infohash, as the engine tells it.
-    pub infohash: Option<Digest>,
-    /// The engine's name for its session.
-    pub playback_session_id: Option<String>,
-    /// Live or not.
-    pub liveness: Liveness,
-    /// When it was asked for.
-    pub created_at: SystemTime,
-    /// When its first packets came.
-    pub started_at: Option<SystemTime>,
-    /// When it was over.
-    pub ended_at: Option<SystemTime>,
-    /// First request to first packets.
-    pub first_data_after: Option<Duration>,
 }
 
 /// What is known of a client.
@@ -111,50 +90,6 @@ impl ClientRecord {
     }
 }
 
-/// A stream as it is at one moment, for status and metrics.
-#[derive(Debug)]
-pub struct View {
-    /// What it is shared by.
-    pub key: ContentKey,
-    /// Its name in paths.
-    pub stream_id: String,
-    /// Its state.
-    pub state: State,
-    /// How often the source was lost and found again.
-    pub restarts: u32,
-    /// The engine's last word on its session.
-    pub swarm: Option<Stat>,
-    /// What else is known.
-    pub facts: Facts,
-    /// Its streaming clients.
-    pub clients: Vec<ClientView>,
-    /// Clients that wait for the start.
-    pub waiting: usize,
-    /// Since the last client left; zero while there is one.
-    pub idle_for: Duration,
-    /// Bytes read off the engine.
-    pub bytes_in: u64,
-    /// Bytes of packets sent to clients, those that left included.
-    pub bytes_out: u64,
-    /// Of the last seconds.
-    pub bitrate_bps: u64,
-    /// Between the last two keyframes.
-    pub keyframe_interval: Option<Duration>,
-}
-
-/// A streaming client at one moment.
-#[derive(Debug)]
-pub struct ClientView {
-    /// Who it is.
-    pub record: Arc<ClientRecord>,
-    /// Bytes of packets sent to it.
-    pub sent_bytes: u64,
-    /// Age by arrival of its next unsent chunk.
-    pub lag: Duration,
-    /// How often it was moved ahead.
-    pub skips: u64,
-}
-
 /// A newcomer found the stream on its way out.
 #[derive(Debug)]
 pub struct Closing;
@@ -178,7 +113,10 @@ impl Session {
         let now = Instant::now();
         let facts = Facts {
             engine: None,
-            infohash: None,
+            infohash: match key.name {
+                ContentName::Infohash(infohash) => Some(infohash),
+                ContentName::Id(_) => None,
+            },
             playback_session_id: None,
             liveness: Liveness::Unknown,
             created_at: SystemTime::now(),
@@ -203,9 +141,8 @@ impl Session {
             created: now,
             fanout: Arc::new(Fanout::new(Bounds { bytes: settings.backlog_bytes, age: settings.backlog })),
             stats,
-            bytes_in: AtomicU64::new(0),
+            flow: Flow::new(now),
             bytes_out_of_gone: AtomicU64::new(0),
-            last_bytes_ms: AtomicU64::new(0),
             attempt: AtomicU32::new(0),
             core: Mutex::new(core),
             changed: Condvar::new(),
@@ -296,6 +233,8 @@ impl Session {
                 self.stats.add_failed_start();
             }
             interrupter = interrupter.or(core.interrupter.take());
+            // Nobody asks about its session any more.
+            core.source = None;
             core.facts.ended_at = Some(SystemTime::now());
         }
         let is_free = matches!(core.life.state, State::Stopped(_)) && core.seats.is_empty();
@@ -317,24 +256,25 @@ impl Session {
     /// Lets time pass: deadlines and silence.
     pub fn tick(&self) {
         let now = Instant::now();
-        let last_bytes = self.created + Duration::from_millis(self.last_bytes_ms.load(Ordering::Relaxed));
+        let last_picture = self.flow.last_picture();
         let (attempt, source) = {
             let core = self.core.lock();
             (core.life.attempt, core.source.clone())
         };
         let watched = source.as_ref().and_then(|(_, watched)| watched.as_ref());
-        let silent_for = now.saturating_duration_since(last_bytes);
-        let is_unknown = watched.is_some_and(|watched| watched.is_unknown_since(last_bytes));
-        if is_unknown && silent_for >= ASK_AFTER_SILENCE {
-            // The source may have stopped flowing long ago, so its last bytes are no measure of what it gave.
-            let given = Yield::Some;
+        let silent_for = now.saturating_duration_since(last_picture);
+        let given = self.flow.given();
+        if silent_for >= ASK_AFTER_SILENCE
+            && watched.is_some_and(|watched| watched.is_unknown_since(last_picture))
+        {
             self.apply(&Event::SourceLost { attempt, why: Why::SessionLost, given });
             return;
         }
         self.apply(&Event::Tick(Source {
             silent_for,
+            given,
             engine_is_well: source.as_ref().is_none_or(|(engine, _)| engine.is_usable()),
-            is_filling: watched.is_some_and(|watched| watched.is_filling(now)),
+            is_filling: watched.is_some_and(|watched| watched.is_filling(last_picture, now)),
             hint: Hint::of(watched.and_then(|watched| watched.last()).as_ref()),
         }));
     }
@@ -358,6 +298,21 @@ impl Session {
             }
             _ => None,
         }
+    }
+
+    /// What is said of an engine that did not begin to play in time.
+    #[must_use]
+    pub(super) fn connect_timeout(&self) -> Why {
+        let source = self.core.lock().source.clone();
+        let stat = source.and_then(|(_, watched)| watched?.last());
+        Why::ConnectTimeout(self.limits.connect, Hint::of(stat.as_ref()))
+    }
+
+    /// Whether this attempt is still to be made.
+    #[must_use]
+    pub fn is_current(&self, attempt: u32) -> bool {
+        let core = self.core.lock();
+        core.life.attempt == attempt && core.life.state.is_open()
     }
 
     /// Publishes what ends the reading of this attempt, before it begins.
@@ -415,17 +370,35 @@ impl Session {
     pub fn record_opened(&self, engine: &Arc<Engine>, opened: &OpenSession) {
         let watched = opened.stat.clone().map(|stat| engine.watch(stat));
         let mut core = self.core.lock();
-        core.source = Some((Arc::clone(engine), watched));
-        core.facts.infohash = opened.infohash;
+        if core.life.state.is_open() {
+            core.source = Some((Arc::clone(engine), watched));
+        }
         core.facts.playback_session_id.clone_from(&opened.playback_session_id);
         core.facts.liveness = opened.liveness;
     }
 
-    /// Records that so many bytes came; none for a fetcher that lets the engine wait.
+    /// Records which content it is.
+    pub(super) fn record_infohash(&self, infohash: Digest) {
+        self.core.lock().facts.infohash = Some(infohash);
+    }
+
+    /// Has the engine asked about the session now, since it has begun to play.
+    pub(super) fn ask_about_it(&self) {
+        let source = self.core.lock().source.clone();
+        if let Some((engine, Some(watched))) = source {
+            engine.ask_now(&watched);
+        }
+    }
+
+    /// Records that so many bytes came.
     pub fn record_bytes_in(&self, bytes: u64) {
-        self.last_bytes_ms.store(self.created.elapsed().as_millis() as u64, Ordering::Relaxed);
-        self.bytes_in.fetch_add(bytes, Ordering::Relaxed);
+        self.flow.add(bytes);
         self.stats.add_bytes_in(bytes);
+    }
+
+    /// How the bytes come in.
+    pub(super) fn flow(&self) -> &Flow {
+        &self.flow
     }
 
     /// The state as it is.
@@ -440,7 +413,13 @@ impl Session {
         self.core.lock().seats.is_empty()
     }
 
-    /// The content's infohash, once the engine told it.
+    /// Whether this client has a seat.
+    #[must_use]
+    pub fn has_seat_of(&self, client: u64) -> bool {
+        self.core.lock().seats.contains_key(&client)
+    }
+
+    /// The content's infohash, once it is known.
     #[must_use]
     pub fn infohash(&self) -> Option<Digest> {
         self.core.lock().facts.infohash
@@ -506,7 +485,7 @@ impl Session {
             clients,
             waiting,
             idle_for,
-            bytes_in: self.bytes_in.load(Ordering::Relaxed),
+            bytes_in: self.flow.bytes(),
             bytes_out: sent + bytes_out_of_gone,
             bitrate_bps: self.fanout.bitrate_bps(now),
             keyframe_interval: self.fanout.keyframe_interval(),

@@ -38,8 +38,11 @@ enum Phase {
         /// From the last PES start on, with the number of its first packet.
         pending: Vec<u8>,
         pending_from: u64,
+        /// The last clock reference, and the one that held at the last PES start.
         pcr: Option<u64>,
-        give_up_at: Instant,
+        pending_pcr: Option<u64>,
+        /// Counted from the first packet: a source may take long to begin.
+        give_up_at: Option<Instant>,
     },
     Joining {
         continuity: Continuity,
@@ -50,14 +53,15 @@ enum Phase {
 impl Splice {
     /// A seam behind what was published up to this clock reference, in 27 MHz ticks.
     #[must_use]
-    pub(super) fn new(published_pcr: Option<u64>, now: Instant) -> Self {
+    pub(super) fn new(published_pcr: Option<u64>) -> Self {
         let phase = Phase::Searching {
             finder: StartFinder::new(),
             count: 0,
             pending: Vec::new(),
             pending_from: 0,
             pcr: None,
-            give_up_at: now + SEARCH_LIMIT,
+            pending_pcr: None,
+            give_up_at: None,
         };
         Self { published_pcr, tables: PsiCache::new(), phase }
     }
@@ -79,28 +83,31 @@ impl Splice {
     }
 
     fn search(&mut self, packet: &Packet<'_>, now: Instant, out: &mut Vec<u8>) {
-        let Phase::Searching { finder, count, pending, pending_from, pcr, give_up_at } = &mut self.phase
+        let Phase::Searching { finder, count, pending, pending_from, pcr, pending_pcr, give_up_at } =
+            &mut self.phase
         else {
             return;
         };
+        let give_up_at = *give_up_at.get_or_insert(now + SEARCH_LIMIT);
         *pcr = packet.pcr().or(*pcr);
         let start = finder.observe(*count, packet, &self.tables);
         self.tables.observe(packet);
         if start.is_some_and(|start| start.packet == *count) || pending.len() >= MAX_PENDING_BYTES {
             pending.clear();
             *pending_from = *count;
+            *pending_pcr = *pcr;
         }
         pending.extend_from_slice(packet.bytes());
         *count += 1;
         let is_keyframe =
             start.is_some_and(|start| start.kind == StartKind::Keyframe && start.packet == *pending_from);
-        let is_repeated = match (self.published_pcr, *pcr) {
+        let is_repeated = match (self.published_pcr, *pending_pcr) {
             (Some(published), Some(new)) => pcr_behind(published, new).is_some(),
             _ => false,
         };
         // Before there are tables, nobody can say whose keyframe it is.
         let tables = if is_keyframe && !is_repeated { self.tables.prefix() } else { None };
-        if tables.is_some() || now >= *give_up_at {
+        if tables.is_some() || now >= give_up_at {
             let pending = std::mem::take(pending);
             out.extend(tables.or_else(|| self.tables.prefix()).unwrap_or_default());
             self.phase = Phase::Joining { continuity: Continuity::new(), until: now + JOIN_TIME };
@@ -137,7 +144,7 @@ mod tests {
     /// What comes out of a clip that begins at this packet, after a loss at this clock reference.
     fn spliced(from_packet: usize, published_pcr: Option<u64>) -> Vec<u8> {
         let now = Instant::now();
-        let mut splice = Splice::new(published_pcr, now);
+        let mut splice = Splice::new(published_pcr);
         let mut out = Vec::new();
         for part in CLIP[from_packet * PACKET_BYTES..].chunks(7 * PACKET_BYTES) {
             splice.push(part, now, &mut out);
@@ -183,9 +190,36 @@ mod tests {
     }
 
     #[test]
+    fn a_source_that_takes_long_to_begin_is_still_begun_at_a_keyframe() {
+        let now = Instant::now();
+        let mut splice = Splice::new(None);
+        let mut out = Vec::new();
+        splice.push(&CLIP[400 * PACKET_BYTES..407 * PACKET_BYTES], now + 4 * SEARCH_LIMIT, &mut out);
+        assert!(out.is_empty(), "the search has just begun");
+    }
+
+    #[test]
+    fn a_keyframe_that_may_have_been_published_is_not_begun_again() {
+        let video = packets(CLIP).find(|packet| packet.pcr().is_some()).expect("a clock").pid();
+        let is_keyframe =
+            |packet: &Packet<'_>| packet.pid() == video && packet.starts_unit() && packet.random_access();
+        let keyframes = packets(CLIP).enumerate().filter(|(_, packet)| is_keyframe(packet));
+        let keyframes: Vec<usize> = keyframes.map(|(at, _)| at * PACKET_BYTES).collect();
+        let (before, third, fourth) = (&CLIP[..keyframes[2]], keyframes[2], keyframes[3]);
+        // Its clock comes behind it: the source may have been lost in between.
+        let mut source = CLIP.to_vec();
+        source[third + 5] &= !0x10;
+        let published = packets(before).filter_map(|packet| packet.pcr()).last();
+        let mut out = Vec::new();
+        Splice::new(published).push(&source, Instant::now(), &mut out);
+        let first = packets(&out).find(is_keyframe).expect("a keyframe");
+        assert_eq!(first.bytes(), &CLIP[fourth..fourth + PACKET_BYTES]);
+    }
+
+    #[test]
     fn a_source_without_a_keyframe_is_taken_as_it_is_in_the_end() {
         let now = Instant::now();
-        let mut splice = Splice::new(None, now);
+        let mut splice = Splice::new(None);
         let mut packet = [0xff; PACKET_BYTES];
         packet[..4].copy_from_slice(&[0x47, 0x01, 0x00, 0x10]);
         let mut out = Vec::new();

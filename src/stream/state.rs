@@ -209,6 +209,9 @@ impl fmt::Display for Why {
             Self::NoEngine(Unavailable::AllStarting) => {
                 f.write_str("every AceStream engine is busy starting other streams")
             }
+            Self::NoEngine(Unavailable::OtherVariant) => {
+                f.write_str("every AceStream engine with room plays this content with other parameters")
+            }
             Self::ConnectTimeout(limit, hint) => {
                 write!(f, "the engine did not begin to play within {:.1} s{hint}", limit.as_secs_f32())
             }
@@ -283,8 +286,10 @@ pub enum Yield {
 /// How the source is, as far as can be seen from outside.
 #[derive(Clone, Copy, Debug)]
 pub struct Source {
-    /// Time since its last bytes.
+    /// Time since picture or sound came.
     pub silent_for: Duration,
+    /// How much it had given.
+    pub given: Yield,
     /// Whether its engine is well.
     pub engine_is_well: bool,
     /// Whether the engine says that it is filling its buffer, and it is.
@@ -446,13 +451,12 @@ impl Life {
 
     /// The current attempt is over. Clients are kept if there are any, if there is hope, and if there is time.
     fn lose(&mut self, why: &Why, given: Yield, now: Instant, limits: &Limits) {
-        match (self.barren, given) {
-            (_, Yield::Some) => (self.failures, self.barren) = (0, 0),
-            (_, Yield::Barren) => self.failures += 1,
-        }
         match &self.state {
             State::Active => {
-                self.barren += u32::from(given == Yield::Barren);
+                match given {
+                    Yield::Some => (self.failures, self.barren) = (0, 0),
+                    Yield::Barren => (self.failures, self.barren) = (self.failures + 1, self.barren + 1),
+                }
                 if *why == Why::SourceEnded(Ending::Complete) || limits.recover.is_zero() {
                     self.end(why);
                 } else if self.barren >= MAX_BARREN {
@@ -463,7 +467,15 @@ impl Life {
                         State::Recovering { lost: why.clone(), until: now + limits.recover, data_by: None };
                 }
             }
-            State::Recovering { lost, until, .. } => {
+            State::Recovering { lost, until, data_by } => {
+                if data_by.is_some() {
+                    self.barren = if given == Yield::Barren { self.barren + 1 } else { 0 };
+                }
+                if self.barren >= MAX_BARREN {
+                    return self.end(&Why::Unstable);
+                }
+                // However much came of it: nothing of it could be published.
+                self.failures += 1;
                 self.attempt += 1;
                 self.state = State::Recovering { lost: lost.clone(), until: *until, data_by: None };
             }
@@ -486,7 +498,7 @@ impl Life {
                 self.lose(&Why::FirstDataTimeout(limits.first_data, source.hint), Yield::Barren, now, limits);
             }
             State::Active | State::Lingering { .. } if source.silent_for >= source.patience(limits) => {
-                self.lose(&Why::Stalled(source.silent_for, source.hint), Yield::Some, now, limits);
+                self.lose(&Why::Stalled(source.silent_for, source.hint), source.given, now, limits);
             }
             _ => {}
         }

@@ -37,7 +37,7 @@ fn directory() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR"))
 }
 
-fn file(name: &str, text: &str) -> PathBuf {
+pub(super) fn file(name: &str, text: &str) -> PathBuf {
     let path = directory().join(name);
     fs::write(&path, text).expect("a file of the test's own");
     path
@@ -48,11 +48,11 @@ fn output(arguments: &[&str]) -> Output {
 }
 
 /// The program at work. Dropping it kills it.
-struct Running {
+pub(super) struct Running {
     child: Child,
     stdout: Receiver<String>,
     stderr: Receiver<String>,
-    address: SocketAddr,
+    pub(super) address: SocketAddr,
 }
 
 /// Hands on the lines of a pipe, so that waiting for one has a deadline and a full pipe holds nobody up.
@@ -69,7 +69,7 @@ fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
 }
 
 impl Running {
-    fn start(arguments: &[&str]) -> Self {
+    pub(super) fn start(arguments: &[&str]) -> Self {
         let mut command = command(&["--listen", "127.0.0.1:0"]);
         command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("it starts");
@@ -87,14 +87,20 @@ impl Running {
         Self::start(&["--engine", &engine.addr().to_string()])
     }
 
-    fn signal(&self, name: &str) {
+    /// How many entries the kernel's directory of this name has for it: `task` or `fd`.
+    pub(super) fn count(&self, directory: &str) -> usize {
+        let path = format!("/proc/{}/{directory}", self.child.id());
+        fs::read_dir(path).expect("it runs").count()
+    }
+
+    pub(super) fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
         let status = Command::new("kill").args([name, &id]).status().expect("kill runs");
         assert!(status.success(), "{status}");
     }
 
     /// Waits for its end.
-    fn wait(&mut self, limit: Duration) -> ExitStatus {
+    pub(super) fn wait(&mut self, limit: Duration) -> ExitStatus {
         let deadline = Instant::now() + limit;
         loop {
             if let Some(status) = self.child.try_wait().expect("it is our child") {

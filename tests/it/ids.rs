@@ -79,12 +79,12 @@ fn an_infohash_is_asked_for_as_one() {
 
 #[test]
 fn an_engine_parameter_makes_another_stream_and_reaches_the_engine() {
-    let engine = engine();
-    let proxy = lingering(&engine);
+    let (engine, other) = (engine(), engine());
+    let proxy = Proxy::start_with(&[&engine, &other], |config| config.stream.linger = LONG);
     play(&proxy, &stream_path(ID));
     play(&proxy, &format!("{}&_idx=2&preferred_audio_language=fra&x=y", stream_path(ID)));
     play(&proxy, &format!("{}&x=z&preferred_audio_language=fra&_idx=02", stream_path(ID)));
-    let requests = getstreams(&engine);
+    let requests = [getstreams(&engine), getstreams(&other)].concat();
     assert_eq!(requests.len(), 2);
     let id = ID.to_string();
     let expected =

@@ -16,6 +16,7 @@ const LIMITS: Limits = Limits {
 fn tick(silent_s: u64) -> Event {
     Event::Tick(Source {
         silent_for: Duration::from_secs(silent_s),
+        given: Yield::Some,
         engine_is_well: true,
         is_filling: false,
         hint: Hint::NoPeers,
@@ -65,6 +66,7 @@ fn every_transition_is_the_one_of_the_table() {
     let ill = |silent_s| {
         Event::Tick(Source {
             silent_for: Duration::from_secs(silent_s),
+            given: Some,
             engine_is_well: false,
             is_filling: false,
             hint: Hint::None,
@@ -73,8 +75,18 @@ fn every_transition_is_the_one_of_the_table() {
     let filling = |silent_s| {
         Event::Tick(Source {
             silent_for: Duration::from_secs(silent_s),
+            given: Some,
             engine_is_well: true,
             is_filling: true,
+            hint: Hint::None,
+        })
+    };
+    let barren_silence = || {
+        Event::Tick(Source {
+            silent_for: Duration::from_secs(25),
+            given: Barren,
+            engine_is_well: true,
+            is_filling: false,
             hint: Hint::None,
         })
     };
@@ -110,6 +122,7 @@ fn every_transition_is_the_one_of_the_table() {
         (vec![active(), (50, ill(3))], "recovering until 110, attempt 1 after 0 s".into()),
         (vec![active(), (70, filling(59))], "active, attempt 0".into()),
         (vec![active(), (70, filling(60))], "recovering until 130, attempt 1 after 0 s".into()),
+        (vec![active(), (50, barren_silence())], "recovering until 110, attempt 1 after 1 s".into()),
         (vec![active(), (50, film_ends())], "stopping: the content ended".into()),
         (vec![active(), (50, Stop(Why::Shutdown))], format!("stopping: {}", Why::Shutdown)),
         (vec![active(), (50, FetcherGone)], format!("stopped: {}", Why::Panicked)),
@@ -120,6 +133,9 @@ fn every_transition_is_the_one_of_the_table() {
         (vec![active(), (50, lost(0, Some)), (51, lost(1, Barren))], "recovering until 110, attempt 2 after 1 s".into()),
         (vec![active(), (50, lost(0, Some)), (51, lost(1, Barren)), (52, lost(2, Barren)), (55, lost(3, Barren)),
             (60, lost(4, Barren)), (70, lost(5, Barren))], "recovering until 110, attempt 6 after 8 s".into()),
+        (vec![active(), (50, lost(0, Some)), (51, lost(1, Some))], "recovering until 110, attempt 2 after 1 s".into()),
+        (vec![active(), (50, lost(0, Some)), (51, lost(1, Some)), (52, FirstPackets(2)), (60, lost(2, Some))],
+            "recovering until 120, attempt 3 after 0 s".into()),
         (vec![active(), (50, lost(0, Some)), (51, Connected(1))],
             "recovering until 110, attempt 1 after 0 s, data by 71".into()),
         (vec![active(), (50, lost(0, Some)), (51, Connected(0))], "recovering until 110, attempt 1 after 0 s".into()),
@@ -137,6 +153,11 @@ fn every_transition_is_the_one_of_the_table() {
             (19, lost(2, Some)), (19, FirstPackets(3))], "active, attempt 3".into()),
         (vec![active(), (5, lost(0, Barren)), (6, FirstPackets(1)), (6, lost(1, Barren)), (8, FirstPackets(2)),
             (8, lost(2, Barren))], format!("stopping: {}", Why::Unstable)),
+        (vec![active(), (5, lost(0, Barren)), (6, Connected(1)), (6, lost(1, Barren)), (8, Connected(2)),
+            (8, lost(2, Barren))], format!("stopping: {}", Why::Unstable)),
+        (vec![active(), (5, lost(0, Barren)), (6, Connected(1)), (6, lost(1, Barren)), (8, lost(2, Barren)),
+            (12, Connected(3)), (13, lost(3, Some)), (20, Connected(4)), (20, lost(4, Barren))],
+            "recovering until 65, attempt 5 after 8 s".into()),
         (vec![active(), (5, lost(0, Barren)), (6, FirstPackets(1)), (6, lost(1, Barren)), (8, FirstPackets(2)),
             (20, lost(2, Some)), (20, FirstPackets(3)), (20, lost(3, Barren))],
             "recovering until 80, attempt 4 after 1 s".into()),
@@ -183,6 +204,7 @@ fn any_event() -> impl Strategy<Value = Event> {
     let source = |(silent_s, engine_is_well, is_filling)| {
         Event::Tick(Source {
             silent_for: Duration::from_secs(silent_s),
+            given: Yield::Some,
             engine_is_well,
             is_filling,
             hint: Hint::None,

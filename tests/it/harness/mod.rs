@@ -18,7 +18,7 @@ use acerelay::threads::Threads;
 use serde_json::Value;
 
 pub(crate) use self::http::{Connection, End, Reply};
-pub(crate) use self::viewer::{Bystander, Viewer, assert_whole};
+pub(crate) use self::viewer::{Bystander, Viewer, assert_seamed, assert_whole};
 
 /// Far longer than anything here takes, on a machine however busy.
 pub(crate) const LONG: Duration = Duration::from_secs(30);

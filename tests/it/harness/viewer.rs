@@ -14,6 +14,8 @@ use super::{Connection, End, LONG, OTHER_ID, Proxy, Reply, STACK_BYTES, stream_p
 pub(crate) struct Viewer {
     pub(crate) reply: Reply,
     checker: Checker,
+    /// Breaks announced in front of the first packet: that of joining.
+    joined_with: Option<u64>,
 }
 
 impl Viewer {
@@ -29,7 +31,7 @@ impl Viewer {
             panic!("no stream but {}: {text}", reply.status);
         }
         assert_eq!(reply.header("Content-Type"), Some("video/mp2t"));
-        Self { reply, checker: Checker::new() }
+        Self { reply, checker: Checker::new(), joined_with: None }
     }
 
     /// What has come so far.
@@ -41,7 +43,26 @@ impl Viewer {
     pub(crate) fn take(&mut self) -> Result<(), End> {
         let bytes = self.reply.read()?;
         self.checker.feed(bytes);
+        let report = self.checker.report();
+        if report.numbered > 0 {
+            self.joined_with.get_or_insert(report.announced_breaks);
+        }
         Ok(())
+    }
+
+    /// How often its source was lost and found again, as far as it was told.
+    pub(crate) fn seams(&self) -> u64 {
+        self.report().announced_breaks - self.joined_with.unwrap_or(self.report().announced_breaks)
+    }
+
+    /// Takes what comes until its source was found again so often, and some more.
+    pub(crate) fn take_seams(&mut self, count: u64) {
+        while self.seams() < count {
+            if let Err(end) = self.take() {
+                panic!("the stream ended ({end:?}) before {count} seams: {:?}", self.report());
+            }
+        }
+        self.take_packets(300);
     }
 
     /// Takes at least so many more numbered packets.
@@ -88,6 +109,18 @@ pub(crate) fn assert_whole(report: &Report) {
     let mut rest = report.clone();
     rest.announced_breaks = 0;
     assert!(rest.is_perfect() && report.announced_breaks <= 1, "{report:?}");
+}
+
+/// Holds that a stream whose source was lost so often came without doubles and damage, with gaps only where it was lost, and
+/// each break announced. The counters of tables jump there unannounced, as they have to.
+#[track_caller]
+pub(crate) fn assert_seamed(report: &Report, losses: u64) {
+    let mut rest = report.clone();
+    (rest.announced_breaks, rest.gap_count, rest.discontinuities) = (0, 0, 0);
+    assert!(rest.is_perfect(), "{report:?}");
+    assert!(report.gap_count <= losses && report.discontinuities <= 2 * losses, "{losses}: {report:?}");
+    // A joiner's first packets may announce the break that his joining is.
+    assert!((losses..=losses + 1).contains(&report.announced_breaks), "{losses}: {report:?}");
 }
 
 /// A client of the other content on a thread of its own, who is not to notice anything.

@@ -1,0 +1,227 @@
+//! Engines that die, hang and come back, while clients watch; and who starts when many want to.
+
+use std::time::{Duration, Instant};
+
+use acerelay::config::Config;
+use acerelay::id::Digest;
+use acerelay::sim::{Call, Entry, Getstream, Health, Order, Playback, Script, SimEngine, Steps};
+
+use super::harness::{
+    End, ID, INFOHASH, LONG, OTHER_ID, Proxy, SLACK, Viewer, assert_all_stopped, assert_seamed, assert_whole,
+    broadcast, empty_engine, engine, scripted, stream_path, wait_engine,
+};
+
+fn recovering(config: &mut Config) {
+    config.stream.recover_timeout = LONG;
+}
+
+fn id(number: u8) -> Digest {
+    Digest::new([number; 20])
+}
+
+/// An engine that plays contents 1 to 9, with this script.
+fn engine_of_nine(script: &Script) -> SimEngine {
+    let engine = empty_engine();
+    for number in 1..10 {
+        engine.add(broadcast(id(number), Digest::new([number | 0x80; 20])).script(script.clone()));
+    }
+    engine
+}
+
+#[test]
+fn an_engine_that_is_killed_under_20_clients_costs_them_a_pause() {
+    let (first, second) = (engine_of_nine(&Script::new()), engine_of_nine(&Script::new()));
+    let proxy = Proxy::start_with(&[&first, &second], |config| {
+        recovering(config);
+        config.engines[0].forwarded = true;
+    });
+    let mut viewers: Vec<_> = (0..20).map(|number| Viewer::open(proxy.address, id(1 + number % 4))).collect();
+    viewers.iter_mut().for_each(|viewer| viewer.take_packets(50));
+    assert_eq!((first.counts().sessions_open, second.counts().getstreams), (4, 0));
+    first.crash().expect("the port is kept");
+    let began = Instant::now();
+    viewers.iter_mut().for_each(|viewer| viewer.take_seams(1));
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    let status = proxy.status();
+    assert_eq!((&status["total_clients"], &status["active_sessions"]), (&20.into(), &4.into()));
+    assert_eq!((&status["engines"][0]["streams"], &status["engines"][1]["streams"]), (&0.into(), &4.into()));
+    for viewer in viewers {
+        assert_seamed(&viewer.leave(), 1);
+    }
+    assert_all_stopped(&second, 4);
+    assert_eq!(first.counts().readers, 0);
+}
+
+#[test]
+fn an_engine_that_is_restarted_without_its_sessions_goes_on() {
+    let engine = engine();
+    let proxy = Proxy::start_with(&[&engine], recovering);
+    let mut viewers = [ID, ID, OTHER_ID].map(|id| Viewer::open(proxy.address, id));
+    viewers.iter_mut().for_each(|viewer| viewer.take_packets(50));
+    engine.crash().expect("the port is kept");
+    proxy.wait_status("it counts as down", |status| status["engines"][0]["healthy"] == false);
+    engine.accept().expect("the port is there");
+    viewers.iter_mut().for_each(|viewer| viewer.take_seams(1));
+    for viewer in viewers {
+        assert_seamed(&viewer.leave(), 1);
+    }
+    proxy.wait_gone(ID);
+    proxy.wait_gone(OTHER_ID);
+    let counts = engine.counts();
+    assert_eq!((counts.sessions_lost, counts.sessions_open, counts.sessions_opened), (2, 0, 4), "{counts:?}");
+    assert_eq!(counts.sessions_stopped, 2);
+}
+
+#[test]
+fn an_engine_that_hangs_loses_its_silent_streams_to_another() {
+    let (hanging, well) = (engine(), engine());
+    let proxy = Proxy::start_with(&[&hanging, &well], |config| {
+        recovering(config);
+        config.engines[0].forwarded = true;
+        config.health.timeout = Duration::from_millis(300);
+        config.health.failures = 2;
+    });
+    let mut viewer = Viewer::open(proxy.address, ID);
+    viewer.take_packets(50);
+    hanging.set_health(Health::Hangs);
+    hanging.order(ID, Order::Stall);
+    viewer.take_seams(1);
+    assert_eq!(proxy.session(ID)["engine_port"], well.addr().port());
+    assert_seamed(&viewer.leave(), 1);
+    assert_all_stopped(&well, 1);
+    // The stop of the lost session goes out beside, once, whether it is answered or not.
+    wait_engine(&hanging, "its reader is gone", |counts| counts.readers == 0);
+    proxy.wait_gone(ID);
+    let stops = hanging.requests().iter().filter(|request| request.param("method") == Some("stop")).count();
+    assert_eq!(stops, 1);
+}
+
+#[test]
+fn an_engine_that_is_ill_keeps_the_streams_that_flow() {
+    let (ill, well) = (engine(), engine());
+    let proxy = Proxy::start_with(&[&ill, &well], |config| {
+        recovering(config);
+        config.engines[0].forwarded = true;
+        config.health.failures = 1;
+    });
+    let mut viewer = Viewer::open(proxy.address, ID);
+    viewer.take_packets(50);
+    ill.set_health(Health::Fails(500, "ill".to_owned()));
+    proxy.wait_status("it counts as down", |status| status["engines"][0]["healthy"] == false);
+    // Longer than an ill engine may be silent.
+    viewer.take_packets(6000);
+    assert_whole(&viewer.leave());
+    assert_all_stopped(&ill, 1);
+    assert_eq!(well.counts().getstreams, 0);
+}
+
+#[test]
+fn a_stop_that_hangs_holds_a_recovery_up_for_3_s() {
+    let engine = scripted(Script::new().stop(Steps::first(1, Call::Hang)));
+    let proxy = Proxy::start_with(&[&engine], recovering);
+    let mut viewer = Viewer::open(proxy.address, ID);
+    viewer.take_packets(50);
+    engine.order(ID, Order::End);
+    let began = Instant::now();
+    wait_engine(&engine, "it is asked again", |counts| counts.getstreams == 2);
+    let took = began.elapsed();
+    assert!(took >= Duration::from_secs(3) && took < Duration::from_secs(3) + SLACK, "{took:?}");
+    viewer.take_seams(1);
+    assert_seamed(&viewer.leave(), 1);
+    assert_all_stopped(&engine, 2);
+}
+
+#[test]
+fn a_start_goes_to_the_next_engine_when_the_first_has_just_died() {
+    let (dead, well) = (engine(), engine());
+    let proxy = Proxy::start_with(&[&dead, &well], |config| {
+        config.engines[0].forwarded = true;
+        // It is not noticed by asking.
+        config.health.interval = LONG;
+    });
+    proxy.wait_status("both are up", |status| {
+        status["engines"].as_array().is_some_and(|engines| engines.iter().all(|one| one["healthy"] == true))
+    });
+    dead.refuse().expect("the port is kept");
+    let mut viewer = Viewer::open(proxy.address, ID);
+    viewer.take_packets(50);
+    assert_whole(&viewer.leave());
+    assert_all_stopped(&well, 1);
+    assert_eq!(proxy.status()["engines"][0]["healthy"], false);
+}
+
+#[test]
+fn after_a_failed_start_the_next_stream_goes_to_another_engine() {
+    let fails = Script::new().getstream(Getstream::Error("out of order".to_owned()));
+    let (failing, well) = (scripted(fails), engine());
+    let proxy = Proxy::start_with(&[&failing, &well], |config| config.engines[0].forwarded = true);
+    assert_eq!(proxy.get(&stream_path(ID)).status, 502);
+    let mut viewer = Viewer::open(proxy.address, OTHER_ID);
+    viewer.take_packets(50);
+    assert_whole(&viewer.leave());
+    assert_eq!((failing.counts().getstreams, well.counts().getstreams), (1, 1));
+}
+
+#[test]
+fn more_starts_than_an_engine_may_have_wait_their_turn() {
+    let engine = engine_of_nine(&Script::new().getstream(Getstream::Slow(Duration::from_millis(400))));
+    let proxy = Proxy::start_with(&[&engine], |config| config.engines[0].max_starts = 2);
+    let waiting: Vec<_> = (1..=6).map(|number| proxy.ask(id(number))).collect();
+    for connection in waiting {
+        Viewer::of(connection.reply()).take_packets(1);
+    }
+    assert_eq!(engine.counts().getstreams_max, 2);
+    assert_all_stopped(&engine, 6);
+}
+
+#[test]
+fn dead_channels_hold_up_nobody_for_longer_than_2_s() {
+    let engine = engine_of_nine(&Script::new().getstream(Getstream::Hang));
+    engine.add(broadcast(ID, INFOHASH));
+    let proxy = Proxy::start_with(&[&engine], |config| {
+        config.engines[0].max_starts = 2;
+        config.stream.connect_timeout = Duration::from_secs(8);
+    });
+    let dead: Vec<_> = (1..=2).map(|number| proxy.ask(id(number))).collect();
+    wait_engine(&engine, "they are asked for", |counts| counts.getstreams_now == 2);
+    let began = Instant::now();
+    let mut viewer = Viewer::open(proxy.address, ID);
+    assert!(began.elapsed() < Duration::from_secs(2) + SLACK, "{:?}", began.elapsed());
+    viewer.take_packets(50);
+    assert_whole(&viewer.leave());
+    for connection in dead {
+        assert_eq!(connection.reply().status, 504);
+    }
+}
+
+#[test]
+fn who_does_not_get_a_turn_in_time_is_told_that_the_engines_are_busy() {
+    let engine = engine_of_nine(&Script::new().playback(Playback::entry(Entry::Never)));
+    let proxy = Proxy::start_with(&[&engine], |config| {
+        config.engines[0].max_starts = 1;
+        config.stream.connect_timeout = Duration::from_millis(1500);
+    });
+    let first = proxy.ask(id(1));
+    wait_engine(&engine, "it is asked", |counts| counts.playback_requests == 1);
+    let mut second = proxy.ask(id(2)).reply();
+    // Either its own deadline or that of its turn comes first; both are the truth.
+    assert!([503, 504].contains(&second.status), "{}", second.text());
+    assert_eq!(first.reply().status, 504);
+}
+
+#[test]
+fn a_stream_whose_only_engine_dies_for_good_ends_in_time() {
+    let engine = engine();
+    let limit = Duration::from_secs(2);
+    let proxy = Proxy::start_with(&[&engine], |config| config.stream.recover_timeout = limit);
+    let mut viewer = Viewer::open(proxy.address, ID);
+    viewer.take_packets(50);
+    engine.crash().expect("the port is kept");
+    let began = Instant::now();
+    let (_, end) = viewer.finish();
+    let took = began.elapsed();
+    assert_eq!(end, End::Closed);
+    assert!(took >= limit && took < limit + SLACK, "{took:?}");
+    proxy.wait_gone(ID);
+    assert!(proxy.session(ID)["error"].as_str().is_some_and(|error| error.contains("within 2.0 s")));
+}

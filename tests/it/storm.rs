@@ -1,0 +1,252 @@
+//! Many comings and goings, and that nothing is left of them.
+
+use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
+
+use acerelay::config;
+use acerelay::id::{ContentKey, Digest};
+use acerelay::sim::{Getstream, Script, SimEngine};
+use acerelay::stats::Stats;
+use acerelay::stream::session::{ClientRecord, Session};
+use acerelay::stream::state::{Event, State};
+
+use super::binary::{Running, file};
+use super::harness::{
+    Connection, ID, LONG, OTHER_ID, OTHER_INFOHASH, Proxy, Viewer, assert_all_stopped, assert_whole,
+    broadcast, engine, in_parallel, pause, scripted, stream_path,
+};
+
+/// The program before this engine, with short limits; lines of the table `[stream]` come in addition.
+fn program(name: &str, engine: &SimEngine, stream: &str) -> Running {
+    let text = format!(
+        "[log]\nlevel = \"warn\"\n[stream]\nlinger_s = 0.2\n{stream}\n[[engines]]\nhost = \"127.0.0.1\"\nport = {}\n",
+        engine.addr().port()
+    );
+    let path = file(name, &text);
+    Running::start(&["--config", path.to_str().expect("a path of ours")])
+}
+
+/// Threads and descriptors of a program that has served and is idle again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Held {
+    threads: usize,
+    descriptors: usize,
+}
+
+fn held(running: &Running) -> Held {
+    Held { threads: running.count("task"), descriptors: running.count("fd") }
+}
+
+/// Serves once, so that everything is there that stays; then waits until nothing comes or goes for two seconds.
+fn settled(running: &Running) -> Held {
+    Viewer::open(running.address, OTHER_ID).take_packets(10);
+    let mut last = (held(running), Instant::now());
+    let began = Instant::now();
+    while last.1.elapsed() < Duration::from_secs(2) {
+        assert!(began.elapsed() < LONG, "it does not come to rest: {last:?}");
+        pause(Duration::from_millis(100));
+        let now = held(running);
+        if now != last.0 {
+            last = (now, Instant::now());
+        }
+    }
+    last.0
+}
+
+/// Waits until the program holds no more than before.
+#[track_caller]
+fn assert_nothing_left(running: &Running, before: Held) {
+    let began = Instant::now();
+    loop {
+        let now = held(running);
+        if now.threads <= before.threads && now.descriptors <= before.descriptors {
+            return;
+        }
+        assert!(began.elapsed() < LONG, "{before:?} before, {now:?} after");
+        pause(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn a_storm_of_zaps_with_a_dead_channel_among_them_leaves_nothing_behind() {
+    const CLIENTS: usize = 12;
+    const CHANGES: usize = 204;
+    let engine = scripted(Script::new());
+    let dead = Digest::new([0xde; 20]);
+    engine.add(broadcast(dead, Digest::new([0x5e; 20])).script(Script::new().getstream(Getstream::Hang)));
+    let running = program("storm.toml", &engine, "connect_timeout_s = 5\nabandon_s = 1");
+    let before = settled(&running);
+    let address = running.address;
+    let waits = in_parallel(CLIENTS, move |client| {
+        let mut longest = Duration::ZERO;
+        for change in 0..CHANGES / CLIENTS {
+            let id = [ID, dead, OTHER_ID][(client + change) % 3];
+            let mut connection = Connection::open(address);
+            connection.send_get(&stream_path(id));
+            if id == dead {
+                pause(Duration::from_millis(50 + 10 * client as u64));
+                continue;
+            }
+            let began = Instant::now();
+            let mut viewer = Viewer::of(connection.reply());
+            longest = longest.max(began.elapsed());
+            viewer.take_packets(20);
+            let report = viewer.leave();
+            assert!(report.doubles == 0 && report.damaged == 0 && report.gap_count == 0, "{report:?}");
+        }
+        longest
+    });
+    // On a machine however busy: nobody has waited for the dead channel's five seconds.
+    assert!(waits.iter().all(|wait| *wait < Duration::from_secs(4)), "{waits:?}");
+    // A new channel starts at once.
+    let fresh = Digest::new([0xf1; 20]);
+    engine.add(broadcast(fresh, Digest::new([0xf2; 20])));
+    let began = Instant::now();
+    let mut viewer = Viewer::open(address, fresh);
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    viewer.take_packets(50);
+    assert_whole(&viewer.leave());
+    assert_nothing_left(&running, before);
+    let counts = engine.counts();
+    assert_eq!((counts.sessions_open, counts.readers, counts.getstreams_now), (0, 0, 0), "{counts:?}");
+    assert_eq!((counts.sessions_opened, counts.sessions_stopped), (counts.stops, counts.stops), "{counts:?}");
+    assert_eq!(
+        (counts.stops_unknown, counts.second_readers, counts.sessions_leaked),
+        (0, 0, 0),
+        "{counts:?}"
+    );
+}
+
+#[test]
+fn fewer_dead_channels_than_starts_do_not_delay_a_live_one() {
+    const LIVE: u8 = 8;
+    let engine = engine();
+    for number in 0..3 {
+        let (dead, infohash) = (Digest::new([0xd0 + number; 20]), Digest::new([0x50 + number; 20]));
+        engine.add(broadcast(dead, infohash).script(Script::new().getstream(Getstream::Hang)));
+    }
+    for number in 0..2 * LIVE {
+        engine.add(broadcast(Digest::new([number + 1; 20]), Digest::new([number + 0x81; 20])));
+    }
+    let proxy = Proxy::start_with(&[&engine], |config| {
+        config.engines[0].max_starts = 4;
+        config.engines[0].max_streams = 50;
+        config.stream.connect_timeout = Duration::from_secs(10);
+    });
+    // The best of several: the machine may be busy, the rule is about the proxy.
+    let best = |numbers: std::ops::Range<u8>| {
+        let start = |number| {
+            let began = Instant::now();
+            Viewer::open(proxy.address, Digest::new([number + 1; 20])).take_packets(1);
+            began.elapsed()
+        };
+        numbers.map(start).min().expect("some")
+    };
+    let without = best(0..LIVE);
+    let dead: Vec<_> = (0..3).map(|number| proxy.ask(Digest::new([0xd0 + number; 20]))).collect();
+    super::harness::wait_engine(&engine, "they are asked for", |counts| counts.getstreams_now == 3);
+    let with = best(LIVE..2 * LIVE);
+    assert!(with < without + Duration::from_millis(50), "{with:?} with dead channels, {without:?} without");
+    drop(dead);
+}
+
+#[test]
+fn a_thousand_joins_and_leaves_leave_no_thread_and_no_descriptor_behind() {
+    let engine = engine();
+    let running = program("joins.toml", &engine, "");
+    let before = settled(&running);
+    let address = running.address;
+    let mut watcher = Viewer::open(address, ID);
+    watcher.take_packets(1);
+    let joined = in_parallel(10, move |_| {
+        for _ in 0..100 {
+            let mut viewer = Viewer::open(address, ID);
+            viewer.take_packets(1);
+            assert_whole(&viewer.leave());
+        }
+        100
+    });
+    assert_eq!(joined.iter().sum::<i32>(), 1000);
+    watcher.take_packets(100);
+    assert_whole(&watcher.leave());
+    assert_nothing_left(&running, before);
+    assert_eq!(engine.counts().readers_max, 1);
+    // The one that served before is the other.
+    assert_all_stopped(&engine, 2);
+}
+
+fn session_without_linger() -> Arc<Session> {
+    let key = ContentKey::from_query(None, [("id", ID.to_string())]).expect("a good id");
+    let settings = config::Stream { linger: Duration::ZERO, ..config::Stream::default() };
+    Session::new(key, &settings, Arc::new(Stats::default()))
+}
+
+fn record(number: u64) -> Arc<ClientRecord> {
+    Arc::new(ClientRecord::new(number, ([127, 0, 0, 1], 9).into(), None))
+}
+
+/// Whoever wins: a seat that was given is on a stream that goes on, and a stream that ends has given none.
+#[test]
+fn the_last_leave_races_the_first_join_ten_thousand_times() {
+    const ROUNDS: u64 = 10_000;
+    let sessions: Arc<Vec<_>> = Arc::new((0..ROUNDS).map(|_| session_without_linger()).collect());
+    let seats: Vec<_> = sessions
+        .iter()
+        .map(|session| {
+            let seat = session.take_seat(record(1)).expect("it starts");
+            session.apply(&Event::FirstPackets(0));
+            Some(seat)
+        })
+        .collect();
+    let (barrier, seats) = (Arc::new(Barrier::new(2)), Arc::new(parking_lot::Mutex::new(seats)));
+    let outcomes = in_parallel(2, move |side| {
+        let mut joined = 0;
+        for (round, session) in sessions.iter().enumerate() {
+            let seat = if side == 0 { seats.lock()[round].take() } else { None };
+            barrier.wait();
+            if side == 0 {
+                drop(seat);
+                session.tick();
+                continue;
+            }
+            match session.take_seat(record(2)) {
+                Ok(seat) => {
+                    joined += 1;
+                    session.tick();
+                    assert_eq!(seat.wait_started(Instant::now() + LONG), Some(Ok(())), "round {round}");
+                    // The other side may still be at its tick: it must not end what has a seat.
+                    assert_eq!(session.state(), State::Active, "round {round}");
+                }
+                Err(_closing) => assert!(!session.state().is_open(), "round {round}"),
+            }
+        }
+        joined
+    });
+    // Both kinds of outcome are possible; which is up to the machine.
+    assert!(outcomes.iter().sum::<u64>() <= ROUNDS);
+}
+
+#[test]
+fn two_that_come_and_go_all_the_time_never_get_a_stream_that_ends() {
+    const SEATS: usize = 5_000;
+    let engine = engine();
+    let proxy = Proxy::start_with(&[&engine], |config| config.stream.linger = Duration::ZERO);
+    let registry = Arc::clone(proxy.app().registry());
+    in_parallel(2, move |side| {
+        let key = ContentKey::from_query(None, [("id", ID.to_string())]).expect("a good id");
+        for number in 0..SEATS {
+            let seat = registry.seat(&key, &record(side as u64)).expect("there is room");
+            assert_eq!(seat.wait_started(Instant::now() + LONG), Some(Ok(())));
+            drop(seat);
+            if number % 500 == 0 {
+                // Long enough for a stream without seats to be ended.
+                pause(Duration::from_millis(300));
+            }
+        }
+    });
+    proxy.wait_gone(ID);
+    let counts = engine.counts();
+    assert!(counts.sessions_opened >= 2 && counts.readers_max == 1, "{counts:?}");
+    assert_all_stopped(&engine, counts.sessions_opened);
+    assert_eq!(engine.counts_of(OTHER_INFOHASH).getstreams, 0);
+}
