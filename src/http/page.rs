@@ -11,7 +11,7 @@ const PAGE: &str = include_str!("page.html");
 /// are those of the blocks in the page.
 const POLICY: &str = "default-src 'none'; \
                       style-src 'sha256-vWpwR6tU5Yl3d6Qg3D3Ja0SUhPju0ibJFXYl/dSBhXY='; \
-                      script-src 'sha256-VfCIuRijgf7JF873N1zvHt5/HF3Kbztccw9nYDw1NGU='; \
+                      script-src 'sha256-jKH90KXEfxOtLhrYipjC4IAspNwWAQFe3T4YF+26Ga0='; \
                       connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
 

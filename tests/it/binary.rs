@@ -1,5 +1,6 @@
 //! The program itself: what it prints, how it ends, what it refuses.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -21,10 +22,12 @@ use super::harness::{
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
 
 /// The program with this environment and no other, in a directory without a configuration.
-fn command(arguments: &[&str]) -> Command {
+pub(super) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_acerelay"));
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("ACERELAY_") || name == "JOURNAL_STREAM" {
+        if name.to_string_lossy().starts_with("ACERELAY_")
+            || ["JOURNAL_STREAM", "NOTIFY_SOCKET", "WATCHDOG_USEC"].contains(&&*name.to_string_lossy())
+        {
             command.env_remove(name);
         }
     }
@@ -33,7 +36,7 @@ fn command(arguments: &[&str]) -> Command {
 }
 
 /// A directory of cargo's for the files of tests.
-fn directory() -> &'static Path {
+pub(super) fn directory() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR"))
 }
 
@@ -70,7 +73,13 @@ fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
 
 impl Running {
     pub(super) fn start(arguments: &[&str]) -> Self {
+        Self::start_in(&[], arguments)
+    }
+
+    /// Starts it with these variables in its environment.
+    pub(super) fn start_in(environment: &[(&str, &OsStr)], arguments: &[&str]) -> Self {
         let mut command = command(&["--listen", "127.0.0.1:0"]);
+        command.envs(environment.iter().copied());
         command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("it starts");
         let stdout = lines(child.stdout.take().expect("a pipe"));
@@ -112,7 +121,7 @@ impl Running {
     }
 
     /// Waits for a line of the log that has this in it.
-    fn wait_log(&self, text: &str) {
+    pub(super) fn wait_log(&self, text: &str) {
         let deadline = Instant::now() + LONG;
         while let Ok(line) = self.stderr.recv_deadline(deadline) {
             if line.contains(text) {

@@ -17,6 +17,7 @@ mod page;
 mod race;
 mod recovery;
 mod server;
+mod service;
 mod sharing;
 mod shutdown;
 mod start_faults;
