@@ -119,10 +119,10 @@ impl App {
             keepalive,
             write_timeout: server.write_timeout,
             start_limit,
-            threads: vec![service_threads.clone(), fetcher_threads.clone(), client_threads.clone()],
             connections: Connections::new(server.max_clients_per_address),
             admin: Admin { token: server.admin_token, public_url: server.public_url },
             wear: Arc::clone(&wear),
+            threads: vec![service_threads.clone(), fetcher_threads.clone(), client_threads.clone()],
         });
 
         let handler = {

@@ -137,7 +137,7 @@ mod tests {
     use super::*;
     use crate::engine::api::Api;
     use crate::id::{ContentKey, ContentName, Digest, EngineParams};
-    use crate::sim::{Content, Entry, Media, Numbered, Playback as Play, Script, SimEngine};
+    use crate::sim::{Content, Counts, Entry, Media, Numbered, Playback as Play, Script, SimEngine};
     use crate::threads::{SMALL_STACK_BYTES, Threads};
 
     const ID: Digest = Digest::new([0x1d; 20]);
@@ -157,7 +157,11 @@ mod tests {
 
     /// How long the work goes on after it was interrupted, at best of several times: a busy machine is slow to wake
     /// anybody.
-    fn interrupted_within(playback: &Play, work: fn(Player, &Api, &OpenSession)) -> Duration {
+    fn interrupted_within(
+        playback: &Play,
+        is_blocked: fn(&Counts) -> bool,
+        work: fn(Player, &Api, &OpenSession),
+    ) -> Duration {
         let once = || {
             let (engine, api, session) = opened(playback.clone());
             let player = Player::new();
@@ -169,7 +173,7 @@ mod tests {
                 tell.send(Instant::now()).expect("the test waits");
             };
             threads.spawn("reader", SMALL_STACK_BYTES, body).expect("a thread");
-            assert!(engine.wait_for(SOON, |counts| counts.playback_requests == 1));
+            assert!(engine.wait_for(SOON, is_blocked));
             assert!(told.recv_timeout(Duration::from_millis(50)).is_err(), "it is blocked");
             let began = Instant::now();
             interrupter.interrupt();
@@ -180,17 +184,20 @@ mod tests {
 
     #[test]
     fn a_blocked_read_is_interrupted_at_once() {
-        let took = interrupted_within(&Play::never_a_byte(), |player, api, session| {
-            let mut playback =
-                player.play(api.authority(), session, Instant::now() + SOON).expect("the head comes at once");
-            assert!(!matches!(playback.read(&mut [0; 1000]), Ok(1..)));
+        let is_playing = |counts: &Counts| counts.playbacks == 1;
+        let took = interrupted_within(&Play::never_a_byte(), is_playing, |player, api, session| {
+            // On a very busy machine the head may still be under way when the interruption comes.
+            if let Ok(mut playback) = player.play(api.authority(), session, Instant::now() + SOON) {
+                assert!(!matches!(playback.read(&mut [0; 1000]), Ok(1..)));
+            }
         });
         assert!(took < Duration::from_millis(10), "{took:?}");
     }
 
     #[test]
     fn the_wait_for_a_head_is_interrupted_at_once() {
-        let took = interrupted_within(&Play::entry(Entry::Never), |player, api, session| {
+        let is_asked = |counts: &Counts| counts.playback_requests == 1;
+        let took = interrupted_within(&Play::entry(Entry::Never), is_asked, |player, api, session| {
             assert!(player.play(api.authority(), session, Instant::now() + SOON).is_err());
         });
         assert!(took < Duration::from_millis(10), "{took:?}");

@@ -80,6 +80,8 @@ pub fn serve(front: &Front, request: Request, key: &ContentKey) {
             Start::Failed(response) => return refuse(front, request, response),
             Start::Gone => {
                 log::info!("Client {} left stream {} before it started", record.id, key.stream_id());
+                // One that closed its half alone is not to wait for the rest.
+                connection.handle().shutdown();
                 return;
             }
         }

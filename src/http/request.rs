@@ -6,6 +6,7 @@
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::guard::Guard;
 use super::response::Response;
@@ -49,6 +50,8 @@ pub(super) struct Keeper {
     pub(super) local_port: u16,
     /// Descriptors from this number on are not for streams.
     pub(super) stream_ceiling: u64,
+    /// Somebody sent much more than requests are; its memory is free by the next look.
+    pub(super) is_swollen: AtomicBool,
 }
 
 impl Keeper {
@@ -56,10 +59,10 @@ impl Keeper {
         self.reserve.lend(|| Handle::find(peer, self.local_port))
     }
 
-    /// Ends the connection from this peer, if it is still there.
-    pub(super) fn end(&self, peer: SocketAddr) -> io::Result<()> {
+    /// Breaks the connection from this peer off, if it is still there.
+    pub(super) fn abort(&self, peer: SocketAddr) -> io::Result<()> {
         match self.find(peer) {
-            Ok(handle) => handle.shutdown(),
+            Ok(handle) => handle.abort(),
             Err(error) if error.kind() == io::ErrorKind::NotConnected => {}
             Err(error) => return Err(error),
         }
@@ -120,6 +123,7 @@ impl Request {
             headers.iter().map(|header| header.field.as_str().len() + header.value.len() + LINE_BYTES);
         let head_bytes = self.inner.url().len() + sizes.sum::<usize>();
         if head_bytes as u64 > MAX_HEAD_BYTES || headers.len() > MAX_HEADERS {
+            self.keeper.is_swollen.store(true, Ordering::Relaxed);
             return Verdict::Refuse(TOO_LARGE);
         }
         // A single CR is let through to here, and would end the line for somebody else (CVE-2026-66753).
@@ -221,7 +225,7 @@ impl Request {
         if let Err(error) = self.inner.respond(answer) {
             log::debug!("An answer to {} did not get through: {error}", self.peer);
             // A part of it may have, so that nothing behind it would be understood.
-            if let Err(error) = self.keeper.end(self.peer) {
+            if let Err(error) = self.keeper.abort(self.peer) {
                 log::debug!("The connection from {} cannot be ended: {error}", self.peer);
             }
         }
@@ -292,8 +296,8 @@ impl Request {
             log::debug!("{peer} left while it was answered: {error}");
         }
         // `Connection: close` was said, so it is done.
-        if is_over && let Err(error) = keeper.end(peer) {
-            log::debug!("The connection from {peer} cannot be ended: {error}");
+        if is_over && let Ok(handle) = keeper.find(peer) {
+            handle.shutdown();
         }
     }
 }

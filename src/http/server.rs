@@ -108,6 +108,7 @@ impl Server {
             guard: Guard::new(limits.patience, MAX_HEAD_BYTES, wear),
             reserve: Reserve::default(),
             local_port: address.port(),
+            is_swollen: AtomicBool::new(false),
             stream_ceiling: limits.descriptors - DESCRIPTOR_MARGIN.min(limits.descriptors / 4),
         });
         let shared = Arc::new(Shared {
@@ -274,7 +275,10 @@ impl Shared {
 
     /// Looks at all connections and ends those that have to go.
     fn look(&self, now: Instant) {
-        let Keeper { guard, reserve, local_port, stream_ceiling } = &*self.keeper;
+        let Keeper { guard, reserve, local_port, stream_ceiling, is_swollen } = &*self.keeper;
+        if is_swollen.swap(false, Ordering::Relaxed) {
+            socket::give_memory_back();
+        }
         let (seen, descriptors) = match reserve.lend(|| socket::connections(*local_port)) {
             Ok(found) => found,
             Err(error) => return log::warn!("The connections cannot be looked at: {error}"),
@@ -282,12 +286,13 @@ impl Shared {
         let too_many = (descriptors as u64).saturating_sub(*stream_ceiling);
         let guilty = guard.look(&seen, too_many as usize, now);
         for connection in &guilty {
-            if let Err(error) = reserve.lend(|| connection.shutdown()) {
+            if let Err(error) = reserve.lend(|| connection.abort()) {
                 log::warn!("The connection from {} cannot be ended: {error}", connection.peer);
             }
         }
         if !guilty.is_empty() {
             log::debug!("{} connections ended that took too long, or too much", guilty.len());
+            is_swollen.store(true, Ordering::Relaxed);
         }
         if (descriptors as u64) < self.limits.descriptors {
             reserve.fill();
@@ -305,7 +310,7 @@ impl Shared {
         };
         let (peer, verdict) = (request.peer(), request.verdict());
         if matches!(verdict, Verdict::Cut | Verdict::Forget) {
-            let ended = self.keeper.end(peer);
+            let ended = self.keeper.abort(peer);
             if verdict == Verdict::Forget || ended.is_err() {
                 mem::forget(request);
                 self.keeper.guard.wear().add_parked();
@@ -321,14 +326,19 @@ impl Shared {
                 }
             }
             Arrival::Later => {}
-            Arrival::Excess(stream) => match stream {
-                Some(handle) => handle.shutdown(),
-                None => {
-                    if let Err(error) = self.keeper.end(peer) {
-                        log::debug!("The connection from {peer} cannot be ended: {error}");
+            Arrival::Excess(stream) => {
+                self.keeper.is_swollen.store(true, Ordering::Relaxed);
+                let ended = match stream {
+                    Some(handle) => {
+                        handle.abort();
+                        Ok(())
                     }
+                    None => self.keeper.abort(peer),
+                };
+                if let Err(error) = ended {
+                    log::debug!("The connection from {peer} cannot be ended: {error}");
                 }
-            },
+            }
         }
     }
 
@@ -359,7 +369,7 @@ impl Shared {
             job.request.respond(Response::error(Code::AtCapacity, &why));
         } else {
             // What it still had to say is not waited for.
-            match self.keeper.end(peer) {
+            match self.keeper.abort(peer) {
                 Ok(()) => drop(job),
                 Err(_) => {
                     mem::forget(job);

@@ -135,6 +135,14 @@ impl Handle {
         info(self.socket.as_fd()).is_ok_and(|info| info[0] == TCP_ESTABLISHED)
     }
 
+    /// Breaks the connection off: as [`Handle::shutdown`], but the peer is told by a reset. One that has filled its own
+    /// buffers would else keep waiting for room.
+    pub(super) fn abort(&self) {
+        // An error means that the peer has ended it.
+        let _ended = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
+        self.shutdown();
+    }
+
     /// Nothing more is waited for from the peer; what has come is still read.
     pub(super) fn shutdown_read(&self) {
         // An error means that the peer has ended it.
@@ -217,14 +225,14 @@ impl Seen {
         Self { peer, received_bytes, number: -1, local_port: 0 }
     }
 
-    /// Ends the connection, if it is still there.
+    /// Breaks the connection off, if it is still there.
     ///
     /// # Errors
     ///
     /// When there is no descriptor to do it with.
-    pub(super) fn shutdown(&self) -> io::Result<()> {
+    pub(super) fn abort(&self) -> io::Result<()> {
         if let Some(handle) = Handle::at(self.number, self.peer, self.local_port)? {
-            handle.shutdown();
+            handle.abort();
         }
         Ok(())
     }
@@ -291,6 +299,15 @@ impl Reserve {
         let missing = SPARE_DESCRIPTORS - self.spare.lock().len();
         let more: Vec<_> = (0..missing).map_while(|_| File::open("/dev/null").ok()).collect();
         self.spare.lock().extend(more);
+    }
+}
+
+/// Gives memory that is free back to the system: what large requests took, the allocator keeps for the next ones.
+pub(super) fn give_memory_back() {
+    // SAFETY: it takes no pointers, and the allocator locks what it works on.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 
@@ -374,11 +391,11 @@ mod tests {
         let told: Vec<_> = seen.iter().map(|seen| (seen.peer, seen.received_bytes)).collect();
         assert_eq!((told.len(), told[2]), (3, (clients[1].local_addr().expect("an address"), 1000)));
         assert!(count >= 7, "{count}");
-        seen[2].shutdown().expect("a descriptor");
+        seen[2].abort().expect("a descriptor");
         assert_eq!(clients[1].read(&mut [0; 1]).expect("an end"), 0);
         drop(accepted);
         assert_eq!(connections(local.port()).expect("a list").0, []);
-        seen[2].shutdown().expect("it has gone already");
+        seen[2].abort().expect("it has gone already");
     }
 
     #[test]

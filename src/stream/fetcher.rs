@@ -54,7 +54,10 @@ pub(super) fn run(session: &Arc<Session>, registry: &Arc<Registry>) {
             break;
         }
         let Err(why) = run.attempt(registry, attempt, deadline);
-        log::debug!("Attempt {attempt} at {} is over: {why}", session.stream_id());
+        // Of a source that was given up its end tells nothing.
+        if attempt > 0 && session.is_recovering(attempt) {
+            log::warn!("Attempt {attempt} at {} failed: {why}", session.stream_id());
+        }
         session.apply(&Event::SourceLost { attempt, why, given: session.flow().given() });
     }
 }
@@ -237,7 +240,7 @@ impl Run<'_> {
                 Err(error) => error,
             };
             let text = match &error {
-                EngineError::Status(500 | 403, _) if is_warming_up(engine, opened) => error.to_string(),
+                EngineError::Status(500 | 403, _) if is_warming_up(engine, opened)? => error.to_string(),
                 EngineError::Silent(_) => {
                     engine.record_failure(&error);
                     return Err(self.session.connect_timeout());
@@ -262,9 +265,16 @@ impl Run<'_> {
 }
 
 /// Whether a refusal to play is worth another try: the engine says that it is not there yet, or says nothing usable.
-fn is_warming_up(engine: &Engine, opened: &OpenSession) -> bool {
-    let stat = opened.stat.as_ref().map(|stat| engine.api.stat(stat, SIDE_QUESTION_LIMIT));
-    !matches!(stat, Some(Ok(stat)) if !stat.is_warming_up())
+///
+/// # Errors
+///
+/// When it does not even know the session.
+fn is_warming_up(engine: &Engine, opened: &OpenSession) -> Result<bool, Why> {
+    match opened.stat.as_ref().map(|stat| engine.api.stat(stat, SIDE_QUESTION_LIMIT)) {
+        Some(Ok(stat)) => Ok(stat.is_warming_up()),
+        Some(Err(error)) if error.is_unknown_session() => Err(Why::SessionLost),
+        _ => Ok(true),
+    }
 }
 
 fn open_under_either_name(
@@ -330,7 +340,10 @@ impl Drop for Run<'_> {
         let _gone = Gone(self.session);
         // Nothing, if the reason is known; else this is a panic.
         self.session.apply(&Event::Stop(Why::Panicked));
-        log_end(self.session);
+        let has_started = self.session.first_data_after().is_some();
+        if !has_started {
+            log_end(self.session);
+        }
         let limit = match self.session.state() {
             State::Stopping(outcome) if outcome.why == Why::Shutdown => LAST_STOP_LIMIT,
             _ => STOP_LIMIT,
@@ -338,6 +351,10 @@ impl Drop for Run<'_> {
         let own = self.opened.take();
         for (reservation, opened) in own.into_iter().chain(self.session.take_adopted()) {
             stop(self.session.stream_id(), reservation, opened, limit);
+        }
+        if has_started {
+            // Late, so that its clients have been sent the rest.
+            log_end(self.session);
         }
     }
 }

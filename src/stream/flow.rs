@@ -36,9 +36,10 @@ impl Flow {
         }
     }
 
-    /// A new source has begun to answer.
+    /// A new source has begun to answer; its silence is counted from here.
     pub(super) fn begin_source(&self) {
         let now = self.now_ms();
+        self.last_picture_ms.store(now, Ordering::Relaxed);
         self.source_began_ms.store(now, Ordering::Relaxed);
         self.last_bytes_ms.store(now, Ordering::Relaxed);
         self.bytes_before_source.store(self.bytes(), Ordering::Relaxed);
@@ -61,7 +62,7 @@ impl Flow {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// When picture or sound came last; when the stream was asked for, if none did.
+    /// When picture or sound came last, or the source began.
     #[must_use]
     pub(super) fn last_picture(&self) -> Instant {
         self.created + Duration::from_millis(self.last_picture_ms.load(Ordering::Relaxed))

@@ -162,7 +162,12 @@ impl Registry {
                         {
                             return Err(NoSeat::Failed(why.clone()));
                         }
-                        let given_way = self.make_room(&table)?;
+                        if let Some(unwatched) = self.make_room(&table)? {
+                            drop(table);
+                            // Unless somebody has just come to watch it: then it is another one's turn.
+                            unwatched.apply(&Event::GiveWay);
+                            continue;
+                        }
                         let session = Session::new(key.clone(), &self.settings, Arc::clone(&self.stats));
                         if let Some(infohash) = table.infohash_of(&key.name) {
                             session.record_infohash(infohash);
@@ -172,9 +177,6 @@ impl Registry {
                         };
                         table.live.insert(key.clone(), Arc::clone(&session));
                         drop(table);
-                        if let Some(unwatched) = given_way {
-                            unwatched.apply(&Event::Stop(Why::GaveWay));
-                        }
                         self.start(&session);
                         return Ok(seat);
                     }
@@ -182,11 +184,13 @@ impl Registry {
             };
             let now = Instant::now();
             if !closing.wait_stopped(deadline.min(now + LOOK_INTERVAL)) {
-                match () {
-                    () if !is_there() => return Err(NoSeat::Gone),
-                    () if now >= deadline => return Err(NoSeat::StillStopping),
-                    () => continue,
+                if !is_there() {
+                    return Err(NoSeat::Gone);
                 }
+                if now >= deadline {
+                    return Err(NoSeat::StillStopping);
+                }
+                continue;
             }
             // Its own thread retires it a moment after it stopped; be sure not to meet it again.
             self.retire(&closing);
@@ -211,8 +215,8 @@ impl Registry {
             Unavailable::OtherVariant => session.infohash() == by.infohash(),
         };
         let displaced = unwatched(self.table.lock().live.values().filter(is_candidate))?;
-        displaced.apply(&Event::Stop(Why::GaveWay));
-        Some(displaced)
+        displaced.apply(&Event::GiveWay);
+        (!displaced.state().is_open()).then_some(displaced)
     }
 
     /// Whether a stream is being stopped, so that room is to be expected.
@@ -227,7 +231,7 @@ impl Registry {
             let is_abandoned = matches!(session.state(), State::Starting { abandon_at: Some(_), .. });
             let is_other = session.stream_id() != by.stream_id();
             if is_abandoned && is_other && session.engine_name().as_deref() == Some(engine) {
-                session.apply(&Event::Stop(Why::Abandoned));
+                session.apply(&Event::GiveWay);
             }
         }
     }

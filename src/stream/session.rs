@@ -238,8 +238,15 @@ impl Session {
             core.facts.ended_at = Some(SystemTime::now());
         }
         let is_free = matches!(core.life.state, State::Stopped(_)) && core.seats.is_empty();
+        let lost = match &core.life.state {
+            State::Recovering { lost, .. } if before.state == State::Active => Some(lost.clone()),
+            _ => None,
+        };
         drop(core);
         self.changed.notify_all();
+        if let Some(lost) = lost {
+            log::warn!("Stream {} lost its source: {lost}", self.stream_id);
+        }
         if let Some(ending) = ending {
             self.fanout.close(ending);
             // Full means that it was told before.
@@ -306,6 +313,13 @@ impl Session {
         let source = self.core.lock().source.clone();
         let stat = source.and_then(|(_, watched)| watched?.last());
         Why::ConnectTimeout(self.limits.connect, Hint::of(stat.as_ref()))
+    }
+
+    /// Whether this attempt is the one to recover the source.
+    #[must_use]
+    pub(super) fn is_recovering(&self, attempt: u32) -> bool {
+        let life = &self.core.lock().life;
+        life.attempt == attempt && matches!(life.state, State::Recovering { .. })
     }
 
     /// Whether this attempt is still to be made.

@@ -268,6 +268,8 @@ pub enum Event {
     },
     /// Stop it: a person or the shutdown.
     Stop(Why),
+    /// Another stream needs the room, or the engine's attention. Who is watched does not give way.
+    GiveWay,
     /// Time has passed.
     Tick(Source),
     /// The fetcher has ended and stopped the engine's session.
@@ -412,6 +414,10 @@ impl Life {
                 let abandon_at = Some(now + limits.abandon);
                 next.state = Starting { phase: *phase, deadline: *deadline, abandon_at };
             }
+            (Lingering { .. } | Starting { abandon_at: Some(_), .. }, Event::GiveWay) => {
+                next.end(&Why::GaveWay);
+            }
+            (_, Event::GiveWay) => {}
             (Lingering { .. }, Event::SeatTaken) => next.state = Active,
             (Active, Event::LastSeatLeft) => next.state = Lingering { until: now + limits.linger },
             (Recovering { .. }, Event::LastSeatLeft) => next.end(&Why::Idle),

@@ -1,5 +1,6 @@
 //! The integration tests: the real server and the simulated engine over real sockets; a module per feature.
 
+mod admin;
 mod binary;
 mod bodies;
 mod buffer;
@@ -8,12 +9,14 @@ mod clients;
 mod engines;
 mod failover;
 mod harness;
+mod hostile;
 mod ids;
 mod layering;
 mod life;
 mod many;
 mod metrics;
 mod page;
+mod players;
 mod race;
 mod recovery;
 mod server;

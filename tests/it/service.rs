@@ -7,8 +7,8 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::binary::{Running, directory, file};
-use super::harness::{ID, LONG, Viewer, engine, pause};
+use super::binary::file;
+use super::harness::{ID, LONG, Running, Viewer, command, directory, engine, pause};
 
 /// Where systemd would listen.
 struct Manager {
@@ -90,7 +90,7 @@ fn a_port_that_is_taken_is_never_called_ready() {
     let engine = engine();
     let manager = Manager::listen("taken");
     let taken = engine.addr().to_string();
-    let status = super::binary::command(&["--listen", &taken, "--demo"])
+    let status = command(&["--listen", &taken, "--demo"])
         .env("NOTIFY_SOCKET", &manager.path)
         .status()
         .expect("it runs and ends");

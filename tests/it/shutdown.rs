@@ -4,11 +4,14 @@
 use std::time::Duration;
 
 use acerelay::config::Config;
-use acerelay::sim::{Call, Entry, Event, Getstream, Head, Health, Playback, Script, SimEngine, Steps};
+use acerelay::sim::{
+    Call, Entry, Event, Getstream, Head, Health, Playback, Report, Script, SimEngine, Steps,
+};
+use acerelay::threads::Threads;
 
 use super::harness::{
-    End, ID, LONG, OTHER_ID, Proxy, Viewer, assert_all_stopped, assert_seamed, assert_whole, engine,
-    scripted, wait_engine,
+    End, ID, LONG, OTHER_ID, Proxy, STACK_BYTES, Viewer, assert_all_stopped, assert_whole, engine, scripted,
+    wait_engine,
 };
 
 /// Everything that a shutdown may take.
@@ -23,6 +26,22 @@ fn recovering(config: &mut Config) {
 fn shut_down(proxy: Proxy) {
     let took = proxy.shutdown();
     assert!(took < LIMIT, "{took:?}");
+}
+
+/// Ends a proxy whose clients take what comes until their end.
+#[track_caller]
+fn shut_down_under<const N: usize>(proxy: Proxy, viewers: [Viewer; N]) -> [Report; N] {
+    let (give, ended) = crossbeam_channel::bounded(1);
+    let end = move || give.send(proxy.shutdown()).expect("the test waits for it");
+    Threads::new().spawn("shutdown", STACK_BYTES, end).expect("a thread");
+    let reports = viewers.map(|viewer| {
+        let (report, end) = viewer.finish();
+        assert_eq!(end, End::Closed);
+        report
+    });
+    let took = ended.recv_timeout(LONG).expect("all its threads end in time");
+    assert!(took < LIMIT, "{took:?}");
+    reports
 }
 
 /// Ends a proxy whose only stream is in this state.
@@ -96,12 +115,7 @@ fn while_clients_watch_and_the_engine_hangs_on_every_call() {
     let mut viewers = [ID, ID, OTHER_ID].map(|id| Viewer::open(proxy.address, id));
     viewers.iter_mut().for_each(|viewer| viewer.take_packets(50));
     engine.set_health(Health::Hangs);
-    shut_down(proxy);
-    for viewer in viewers {
-        let (report, end) = viewer.finish();
-        assert_whole(&report);
-        assert_eq!(end, End::Closed);
-    }
+    shut_down_under(proxy, viewers).iter().for_each(assert_whole);
     let stops = engine.requests().iter().filter(|request| request.param("method") == Some("stop")).count();
     assert_eq!((stops, engine.counts().readers), (2, 0));
 }
@@ -126,10 +140,10 @@ fn while_a_source_is_recovered() {
         let proxy = Proxy::start_with(&[&engine], recovering);
         let viewer = Viewer::open(proxy.address, ID);
         wait_engine(&engine, "it is asked again", |counts| counts.getstreams >= 2);
-        check(&engine, proxy, "recovering", sessions);
-        let (report, end) = viewer.finish();
-        assert_seamed(&report, 0);
-        assert_eq!(end, End::Closed);
+        proxy.wait_session(ID, "it is lost", |session| session["state"] == "recovering");
+        let [report] = shut_down_under(proxy, [viewer]);
+        assert_whole(&report);
+        assert_all_stopped(&engine, sessions);
     }
 }
 
@@ -140,8 +154,8 @@ fn while_the_lost_session_is_stopped_by_an_engine_that_hangs() {
     let proxy = Proxy::start_with(&[&engine], recovering);
     let viewer = Viewer::open(proxy.address, ID);
     wait_engine(&engine, "the stop is sent", |counts| counts.stops == 1);
-    shut_down(proxy);
-    assert_eq!(viewer.finish().1, End::Closed);
+    let [report] = shut_down_under(proxy, [viewer]);
+    assert_whole(&report);
     let counts = engine.counts();
     assert_eq!((counts.getstreams, counts.stops, counts.sessions_open), (1, 1, 0), "{counts:?}");
 }

@@ -10,9 +10,9 @@ use acerelay::stats::Stats;
 use acerelay::stream::session::{ClientRecord, Session};
 use acerelay::stream::state::{Event, State};
 
-use super::binary::{Running, file};
+use super::binary::file;
 use super::harness::{
-    Connection, ID, LONG, OTHER_ID, OTHER_INFOHASH, Proxy, Viewer, assert_all_stopped, assert_whole,
+    Connection, ID, LONG, OTHER_ID, OTHER_INFOHASH, Proxy, Running, Viewer, assert_all_stopped, assert_whole,
     broadcast, engine, in_parallel, pause, scripted, stream_path,
 };
 
@@ -29,12 +29,13 @@ fn program(name: &str, engine: &SimEngine, stream: &str) -> Running {
 /// Threads and descriptors of a program that has served and is idle again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Held {
-    threads: usize,
-    descriptors: usize,
+    threads: u64,
+    descriptors: u64,
 }
 
 fn held(running: &Running) -> Held {
-    Held { threads: running.count("task"), descriptors: running.count("fd") }
+    let usage = running.usage();
+    Held { threads: usage.threads, descriptors: usage.descriptors }
 }
 
 /// Serves once, so that everything is there that stays; then waits until nothing comes or goes for two seconds.
@@ -131,7 +132,7 @@ fn fewer_dead_channels_than_starts_do_not_delay_a_live_one() {
     let proxy = Proxy::start_with(&[&engine], |config| {
         config.engines[0].max_starts = 4;
         config.engines[0].max_streams = 50;
-        config.stream.connect_timeout = Duration::from_secs(10);
+        config.stream.connect_timeout = Duration::from_secs(4);
     });
     // The best of several: the machine may be busy, the rule is about the proxy.
     let best = |numbers: std::ops::Range<u8>| {

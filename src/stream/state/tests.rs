@@ -59,7 +59,7 @@ fn told(life: &Life, begin: Instant) -> String {
 
 #[test]
 fn every_transition_is_the_one_of_the_table() {
-    use Event::{Connected, FetcherGone, FirstPackets, LastSeatLeft, SeatTaken, Stop};
+    use Event::{Connected, FetcherGone, FirstPackets, GiveWay, LastSeatLeft, SeatTaken, Stop};
     use Yield::{Barren, Some};
     let ended = "the engine ended the stream";
     let film_ends = || Event::SourceLost { attempt: 0, why: Why::SourceEnded(Ending::Complete), given: Some };
@@ -112,6 +112,9 @@ fn every_transition_is_the_one_of_the_table() {
         (vec![(2, lost(1, Barren))], "Connecting until 30".into()),
         (vec![(2, Stop(Why::Asked))], "stopping: stopped on request".into()),
         (vec![(2, FetcherGone)], format!("stopped: {}", Why::Panicked)),
+        (vec![(2, GiveWay)], "Connecting until 30".into()),
+        (vec![(3, LastSeatLeft), (4, GiveWay)], format!("stopping: {}", Why::GaveWay)),
+        (vec![(3, LastSeatLeft), (4, SeatTaken), (4, GiveWay)], "Connecting until 30".into()),
         // Active.
         (vec![active()], "active, attempt 0".into()),
         (vec![active(), (6, SeatTaken), (7, Connected(0)), (8, FirstPackets(0))], "active, attempt 0".into()),
@@ -168,6 +171,10 @@ fn every_transition_is_the_one_of_the_table() {
         (vec![active(), (50, LastSeatLeft), (90, tick(0))], "stopping: nobody watches any more".into()),
         (vec![active(), (50, LastSeatLeft), (75, tick(25))], format!("stopping: {}", Why::Stalled(LIMITS.stall, Hint::NoPeers))),
         (vec![active(), (50, LastSeatLeft), (60, lost(0, Some))], format!("stopping: {ended}")),
+        (vec![active(), (50, GiveWay)], "active, attempt 0".into()),
+        (vec![active(), (50, lost(0, Some)), (51, GiveWay)], "recovering until 110, attempt 1 after 0 s".into()),
+        (vec![active(), (50, LastSeatLeft), (60, GiveWay)], format!("stopping: {}", Why::GaveWay)),
+        (vec![active(), (50, LastSeatLeft), (60, SeatTaken), (60, GiveWay)], "active, attempt 0".into()),
         // The end is the end.
         (vec![active(), (9, Stop(Why::Asked)), (10, SeatTaken), (11, lost(0, Some)), (12, FirstPackets(0)), (99, tick(99))],
             "stopping: stopped on request".into()),
@@ -218,6 +225,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         (0_u32..4).prop_map(|attempt| lost(attempt, Yield::Some)),
         (0_u32..4).prop_map(|attempt| lost(attempt, Yield::Barren)),
         Just(Event::Stop(Why::Asked)),
+        Just(Event::GiveWay),
         (0_u64..60, any::<bool>(), any::<bool>()).prop_map(source),
         Just(Event::FetcherGone),
     ]

@@ -46,7 +46,11 @@ enum Framing {
 
 impl Connection {
     pub(crate) fn open(peer: SocketAddr) -> Self {
-        let socket = TcpStream::connect(peer).expect("it listens");
+        Self::of(TcpStream::connect(peer).expect("it listens"), peer)
+    }
+
+    /// Over a socket that somebody else has connected.
+    pub(crate) fn of(socket: TcpStream, peer: SocketAddr) -> Self {
         socket.set_read_timeout(Some(LONG)).expect("a live socket");
         socket.set_write_timeout(Some(LONG)).expect("a live socket");
         socket.set_nodelay(true).expect("a live socket");
