@@ -16,6 +16,7 @@ use crate::http::front::{Connections, Front, Turnstile};
 use crate::http::guard::{Patience, Wear};
 use crate::http::routes;
 use crate::http::server::{Limits, Server};
+use crate::http::snapshot::Snapshot;
 use crate::http::socket;
 use crate::stats::Stats;
 use crate::stream::registry::{self, Registry};
@@ -170,6 +171,18 @@ impl App {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.server.address()
+    }
+
+    /// How often it has answered itself: while that grows, it lives.
+    #[must_use]
+    pub fn answers(&self) -> u64 {
+        self.server.answers()
+    }
+
+    /// What it does, in a few words for a person.
+    #[must_use]
+    pub fn headline(&self) -> String {
+        Snapshot::take(&self.front).headline()
     }
 
     /// All streams.

@@ -28,7 +28,7 @@
 //! Imports point down only; a test reads them and holds this.
 //!
 //! ```text
-//! 5  main  app  cli  logging               sim (beside: the simulated engine)
+//! 5  main  app  cli  logging  notify       sim (beside: the simulated engine)
 //! 4  http
 //! 2  stream
 //! 1  engine
@@ -43,7 +43,7 @@
 //!
 //! | thread | blocks in | woken by |
 //! |---|---|---|
-//! | main | the channel of the first signal | `signals` |
+//! | main | the channel of the first signal; under systemd, a timer | `signals` |
 //! | http | the next request; looks at all connections each second | a request, a timer |
 //! | self-check | a timer; asks its own port | the stop channel |
 //! | client-N | one connection's requests, in turn: the session's Condvar, the stream's Condvar, a socket write | fetcher, kernel, deadlines |
@@ -62,6 +62,7 @@ pub mod escape;
 pub mod http;
 pub mod id;
 pub mod logging;
+pub mod notify;
 pub mod sim;
 pub mod stats;
 pub mod stream;

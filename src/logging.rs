@@ -4,7 +4,10 @@
 //! line itself, `[INFO] text`. There are no colours, and the local time zone is never asked for: that is
 //! unsound in a program with threads.
 //!
-//! Lock rule: simplelog holds one lock while it writes a line, so nobody logs under a lock of the streams.
+//! A file survives its rotation: renamed from outside, it is written to until [`LogFile::reopen`] is called.
+//!
+//! Lock rule: simplelog holds one lock while it writes a line, so nobody logs under a lock of the streams. The lock of a
+//! [`LogFile`] is taken under it, for one write, or alone, for the change of files.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -12,27 +15,68 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, LineWriter, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use log::{Level, LevelFilter, Metadata, Record};
+use parking_lot::Mutex;
 use simplelog::{ConfigBuilder, WriteLogger, format_description};
 
 use crate::config;
 
 /// Starts the log for the rest of the program. `journal_stream` is the variable `JOURNAL_STREAM`, by which
-/// systemd names the socket of its journal.
+/// systemd names the socket of its journal. Gives the file, if the log goes to one.
 ///
 /// # Errors
 ///
 /// When the file cannot be opened, or the program has a log already.
-pub fn start(settings: &config::Log, journal_stream: Option<&OsStr>) -> Result<(), LogError> {
+pub fn start(settings: &config::Log, journal_stream: Option<&OsStr>) -> Result<Option<LogFile>, LogError> {
     let Some(path) = &settings.file else {
         let stamp = if is_journal(journal_stream) { Stamp::Journal } else { Stamp::Own };
-        return install(settings.level, stamp, io::stderr());
+        return install(settings.level, stamp, io::stderr()).map(|()| None);
     };
-    let file = OpenOptions::new().append(true).create(true).open(path);
-    let file = file.map_err(|source| LogError::Open { path: path.clone(), source })?;
-    install(settings.level, Stamp::Own, file)
+    let file = LogFile::open(path).map_err(|source| LogError::Open { path: path.clone(), source })?;
+    install(settings.level, Stamp::Own, file.clone()).map(|()| Some(file))
+}
+
+/// The file that is appended to. Clones write to the same.
+#[derive(Clone, Debug)]
+pub struct LogFile {
+    path: Arc<PathBuf>,
+    file: Arc<Mutex<File>>,
+}
+
+impl LogFile {
+    fn open(path: &Path) -> io::Result<Self> {
+        let file = append_to(path)?;
+        Ok(Self { path: Arc::new(path.to_owned()), file: Arc::new(Mutex::new(file)) })
+    }
+
+    /// Goes on in the file that has the name now, which is created if there is none: the old one was renamed.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be opened; the old one is written to further.
+    pub fn reopen(&self) -> io::Result<()> {
+        let file = append_to(&self.path)?;
+        let old = std::mem::replace(&mut *self.file.lock(), file);
+        drop(old);
+        Ok(())
+    }
+}
+
+fn append_to(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).open(path)
+}
+
+impl Write for LogFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.lock().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.lock().flush()
+    }
 }
 
 /// Who says when a line was written.
@@ -141,10 +185,7 @@ impl std::error::Error for LogError {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use log::Log;
-    use parking_lot::Mutex;
 
     use super::*;
 

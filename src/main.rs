@@ -10,11 +10,12 @@ use std::time::Duration;
 use acerelay::app::App;
 use acerelay::cli::{self, Command, EngineSource, Settings};
 use acerelay::config::{Config, Engine};
-use acerelay::logging;
+use acerelay::logging::{self, LogFile};
+use acerelay::notify::Notifier;
 use acerelay::sim::demo::Demo;
 use acerelay::threads::{self, SMALL_STACK_BYTES, Threads};
-use crossbeam_channel::Receiver;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
@@ -61,12 +62,12 @@ fn print(text: &str) -> Result<(), Box<dyn Error>> {
 }
 
 fn run(settings: &Settings, mut config: Config) -> Result<(), Box<dyn Error>> {
-    logging::start(&config.log, env::var_os("JOURNAL_STREAM").as_deref())?;
+    let log_file = logging::start(&config.log, env::var_os("JOURNAL_STREAM").as_deref())?;
     threads::log_panics();
     let threads = Threads::new();
-    let signals = Signals::new([SIGTERM, SIGINT])?;
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let signals_handle = signals.handle();
-    let first_signal = watch_signals(signals, &threads)?;
+    let first_signal = watch_signals(signals, log_file, &threads)?;
 
     let demo = match settings.engines {
         EngineSource::Configured => None,
@@ -86,9 +87,15 @@ fn run(settings: &Settings, mut config: Config) -> Result<(), Box<dyn Error>> {
     }
     print(&text)?;
 
-    // Its sender lives as long as its thread, which lives as long as the handle is open.
-    first_signal.recv()?;
+    let mut notifier = Notifier::from_environment();
+    if let Some(notifier) = &mut notifier {
+        notifier.ready(app.headline());
+    }
+    wait_for_signal(&first_signal, notifier.as_mut(), &app)?;
     log::info!("Shutting down");
+    if let Some(notifier) = &notifier {
+        notifier.stopping();
+    }
     let outcome = app.shutdown();
     drop(demo);
     signals_handle.close();
@@ -99,17 +106,42 @@ fn run(settings: &Settings, mut config: Config) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Sends the first signal; at the second one the process ends at once, as if it did not handle signals.
-fn watch_signals(mut signals: Signals, threads: &Threads) -> io::Result<Receiver<()>> {
-    let (told, first_signal) = crossbeam_channel::bounded(1);
-    let watch = move || {
-        let mut signals = signals.forever();
-        if signals.next().is_some() {
-            // It has room for this one, and nobody is told when nobody waits any more.
-            let _told = told.try_send(());
+/// Waits for the first signal. A service manager, if there is one, is kept informed meanwhile.
+fn wait_for_signal(
+    first_signal: &Receiver<()>,
+    notifier: Option<&mut Notifier>,
+    app: &App,
+) -> Result<(), RecvError> {
+    if let Some(notifier) = notifier {
+        while let Err(RecvTimeoutError::Timeout) = first_signal.recv_timeout(notifier.interval()) {
+            notifier.beat(app.answers(), app.headline());
         }
-        for signal in signals {
-            if let Err(error) = emulate_default_handler(signal) {
+        return Ok(());
+    }
+    // Its sender lives until the first signal, and its thread as long as the handle is open.
+    first_signal.recv()
+}
+
+/// Sends the first signal; at the second one the process ends at once, as if it did not handle signals. SIGHUP ends
+/// nothing: it tells that the log file was renamed.
+fn watch_signals(
+    mut signals: Signals,
+    log_file: Option<LogFile>,
+    threads: &Threads,
+) -> io::Result<Receiver<()>> {
+    let (told, first_signal) = crossbeam_channel::bounded(1);
+    let mut told = Some(told);
+    let watch = move || {
+        for signal in signals.forever() {
+            if signal == SIGHUP {
+                match log_file.as_ref().map(LogFile::reopen) {
+                    Some(Ok(())) => log::info!("The log goes on in this file"),
+                    Some(Err(error)) => log::error!("The log file cannot be opened again: {error}"),
+                    None => log::info!("SIGHUP opens the log file anew, and there is none"),
+                }
+            } else if told.take().is_some_and(|told| told.try_send(()).is_ok()) {
+                // The first; it had room for this one.
+            } else if let Err(error) = emulate_default_handler(signal) {
                 log::error!("The second signal cannot end the process: {error}");
             }
         }

@@ -58,7 +58,7 @@ pub fn serve(front: &Front, request: Request, key: &ContentKey) {
     let handle = Arc::clone(connection.handle());
     let Some(kept) = front.connections.keep(record.id, record.address.ip(), handle) else {
         let detail = "this address has as many clients as the configuration allows (max_clients_per_address)";
-        return request.respond(Response::error(Code::AtCapacity, &detail));
+        return refuse(front, request, Response::error(Code::AtCapacity, &detail));
     };
     let deadline = Instant::now() + front.start_limit;
     let mut key = key.clone();

@@ -14,6 +14,16 @@ use super::snapshot::{EngineStatus, SessionStatus, Snapshot};
 /// States of streams that are there. A stopped one is history.
 const STATES: [&str; 5] = ["starting", "active", "recovering", "lingering", "stopping"];
 
+/// With these a request for a stream is refused; they are there from the first scrape on, so that a rate sees the first.
+const REFUSALS: [Code; 6] = [
+    Code::BadRequest,
+    Code::EngineError,
+    Code::NoEngine,
+    Code::AtCapacity,
+    Code::ShuttingDown,
+    Code::StartTimeout,
+];
+
 /// The answer to a scrape.
 #[must_use]
 pub fn render(snapshot: &Snapshot) -> Response {
@@ -53,7 +63,7 @@ fn totals(text: &mut Text, snapshot: &Snapshot) {
     }
     let name = "refused_requests_total";
     text.family(name, "counter", "Requests for a stream that were answered with an error, by its code.");
-    for code in Code::ALL {
+    for code in REFUSALS {
         let count = totals.refusals.get(code.name()).copied().unwrap_or_default();
         text.sample(name, &[("code", code.name())], count);
     }

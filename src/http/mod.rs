@@ -2,13 +2,14 @@
 //!
 //! [`server`] and [`request`] hide `tiny_http`, [`socket`] everything that needs a raw descriptor, [`guard`] says which
 //! connections have to go. [`routes`] decides what a request asks for, [`admin`] whether it may; [`live`] streams;
-//! [`snapshot`] takes the one picture that status and [`metrics`] are rendered from.
+//! [`snapshot`] takes the one picture that status, [`metrics`] and, by way of status, the [`page`] are rendered from.
 
 pub mod admin;
 pub mod front;
 pub mod guard;
 pub mod live;
 pub mod metrics;
+pub mod page;
 pub mod request;
 pub mod response;
 pub mod routes;

@@ -118,19 +118,6 @@ pub enum Code {
 }
 
 impl Code {
-    /// All of them.
-    pub const ALL: [Self; 9] = [
-        Self::BadRequest,
-        Self::NotFound,
-        Self::MethodNotAllowed,
-        Self::NotImplemented,
-        Self::EngineError,
-        Self::NoEngine,
-        Self::AtCapacity,
-        Self::ShuttingDown,
-        Self::StartTimeout,
-    ];
-
     /// The status and the name of a code.
     const fn row(self) -> (u16, &'static str) {
         match self {

@@ -12,13 +12,14 @@ use super::admin::Claim;
 use super::front::Front;
 use super::live;
 use super::metrics;
+use super::page;
 use super::request::{Method, Request};
 use super::response::{Code, Response};
 use super::snapshot::Snapshot;
 
 /// The paths there are, for the person who asked for another.
 const PATHS: &str = "/ace/getstream?id=..., /ace/<id>.ts, /ace/status, /proxy/status, /proxy/sessions, \
-                     /proxy/sessions/{id}, /proxy/engines, /metrics, /healthz, /readyz";
+                     /proxy/sessions/{id}, /proxy/engines, /metrics, /healthz, /readyz, /";
 
 /// What a request asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,6 +33,7 @@ enum Route {
     Client(String, String),
     Engines,
     Metrics,
+    Page,
     Health,
     Ready,
     Unknown,
@@ -48,7 +50,7 @@ impl Route {
         let Some(path) = decode_path(path) else {
             return Self::Unknown;
         };
-        let path = path.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(&path);
+        let path = path.strip_suffix('/').filter(|rest| !matches!(*rest, "" | "/")).unwrap_or(&path);
         match path {
             "/ace/getstream" | "/ace/getstream.ts" => Self::Stream(ContentKey::from_query(None, pairs())),
             "/ace/manifest.m3u8" => Self::Hls,
@@ -60,6 +62,7 @@ impl Route {
             "/proxy/sessions" => Self::Sessions,
             "/proxy/engines" => Self::Engines,
             "/metrics" => Self::Metrics,
+            "/" => Self::Page,
             "/healthz" => Self::Health,
             "/readyz" => Self::Ready,
             _ => {
@@ -187,7 +190,10 @@ fn answer(front: &Front, route: Route) -> Response {
         Route::Stream(Ok(_)) | Route::Client(..) | Route::Unknown => {
             Response::error(Code::NotFound, &format_args!("there is no such path here; there are {PATHS}"))
         }
-        Route::Stream(Err(error)) => Response::from(&error),
+        Route::Stream(Err(error)) => {
+            front.stats.add_refusal(Code::BadRequest.name());
+            Response::from(&error)
+        }
         Route::Hls => {
             Response::error(Code::NotImplemented, &"HLS is not there yet; use /ace/getstream with this id")
         }
@@ -209,6 +215,7 @@ fn answer(front: &Front, route: Route) -> Response {
         Route::Session(id) => Snapshot::take(front).session(&id),
         Route::Engines => Snapshot::take(front).engines(),
         Route::Metrics => metrics::render(&Snapshot::take(front)),
+        Route::Page => page::page(),
     }
 }
 
@@ -260,6 +267,10 @@ mod tests {
             ("/ace/0123", Route::Unknown),
             ("/metrics", Route::Metrics),
             ("/metrics/?x=y", Route::Metrics),
+            ("/", Route::Page),
+            ("/?x", Route::Page),
+            ("http://box", Route::Page),
+            ("//", Route::Unknown),
             ("", Route::Unknown),
             ("*", Route::Unknown),
             ("/%ff", Route::Unknown),

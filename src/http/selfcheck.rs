@@ -5,6 +5,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
@@ -24,8 +25,15 @@ pub(super) const TARGET: &str = "/healthz";
 /// Longer than a healthy server ever needs for its own small answer.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// Asks every second, and a moment after `came` tells of a request, until `stop` is closed. Logs when there is no answer.
-pub(super) fn run(server: SocketAddr, came: &Receiver<()>, reserve: &Reserve, stop: &Receiver<()>) {
+/// Asks every second, and a moment after `came` tells of a request, until `stop` is closed. Counts the answers, and
+/// logs when there is none.
+pub(super) fn run(
+    server: SocketAddr,
+    came: &Receiver<()>,
+    reserve: &Reserve,
+    answers: &AtomicU64,
+    stop: &Receiver<()>,
+) {
     let mut failed_since: Option<Instant> = None;
     loop {
         crossbeam_channel::select! {
@@ -39,6 +47,7 @@ pub(super) fn run(server: SocketAddr, came: &Receiver<()>, reserve: &Reserve, st
         }
         match reserve.lend(|| TcpStream::connect_timeout(&server, LIMIT)).and_then(ask) {
             Ok(()) => {
+                answers.fetch_add(1, Ordering::Relaxed);
                 if let Some(since) = failed_since.take() {
                     log::info!("The server answers again after {} s", since.elapsed().as_secs());
                 }

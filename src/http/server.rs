@@ -82,6 +82,8 @@ struct Shared {
     keeper: Arc<Keeper>,
     /// Full while a request came after the last self-check.
     came: (Sender<()>, Receiver<()>),
+    /// Self-checks that were answered.
+    answers: AtomicU64,
     threads: Threads,
     handler: Box<Handler>,
 }
@@ -118,6 +120,7 @@ impl Server {
             next_thread: AtomicU64::new(0),
             keeper,
             came: crossbeam_channel::bounded(1),
+            answers: AtomicU64::new(0),
             threads: request_threads,
             handler,
         });
@@ -142,7 +145,13 @@ impl Server {
     /// Asks itself for `/healthz` every second, and a moment after every request, until `stop` is closed.
     pub fn check_itself(&self, stop: &Receiver<()>) {
         let server = socket::loopback_of(self.shared.address);
-        selfcheck::run(server, &self.shared.came.1, &self.shared.keeper.reserve, stop);
+        selfcheck::run(server, &self.shared.came.1, &self.shared.keeper.reserve, &self.shared.answers, stop);
+    }
+
+    /// How often the server has answered itself: whoever sees that grow knows that it lives.
+    #[must_use]
+    pub fn answers(&self) -> u64 {
+        self.shared.answers.load(Ordering::Relaxed)
     }
 }
 

@@ -130,6 +130,20 @@ impl Snapshot {
         }
     }
 
+    /// What the proxy does, in a few words for a person.
+    #[must_use]
+    pub fn headline(&self) -> String {
+        let up = self.engines.iter().filter(|engine| engine.healthy == Some(true)).count();
+        let (streams, clients) = (self.active_sessions, self.total_clients);
+        let ending = |count| if count == 1 { "" } else { "s" };
+        format!(
+            "{streams} stream{}, {clients} client{}, {up} of {} engines up",
+            ending(streams),
+            ending(clients),
+            self.engines.len()
+        )
+    }
+
     /// `/proxy/status`.
     #[must_use]
     pub fn status(&self) -> Response {

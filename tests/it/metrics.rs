@@ -153,6 +153,8 @@ fn refused_requests_are_counted_by_their_error() {
     let scrape = wait_for(&proxy, "the failure is counted", |scrape| scrape.is("failed_starts_total", 1));
     assert!(scrape.is("refused_requests_total{code=\"engine_error\"}", 2));
     assert!(scrape.is("client_joins_total", 0));
+    assert_eq!(proxy.get("/ace/getstream?id=none").status, 400);
+    assert!(Scrape::of(&proxy).is("refused_requests_total{code=\"bad_request\"}", 1));
 }
 
 #[test]

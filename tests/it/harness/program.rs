@@ -1,5 +1,6 @@
 //! The program itself as a child process, and what it takes of the system.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -18,8 +19,10 @@ use super::{LONG, pause};
 pub(crate) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_acerelay"));
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("ACERELAY_") || name == "JOURNAL_STREAM" {
-            command.env_remove(name);
+        let name = name.to_string_lossy();
+        let is_systemd = ["JOURNAL_STREAM", "NOTIFY_SOCKET", "WATCHDOG_USEC"].contains(&&*name);
+        if name.starts_with("ACERELAY_") || is_systemd {
+            command.env_remove(&*name);
         }
     }
     command.args(arguments).current_dir(directory()).stdin(Stdio::null());
@@ -53,6 +56,13 @@ fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
 }
 
 impl Running {
+    /// Starts it with these variables in its environment.
+    pub(crate) fn start_in(environment: &[(&str, &OsStr)], arguments: &[&str]) -> Self {
+        let mut command = command(&[]);
+        command.envs(environment.iter().copied());
+        Self::start_as(command, arguments)
+    }
+
     pub(crate) fn start(arguments: &[&str]) -> Self {
         Self::start_as(command(&[]), arguments)
     }

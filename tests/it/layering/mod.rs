@@ -20,7 +20,7 @@ const LAYERS: [&[&str]; 6] = [
     &["stream"],
     &["hls", "m3u"],
     &["http"],
-    &["app", "cli", "logging", "main"],
+    &["app", "cli", "logging", "main", "notify"],
 ];
 
 /// The simulated engine stands beside the layers: what it may import is in `ALLOWED`, and so is who may
@@ -28,7 +28,7 @@ const LAYERS: [&[&str]; 6] = [
 const BESIDE: &str = "sim";
 
 /// Imports that the layers alone do not allow.
-const ALLOWED: [(&str, &str); 9] = [
+const ALLOWED: [(&str, &str); 10] = [
     // A panic's message may quote a peer.
     ("threads", "escape"),
     // What a file says is escaped in the message about it.
@@ -36,6 +36,7 @@ const ALLOWED: [(&str, &str); 9] = [
     ("main", "app"),
     ("main", "cli"),
     ("main", "logging"),
+    ("main", "notify"),
     // `--demo` takes the simulated engine.
     ("main", BESIDE),
     (BESIDE, "id"),
