@@ -11,9 +11,11 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::config::Config;
 use crate::engine::pool::Pool;
 use crate::engine::watch::Watch;
+use crate::http::admin::Admin;
 use crate::http::front::{Connections, Front, Turnstile};
+use crate::http::guard::{Patience, Wear};
 use crate::http::routes;
-use crate::http::server::Server;
+use crate::http::server::{Limits, Server};
 use crate::http::socket;
 use crate::stats::Stats;
 use crate::stream::registry::{self, Registry};
@@ -67,6 +69,17 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
+/// A system that does not tell is taken for one with the limit that POSIX systems have had for long.
+const USUAL_DESCRIPTORS: u64 = 1024;
+
+/// As many descriptors as the system allows, since every client needs three.
+fn descriptor_limit() -> u64 {
+    socket::raise_descriptor_limit().unwrap_or_else(|error| {
+        log::warn!("The limit of descriptors cannot be raised: {error}");
+        USUAL_DESCRIPTORS
+    })
+}
+
 impl App {
     /// Starts the proxy: once this returns, the port is open.
     ///
@@ -74,15 +87,25 @@ impl App {
     ///
     /// When the address cannot be listened to, or there is no thread to be had.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_with(config, Patience::default())
+    }
+
+    /// Starts the proxy with another patience with its peers.
+    ///
+    /// # Errors
+    ///
+    /// As for [`App::start`].
+    pub fn start_with(config: Config, patience: Patience) -> Result<Self, StartError> {
         let Config { server, engines, health, stream, log: _ } = config;
         let write_slice = (server.write_timeout / 4).clamp(Duration::from_millis(50), MAX_WRITE_SLICE);
-        let listener = socket::listen(server.listen, write_slice)
+        let listener = socket::listen(server.listen, patience.silence, write_slice)
             .map_err(|error| StartError::Listen(server.listen, error))?;
 
         let (service_threads, fetcher_threads, client_threads) =
             (Threads::new(), Threads::new(), Threads::new());
         let pool = Arc::new(Pool::new(engines));
         let stats = Arc::new(Stats::default());
+        let wear = Arc::new(Wear::default());
         let start_limit = stream.connect_timeout + stream.first_data_timeout + Duration::from_secs(2);
         let keepalive = stream.keepalive;
         let registry = Registry::new(stream, Arc::clone(&pool), Arc::clone(&stats), fetcher_threads.clone());
@@ -95,16 +118,19 @@ impl App {
             keepalive,
             write_timeout: server.write_timeout,
             start_limit,
-            connections: Connections::default(),
+            connections: Connections::new(server.max_clients_per_address),
+            admin: Admin { token: server.admin_token, public_url: server.public_url },
+            wear: Arc::clone(&wear),
+            threads: vec![service_threads.clone(), fetcher_threads.clone(), client_threads.clone()],
         });
 
         let handler = {
             let front = Arc::clone(&front);
             Box::new(move |request| routes::handle(&front, request))
         };
-        let server =
-            Server::start(listener, server.max_clients, &service_threads, client_threads.clone(), handler)
-                .map_err(StartError::Thread)?;
+        let limits = Limits { streams: server.max_clients, descriptors: descriptor_limit(), patience };
+        let server = Server::start(listener, limits, wear, &service_threads, client_threads.clone(), handler)
+            .map_err(StartError::Thread)?;
 
         // Nothing is ever sent: the channel's end is the signal.
         let (stop, stopped) = crossbeam_channel::bounded(0);

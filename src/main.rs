@@ -12,7 +12,7 @@ use acerelay::cli::{self, Command, EngineSource, Settings};
 use acerelay::config::{Config, Engine};
 use acerelay::logging;
 use acerelay::sim::demo::Demo;
-use acerelay::threads::{SMALL_STACK_BYTES, Threads};
+use acerelay::threads::{self, SMALL_STACK_BYTES, Threads};
 use crossbeam_channel::Receiver;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -62,6 +62,7 @@ fn print(text: &str) -> Result<(), Box<dyn Error>> {
 
 fn run(settings: &Settings, mut config: Config) -> Result<(), Box<dyn Error>> {
     logging::start(&config.log, env::var_os("JOURNAL_STREAM").as_deref())?;
+    threads::log_panics();
     let threads = Threads::new();
     let signals = Signals::new([SIGTERM, SIGINT])?;
     let signals_handle = signals.handle();

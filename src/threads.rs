@@ -1,6 +1,6 @@
 //! The one place where threads are started.
 //!
-//! Every thread has a name, reports its panic through the log, and is kept by a [`Threads`] until it was
+//! Every thread has a name, reports its panic through the log ([`log_panics`]), and is kept by a [`Threads`] until it was
 //! joined: finished ones by [`Threads::reap`], all of them at the end by [`Threads::join_all`]. No thread owns
 //! a handle of its own, so none can ever wait for itself.
 //!
@@ -8,17 +8,35 @@
 //! that still runs.
 
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread::{Builder, JoinHandle};
+use std::thread::{self, Builder, JoinHandle};
 use std::time::Instant;
 use std::{fmt, io, mem};
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::escape::Escaped;
+
 /// Stack of a thread that only moves chunks or waits. Measured: it costs address space, not memory, and a
 /// quarter of a mebibyte holds JSON rendering in a debug build with room to spare.
 pub const SMALL_STACK_BYTES: usize = 256 * 1024;
+
+/// From now on a panic is one line of the log: an error on a thread of ours; on any other, which has no name, the affair
+/// of the crate that started it, since a peer can bring it about: `tiny_http` panics when a connection is reset early.
+pub fn log_panics() {
+    panic::set_hook(Box::new(|info| {
+        let payload = info.payload();
+        let message = payload.downcast_ref::<&str>().copied();
+        let message = message.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        let message = Escaped(message.unwrap_or("no message"));
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        match thread::current().name() {
+            Some(name) => log::error!("Thread {name} panicked at {place}: {message}"),
+            None => log::debug!("A thread without a name panicked at {place}: {message}"),
+        }
+    }));
+}
 
 /// A set of threads that can be joined together. Clones share the set.
 #[derive(Clone, Default)]
@@ -69,13 +87,11 @@ impl Threads {
             number
         };
         let finish = Finish { shared: Arc::clone(&self.shared), number };
-        let thread_name = name.to_owned();
         // A `Finish` that was never run tidies up after a spawn that failed: it is dropped with the closure.
         let handle = Builder::new().name(name.to_owned()).stack_size(stack_bytes).spawn(move || {
             let _finish = finish;
-            if catch_unwind(AssertUnwindSafe(body)).is_err() {
-                log::error!("thread {thread_name} panicked");
-            }
+            // The panic hook has told of it.
+            let _panicked = catch_unwind(AssertUnwindSafe(body));
         })?;
         let mut set = self.shared.set.lock();
         match set.running.get_mut(&number) {

@@ -128,3 +128,109 @@ impl Read for Playback {
         self.body.read(buffer)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::engine::api::Api;
+    use crate::id::{ContentKey, ContentName, Digest, EngineParams};
+    use crate::sim::{Content, Counts, Entry, Media, Numbered, Playback as Play, Script, SimEngine};
+    use crate::threads::{SMALL_STACK_BYTES, Threads};
+
+    const ID: Digest = Digest::new([0x1d; 20]);
+    const SOON: Duration = Duration::from_secs(20);
+
+    /// An engine whose only channel behaves so, and a session of it.
+    fn opened(playback: Play) -> (SimEngine, Api, OpenSession) {
+        let engine = SimEngine::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a port");
+        let media = Media::Numbered(Numbered::default());
+        let content = Content::live(ID, Digest::new([0x2d; 20]), media);
+        engine.add(content.script(Script::new().playback(playback)));
+        let api = Api::new(engine.addr().to_string());
+        let key = ContentKey { name: ContentName::Id(ID), params: EngineParams::default() };
+        let session = api.open(&key, Instant::now() + SOON).expect("a session");
+        (engine, api, session)
+    }
+
+    /// How long the work goes on after it was interrupted, at best of several times: a busy machine is slow to wake
+    /// anybody.
+    fn interrupted_within(
+        playback: &Play,
+        is_blocked: fn(&Counts) -> bool,
+        work: fn(Player, &Api, &OpenSession),
+    ) -> Duration {
+        let once = || {
+            let (engine, api, session) = opened(playback.clone());
+            let player = Player::new();
+            let interrupter = player.interrupter();
+            let (tell, told) = crossbeam_channel::bounded(1);
+            let threads = Threads::new();
+            let body = move || {
+                work(player, &api, &session);
+                tell.send(Instant::now()).expect("the test waits");
+            };
+            threads.spawn("reader", SMALL_STACK_BYTES, body).expect("a thread");
+            assert!(engine.wait_for(SOON, is_blocked));
+            assert!(told.recv_timeout(Duration::from_millis(50)).is_err(), "it is blocked");
+            let began = Instant::now();
+            interrupter.interrupt();
+            told.recv_timeout(SOON).expect("it ends").saturating_duration_since(began)
+        };
+        (0..5).map(|_| once()).min().expect("five times")
+    }
+
+    #[test]
+    fn a_blocked_read_is_interrupted_at_once() {
+        let is_playing = |counts: &Counts| counts.playbacks == 1;
+        let took = interrupted_within(&Play::never_a_byte(), is_playing, |player, api, session| {
+            // On a very busy machine the head may still be under way when the interruption comes.
+            if let Ok(mut playback) = player.play(api.authority(), session, Instant::now() + SOON) {
+                assert!(!matches!(playback.read(&mut [0; 1000]), Ok(1..)));
+            }
+        });
+        assert!(took < Duration::from_millis(10), "{took:?}");
+    }
+
+    #[test]
+    fn the_wait_for_a_head_is_interrupted_at_once() {
+        let is_asked = |counts: &Counts| counts.playback_requests == 1;
+        let took = interrupted_within(&Play::entry(Entry::Never), is_asked, |player, api, session| {
+            assert!(player.play(api.authority(), session, Instant::now() + SOON).is_err());
+        });
+        assert!(took < Duration::from_millis(10), "{took:?}");
+    }
+
+    #[test]
+    fn an_interrupted_player_does_not_begin() {
+        let (engine, api, session) = opened(Play::normal());
+        let player = Player::new();
+        player.interrupter().interrupt();
+        assert!(player.play(api.authority(), &session, Instant::now() + SOON).is_err());
+        assert_eq!(engine.counts().playback_requests, 0);
+    }
+
+    #[test]
+    fn a_redirect_is_followed_on_a_connection_of_its_own() {
+        let (engine, api, session) = opened(Play::normal());
+        let mut playback =
+            Player::new().play(api.authority(), &session, Instant::now() + SOON).expect("it plays");
+        assert!(matches!(playback.read(&mut [0; 1000]), Ok(1..)));
+        let counts = engine.counts();
+        assert_eq!((counts.playback_requests, counts.playbacks, counts.after_redirect), (1, 1, 0));
+        let requests = engine.requests();
+        let played: Vec<_> = requests
+            .iter()
+            .filter(|request| request.path.contains("/r/") || request.path.starts_with("/content"))
+            .collect();
+        assert_eq!(played.len(), 2);
+        for request in played {
+            assert_eq!(request.header("User-Agent"), Some("VLC/3.0.21 LibVLC/3.0.21"));
+            assert_eq!(request.header("Accept"), Some("*/*"));
+            assert_eq!(request.header("Accept-Encoding"), Some("identity"));
+            assert_eq!(request.header("Range"), None);
+        }
+    }
+}

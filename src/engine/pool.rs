@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 
 use crate::config;
 use crate::id::{Digest, EngineParams};
+use crate::stats::Histogram;
 
 use super::api::Api;
 use super::error::EngineError;
@@ -39,6 +40,8 @@ pub struct Engine {
     pub settings: config::Engine,
     /// Its control calls.
     pub api: Api,
+    /// How long its health checks took that it passed.
+    pub check_times: Histogram,
     health: Mutex<Health>,
     /// One clone for each reservation.
     places: Arc<()>,
@@ -63,6 +66,8 @@ pub struct Health {
     pub last_error: Option<String>,
     /// When it was last asked.
     pub last_checked_at: Option<SystemTime>,
+    /// Health checks that it failed, since the start.
+    pub failed_checks: u64,
     failures: u32,
     failed_start_at: Option<Instant>,
 }
@@ -221,6 +226,7 @@ impl Engine {
         Self {
             settings,
             api,
+            check_times: Histogram::default(),
             health: Mutex::default(),
             places: Arc::new(()),
             starts: Mutex::default(),
@@ -336,6 +342,7 @@ impl Engine {
             }
             Err(error) => {
                 health.failures = health.failures.saturating_add(1);
+                health.failed_checks += 1;
                 health.last_error = Some(error.to_string());
                 if matches!(error, EngineError::Unreachable(_)) || health.failures >= failures {
                     health.is_up = Some(false);

@@ -62,7 +62,11 @@ impl Watch {
 
     fn check_health(&self) {
         let name = &self.engine.settings.name;
+        let began = Instant::now();
         let outcome = self.api.check_health(self.rhythm.timeout);
+        if outcome.is_ok() {
+            self.engine.check_times.record(began.elapsed());
+        }
         let error = outcome.as_ref().err().map(ToString::to_string);
         match (self.engine.record_check(outcome, self.rhythm.failures), error) {
             (Some(Change::Up), _) => log::info!("Engine {name} is up"),

@@ -17,10 +17,9 @@ use crate::stream::session::{ClientRecord, Seat};
 use crate::stream::state::Why;
 use crate::ts::packet::null_packet;
 
-use super::front::Front;
+use super::front::{Front, Kept};
+use super::request::{Body, Coding, Held, Request};
 use super::response::{Code, Response};
-use super::server::{Body, Coding, Request};
-use super::socket::Handle;
 
 /// How often a client that waits is looked after: is it still there?
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -45,43 +44,58 @@ static NULL_CHUNK: LazyLock<Chunk> = LazyLock::new(|| Chunk::inserted(Instant::n
 
 /// Serves a stream to one client until either ends.
 pub fn serve(front: &Front, request: Request, key: &ContentKey) {
-    let Ok(connection) = request.connection() else {
-        // Gone already, or the process is out of descriptors; a client that is there can ask again.
-        return request
-            .respond(Response::error(Code::AtCapacity, &"the proxy has no room for this connection"));
+    let Ok(connection) = request.hold() else {
+        // Gone already, or the process runs short of descriptors; a client that is there can ask again.
+        let detail = "the proxy has no room for this connection";
+        return refuse(front, request, Response::error(Code::AtCapacity, &detail));
     };
-    let connection = Arc::new(connection);
     let Some(_pass) = front.clients.enter() else {
         let detail = "there are as many clients as the configuration allows (max_clients)";
-        return request.respond(Response::error(Code::AtCapacity, &detail));
+        return refuse(front, request, Response::error(Code::AtCapacity, &detail));
     };
     let user_agent = request.header("User-Agent").map(str::to_owned);
     let record = Arc::new(ClientRecord::new(front.stats.next_client(), request.peer(), user_agent));
-    let _kept = front.connections.keep(record.id, Arc::clone(&connection));
+    let handle = Arc::clone(connection.handle());
+    let Some(kept) = front.connections.keep(record.id, record.address.ip(), handle) else {
+        let detail = "this address has as many clients as the configuration allows (max_clients_per_address)";
+        return request.respond(Response::error(Code::AtCapacity, &detail));
+    };
     let deadline = Instant::now() + front.start_limit;
     let mut key = key.clone();
     let seat = loop {
-        let seat = match front.registry.seat_while(&key, &record, || connection.is_established()) {
+        let seat = match front.registry.seat_while(&key, &record, || connection.handle().is_established()) {
             Ok(seat) => seat,
             Err(NoSeat::Gone) => {
                 log::info!("Client {} left stream {} before it started", record.id, key.stream_id());
                 return;
             }
-            Err(no_seat) => return request.respond(Response::from(&no_seat)),
+            Err(no_seat) => return refuse(front, request, Response::from(&no_seat)),
         };
-        match wait_started(&seat, &connection, deadline) {
+        match wait_started(&seat, &connection, &kept, deadline) {
             Start::Running => break seat,
             Start::SameAs(other) if Instant::now() < deadline => key = *other,
-            Start::SameAs(_) => return request.respond(Response::error(Code::StartTimeout, &LATE)),
-            Start::Failed(response) => return request.respond(response),
+            Start::SameAs(_) => {
+                return refuse(front, request, Response::error(Code::StartTimeout, &LATE));
+            }
+            Start::Failed(response) => return refuse(front, request, response),
             Start::Gone => {
                 log::info!("Client {} left stream {} before it started", record.id, key.stream_id());
+                // One that closed its half alone is not to wait for the rest.
+                connection.handle().shutdown();
                 return;
             }
         }
     };
-    let mut client = Client { front, seat: &seat, subscription: seat.join(), connection: &connection };
+    let subscription = seat.join();
+    let mut client = Client { front, seat: &seat, subscription, connection: &connection, kept: &kept };
     client.run(request);
+}
+
+fn refuse(front: &Front, request: Request, response: Response) {
+    if let Some(code) = response.code {
+        front.stats.add_refusal(code.name());
+    }
+    request.respond(response);
 }
 
 /// Said when all else failed to say something better in time.
@@ -95,14 +109,15 @@ enum Start {
     Gone,
 }
 
-fn wait_started(seat: &Seat, connection: &Handle, deadline: Instant) -> Start {
+fn wait_started(seat: &Seat, connection: &Held, kept: &Kept<'_>, deadline: Instant) -> Start {
     loop {
         let now = Instant::now();
         match seat.wait_started(deadline.min(now + LOOK_INTERVAL)) {
             Some(Ok(())) => return Start::Running,
             Some(Err(Why::SameAs(key))) => return Start::SameAs(key),
             Some(Err(why)) => return Start::Failed(Response::from(&why)),
-            None if !connection.is_established() => return Start::Gone,
+            None if !connection.handle().is_established() => return Start::Gone,
+            None if kept.is_asked_to_leave() => return Start::Failed(Response::from(&Why::Asked)),
             // The stream's own deadlines come first; this one holds whatever becomes of them.
             None if now >= deadline => {
                 return Start::Failed(Response::error(Code::StartTimeout, &LATE));
@@ -116,13 +131,17 @@ struct Client<'a> {
     front: &'a Front,
     seat: &'a Seat,
     subscription: Subscription,
-    connection: &'a Handle,
+    connection: &'a Held,
+    kept: &'a Kept<'a>,
 }
 
 /// Why a client's stream is over.
 enum Over {
     Ended(Ending),
     Gone,
+    Asked,
+    /// Asked to leave, in the middle of a chunk: the body cannot be ended.
+    Cut,
     Stuck(Duration),
 }
 
@@ -132,6 +151,7 @@ impl fmt::Display for Over {
             Self::Ended(Ending::Complete) => f.write_str("the stream ended"),
             Self::Ended(Ending::Broken) => f.write_str("the stream was lost"),
             Self::Gone => f.write_str("it left"),
+            Self::Asked | Self::Cut => f.write_str("disconnected on request"),
             Self::Stuck(limit) => write!(f, "it took nothing for {:.1} s", limit.as_secs_f32()),
         }
     }
@@ -157,10 +177,11 @@ impl Client<'_> {
         let began = Instant::now();
         let over = match request.stream(&HEADERS) {
             Ok(mut body) => {
+                self.front.stats.add_join();
                 let over = self.feed(&mut body);
                 if !self.ends_properly(&mut body, &over) {
                     // Before the body is dropped: that could block once more.
-                    self.connection.shutdown();
+                    self.connection.handle().shutdown();
                 }
                 over
             }
@@ -179,17 +200,24 @@ impl Client<'_> {
 
     /// Sends chunk after chunk until something ends it.
     fn feed(&mut self, body: &mut Body) -> Over {
-        let mut last_sent = None;
+        let (mut last_sent, mut skips) = (None, 0);
         loop {
+            if self.kept.is_asked_to_leave() {
+                return Over::Asked;
+            }
             match self.subscription.next(Instant::now() + LOOK_INTERVAL) {
                 Next::Chunk(chunk) => {
                     if let Err(over) = self.send(body, &chunk) {
                         return over;
                     }
                     self.subscription.record_sent(&chunk);
+                    self.front.stats.add_bytes_out(chunk.packets().len() as u64);
+                    let skips_now = self.subscription.progress().skips();
+                    self.front.stats.add_skips(skips_now - skips);
+                    skips = skips_now;
                     last_sent = Some((Instant::now(), self.front.keepalive));
                 }
-                Next::Quiet if !self.connection.is_established() => return Over::Gone,
+                Next::Quiet if !self.connection.handle().is_established() => return Over::Gone,
                 Next::Quiet => {
                     // Never before the first packets: a probe would take null packets for all there is.
                     if let Some((at, Some(quiet))) = last_sent
@@ -217,6 +245,8 @@ impl Client<'_> {
             bytes = &bytes[written..];
             if written > 0 {
                 stuck_since = None;
+            } else if self.kept.is_asked_to_leave() {
+                return Err(Over::Cut);
             } else if stuck_since.get_or_insert_with(Instant::now).elapsed() >= self.front.write_timeout {
                 return Err(Over::Stuck(self.front.write_timeout));
             }
@@ -226,9 +256,12 @@ impl Client<'_> {
 
     /// Ends the body as its coding asks for, if it may be ended; else the connection has to be.
     fn ends_properly(&self, body: &mut Body, over: &Over) -> bool {
-        matches!(over, Over::Ended(Ending::Complete))
-            && body.coding() == Coding::Chunked
-            && body.write(LAST_CHUNK).is_ok_and(|written| written == LAST_CHUNK.len())
+        if !matches!(over, Over::Ended(Ending::Complete) | Over::Asked) || body.coding() != Coding::Chunked {
+            return false;
+        }
+        // Whoever has read the end may ask for something else at once.
+        self.connection.release();
+        body.write(LAST_CHUNK).is_ok_and(|written| written == LAST_CHUNK.len())
             && body.flush().unwrap_or(false)
     }
 }

@@ -1,12 +1,18 @@
 //! The proxy's own HTTP: requests in, streams and status out.
 //!
-//! [`server`] hides `tiny_http`, [`socket`] everything that needs a raw descriptor. [`routes`] decides what a request
-//! asks for; [`live`] streams; [`snapshot`] takes the one picture that status is rendered from.
+//! [`server`] and [`request`] hide `tiny_http`, [`socket`] everything that needs a raw descriptor, [`guard`] says which
+//! connections have to go. [`routes`] decides what a request asks for, [`admin`] whether it may; [`live`] streams;
+//! [`snapshot`] takes the one picture that status and [`metrics`] are rendered from.
 
+pub mod admin;
 pub mod front;
+pub mod guard;
 pub mod live;
+pub mod metrics;
+pub mod request;
 pub mod response;
 pub mod routes;
+mod selfcheck;
 pub mod server;
 pub mod snapshot;
 pub mod socket;

@@ -10,6 +10,8 @@ use crate::id::KeyError;
 use crate::stream::registry::NoSeat;
 use crate::stream::state::Why;
 
+use super::admin::Denied;
+
 /// When a client may come back after a 503: engines are asked every few seconds, and somebody may have left by then.
 const RETRY_AFTER_S: &str = "5";
 
@@ -22,13 +24,15 @@ pub struct Response {
     pub headers: Vec<(&'static str, String)>,
     /// Its body.
     pub body: Vec<u8>,
+    /// What went wrong, if something did.
+    pub code: Option<Code>,
 }
 
 impl Response {
     /// An answer without a body.
     #[must_use]
     pub fn empty(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Vec::new() }
+        Self { status, headers: Vec::new(), body: Vec::new(), code: None }
     }
 
     /// Plain text.
@@ -62,8 +66,13 @@ impl Response {
             detail: String,
         }
         let body = Body { error: code.name(), detail: detail.to_string() };
-        let response = Self::json(code.status(), &body);
-        if code.status() == 503 { response.with("Retry-After", RETRY_AFTER_S) } else { response }
+        let response = Self { code: Some(code), ..Self::json(code.status(), &body) };
+        match code.status() {
+            // RFC 9110 section 15.5.2: a 401 says what to present.
+            401 => response.with("WWW-Authenticate", "Bearer"),
+            503 => response.with("Retry-After", RETRY_AFTER_S),
+            _ => response,
+        }
     }
 
     /// This answer with one more header.
@@ -73,7 +82,9 @@ impl Response {
         self
     }
 
-    fn with_body(mut self, body: Vec<u8>) -> Self {
+    /// This answer with this body.
+    #[must_use]
+    pub fn with_body(mut self, body: Vec<u8>) -> Self {
         self.body = body;
         self
     }
@@ -84,6 +95,10 @@ impl Response {
 pub enum Code {
     /// The request is wrong.
     BadRequest,
+    /// Without the admin token.
+    Unauthorized,
+    /// Not from there.
+    Forbidden,
     /// There is no such thing.
     NotFound,
     /// Not with this method.
@@ -103,10 +118,25 @@ pub enum Code {
 }
 
 impl Code {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::BadRequest,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::NotImplemented,
+        Self::EngineError,
+        Self::NoEngine,
+        Self::AtCapacity,
+        Self::ShuttingDown,
+        Self::StartTimeout,
+    ];
+
     /// The status and the name of a code.
     const fn row(self) -> (u16, &'static str) {
         match self {
             Self::BadRequest => (400, "bad_request"),
+            Self::Unauthorized => (401, "unauthorized"),
+            Self::Forbidden => (403, "forbidden"),
             Self::NotFound => (404, "not_found"),
             Self::MethodNotAllowed => (405, "method_not_allowed"),
             Self::NotImplemented => (501, "not_implemented"),
@@ -162,6 +192,15 @@ impl From<&NoSeat> for Code {
             NoSeat::ShuttingDown | NoSeat::Gone => Self::ShuttingDown,
             NoSeat::StillStopping => Self::StartTimeout,
             NoSeat::Failed(why) => Self::from(why),
+        }
+    }
+}
+
+impl From<&Denied> for Code {
+    fn from(denied: &Denied) -> Self {
+        match denied {
+            Denied::ForeignHost | Denied::ForeignOrigin => Self::Forbidden,
+            Denied::NoToken | Denied::WrongToken => Self::Unauthorized,
         }
     }
 }

@@ -1,21 +1,24 @@
 //! Which path is what.
 //!
-//! Pure routing: [`Route::of`] reads method and target, [`handle`] hands over. A target's text goes no further than
+//! Pure routing: `Route::of` reads method and target, [`handle`] hands over. A target's text goes no further than
 //! here.
 
 use std::borrow::Cow;
 
 use crate::id::{ContentKey, KeyError};
+use crate::stream::state::{Event, Why};
 
+use super::admin::Claim;
 use super::front::Front;
 use super::live;
+use super::metrics;
+use super::request::{Method, Request};
 use super::response::{Code, Response};
-use super::server::{Method, Request};
 use super::snapshot::Snapshot;
 
 /// The paths there are, for the person who asked for another.
 const PATHS: &str = "/ace/getstream?id=..., /ace/<id>.ts, /ace/status, /proxy/status, /proxy/sessions, \
-                     /proxy/sessions/{id}, /proxy/engines, /healthz, /readyz";
+                     /proxy/sessions/{id}, /proxy/engines, /metrics, /healthz, /readyz";
 
 /// What a request asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,13 +29,19 @@ enum Route {
     Status,
     Sessions,
     Session(String),
+    Client(String, String),
     Engines,
+    Metrics,
     Health,
     Ready,
     Unknown,
 }
 
 impl Route {
+    fn is_deletable(&self) -> bool {
+        matches!(self, Self::Session(_) | Self::Client(..))
+    }
+
     fn of(target: &str) -> Self {
         let (path, query) = split_target(target);
         let pairs = || form_urlencoded::parse(query.as_bytes());
@@ -50,13 +59,16 @@ impl Route {
             "/proxy/status" => Self::Status,
             "/proxy/sessions" => Self::Sessions,
             "/proxy/engines" => Self::Engines,
+            "/metrics" => Self::Metrics,
             "/healthz" => Self::Health,
             "/readyz" => Self::Ready,
             _ => {
-                if let Some(id) = path.strip_prefix("/proxy/sessions/")
-                    && !id.contains('/')
-                {
-                    Self::Session(id.to_owned())
+                if let Some(rest) = path.strip_prefix("/proxy/sessions/") {
+                    match rest.split('/').collect::<Vec<_>>()[..] {
+                        [id] => Self::Session(id.to_owned()),
+                        [id, "clients", client] => Self::Client(id.to_owned(), client.to_owned()),
+                        _ => Self::Unknown,
+                    }
                 } else if let Some(name) = path.strip_prefix("/ace/")
                     && let id = name.strip_suffix(".ts").unwrap_or(name)
                     && id.len() == 40
@@ -71,12 +83,22 @@ impl Route {
     }
 }
 
-/// Path and query of a request target, also of one in absolute form (RFC 9112 section 3.2.2).
-fn split_target(target: &str) -> (&str, &str) {
+/// What follows the scheme of a target in absolute form (RFC 9112 section 3.2.2).
+fn behind_scheme(target: &str) -> Option<&str> {
     let scheme = ["http://", "https://"]
         .iter()
-        .find(|scheme| target.get(..scheme.len()).is_some_and(|head| head.eq_ignore_ascii_case(scheme)));
-    let target = match scheme.map(|scheme| &target[scheme.len()..]) {
+        .find(|scheme| target.get(..scheme.len()).is_some_and(|head| head.eq_ignore_ascii_case(scheme)))?;
+    target.get(scheme.len()..)
+}
+
+/// The authority of a target in absolute form, which stands above the `Host` header.
+fn authority_of(target: &str) -> Option<&str> {
+    behind_scheme(target)?.split(['/', '?', '#']).next()
+}
+
+/// Path and query of a request target, also of one in absolute form.
+fn split_target(target: &str) -> (&str, &str) {
+    let target = match behind_scheme(target) {
         Some(rest) => rest.find(['/', '?']).map_or("/", |at| &rest[at..]),
         None => target,
     };
@@ -93,18 +115,33 @@ pub fn handle(front: &Front, request: Request) {
     let route = Route::of(request.target());
     match request.method() {
         Method::Options => request.respond(cors(Response::empty(204))),
-        Method::Other => {
-            let detail = "only GET, HEAD and OPTIONS are answered here";
-            request.respond(
-                Response::error(Code::MethodNotAllowed, &detail).with("Allow", "GET, HEAD, OPTIONS"),
-            );
+        Method::Delete if route.is_deletable() => {
+            let claim = Claim {
+                host: authority_of(request.target()).or_else(|| request.header("Host")),
+                origin: request.header("Origin"),
+                authorization: request.header("Authorization"),
+            };
+            let response = match front.admin.check(claim) {
+                Ok(()) => delete(front, route),
+                Err(denied) => {
+                    log::warn!("A DELETE from {} was refused: {denied}", request.peer());
+                    Response::from(&denied)
+                }
+            };
+            request.respond(response);
+        }
+        Method::Delete | Method::Other => {
+            let (detail, allow) = if route.is_deletable() {
+                ("only GET, HEAD, DELETE and OPTIONS are answered here", "GET, HEAD, DELETE, OPTIONS")
+            } else {
+                ("only GET, HEAD and OPTIONS are answered here", "GET, HEAD, OPTIONS")
+            };
+            request.respond(Response::error(Code::MethodNotAllowed, &detail).with("Allow", allow));
         }
         Method::Get | Method::Head => match route {
             Route::Stream(Ok(_)) if request.method() == Method::Head => {
                 // Players look before they play; that must neither wait nor start anything.
-                if let Err(error) = request.stream(&live::HEADERS) {
-                    log::debug!("A client left while it was answered: {error}");
-                }
+                request.stream_head(&live::HEADERS);
             }
             Route::Stream(Ok(key)) => live::serve(front, request, &key),
             other => {
@@ -124,14 +161,38 @@ fn cors(response: Response) -> Response {
         .with("Access-Control-Max-Age", "86400")
 }
 
+/// Does what a DELETE asks for.
+fn delete(front: &Front, route: Route) -> Response {
+    let is_done = match route {
+        Route::Session(id) => front.registry.live(&id).is_some_and(|session| {
+            log::info!("Stream {} is stopped on request", session.stream_id());
+            session.apply(&Event::Stop(Why::Asked));
+            true
+        }),
+        Route::Client(id, client) => front.registry.live(&id).is_some_and(|session| {
+            let client = client.parse().ok().filter(|client| session.has_seat_of(*client));
+            client.is_some_and(|client| front.connections.ask_to_leave(client))
+        }),
+        _ => false,
+    };
+    if is_done {
+        Response::empty(204)
+    } else {
+        Response::error(Code::NotFound, &"there is no such session or client, or not any more")
+    }
+}
+
 fn answer(front: &Front, route: Route) -> Response {
     match route {
-        Route::Stream(Ok(_)) | Route::Unknown => {
+        Route::Stream(Ok(_)) | Route::Client(..) | Route::Unknown => {
             Response::error(Code::NotFound, &format_args!("there is no such path here; there are {PATHS}"))
         }
         Route::Stream(Err(error)) => Response::from(&error),
         Route::Hls => {
             Response::error(Code::NotImplemented, &"HLS is not there yet; use /ace/getstream with this id")
+        }
+        Route::Health if front.wear.is_worn_out() => {
+            Response::text(503, "hostile connections have used up too many threads; start the proxy anew\n")
         }
         Route::Health => Response::text(200, "ok\n"),
         Route::Ready => {
@@ -147,6 +208,7 @@ fn answer(front: &Front, route: Route) -> Response {
         Route::Sessions => Snapshot::take(front).sessions(),
         Route::Session(id) => Snapshot::take(front).session(&id),
         Route::Engines => Snapshot::take(front).engines(),
+        Route::Metrics => metrics::render(&Snapshot::take(front)),
     }
 }
 
@@ -185,6 +247,10 @@ mod tests {
             ("/proxy/sessions/", Route::Sessions),
             ("/proxy/sessions/abc", Route::Session("abc".into())),
             ("/proxy/sessions/a/b", Route::Unknown),
+            ("/proxy/sessions/a/clients/7", Route::Client("a".into(), "7".into())),
+            ("/proxy/sessions/a/clients/7/", Route::Client("a".into(), "7".into())),
+            ("/proxy/sessions/a/clients/7/8", Route::Unknown),
+            ("/proxy/sessions/a/clients", Route::Unknown),
             ("/proxy/engines", Route::Engines),
             ("/healthz", Route::Health),
             ("/ace/manifest.m3u8?id=1", Route::Hls),
@@ -192,14 +258,27 @@ mod tests {
             ("/ace/status?id=7", Route::AceStatus(Some("7".into()))),
             ("/ace/getstream", Route::Stream(Err(KeyError::Missing))),
             ("/ace/0123", Route::Unknown),
-            ("/", Route::Unknown),
-            ("//", Route::Unknown),
+            ("/metrics", Route::Metrics),
+            ("/metrics/?x=y", Route::Metrics),
             ("", Route::Unknown),
             ("*", Route::Unknown),
-            ("http://box", Route::Unknown),
             ("/%ff", Route::Unknown),
         ] {
             assert_eq!(Route::of(target), expected, "{target}");
+        }
+    }
+
+    #[test]
+    fn a_target_in_absolute_form_names_the_host() {
+        for (target, authority) in [
+            ("http://box:8000/proxy/sessions/1", Some("box:8000")),
+            ("HTTP://evil.example", Some("evil.example")),
+            ("https://a?b", Some("a")),
+            ("http://", Some("")),
+            ("/http://box", None),
+            ("*", None),
+        ] {
+            assert_eq!(authority_of(target), authority, "{target}");
         }
     }
 

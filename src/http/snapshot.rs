@@ -11,8 +11,10 @@ use time::format_description::well_known::Rfc3339;
 use crate::engine::api::Liveness;
 use crate::engine::pool::Engine;
 use crate::engine::stat::Stat;
+use crate::stats::{Distribution, Totals};
 use crate::stream::state::State;
 use crate::stream::view::{ClientView, View};
+use crate::threads::Threads;
 
 use super::front::Front;
 use super::response::{Code, Response};
@@ -20,80 +22,89 @@ use super::response::{Code, Response};
 /// Everything, as plain values in the shape of the API.
 #[derive(Debug, Serialize)]
 pub struct Snapshot {
-    running: bool,
-    version: &'static str,
-    uptime_s: u64,
-    total_sessions: u64,
-    active_sessions: usize,
-    total_clients: usize,
-    bytes_in: u64,
-    bytes_out: u64,
-    engines: Vec<EngineStatus>,
-    sessions: Vec<SessionStatus>,
+    pub(super) running: bool,
+    pub(super) version: &'static str,
+    pub(super) uptime_s: u64,
+    pub(super) total_sessions: u64,
+    pub(super) active_sessions: usize,
+    pub(super) total_clients: usize,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+    pub(super) engines: Vec<EngineStatus>,
+    pub(super) sessions: Vec<SessionStatus>,
+    /// For metrics alone, like all that is skipped here.
+    #[serde(skip)]
+    pub(super) totals: Totals,
+    #[serde(skip)]
+    pub(super) threads: usize,
 }
 
 #[derive(Debug, Serialize)]
-struct EngineStatus {
-    name: String,
-    host: String,
-    port: u16,
-    healthy: Option<bool>,
-    version: Option<String>,
-    forwarded: bool,
-    streams: usize,
-    max_streams: usize,
-    last_error: Option<String>,
-    last_checked_at: Option<String>,
+pub(super) struct EngineStatus {
+    pub(super) name: String,
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) healthy: Option<bool>,
+    pub(super) version: Option<String>,
+    pub(super) forwarded: bool,
+    pub(super) streams: usize,
+    pub(super) max_streams: usize,
+    pub(super) last_error: Option<String>,
+    pub(super) last_checked_at: Option<String>,
+    #[serde(skip)]
+    pub(super) check_times: Distribution,
+    #[serde(skip)]
+    pub(super) failed_checks: u64,
 }
 
 #[derive(Debug, Serialize)]
-struct SessionStatus {
-    stream_id: String,
-    ace_id: String,
-    infohash: Option<String>,
-    engine: Option<String>,
-    engine_host: Option<String>,
-    engine_port: Option<u16>,
-    playback_session_id: Option<String>,
-    is_live: Option<bool>,
-    is_active: bool,
-    state: &'static str,
-    client_count: usize,
-    waiting_count: usize,
-    created_at: Option<String>,
-    started_at: Option<String>,
-    ended_at: Option<String>,
-    error: Option<String>,
-    idle_seconds: f64,
-    bytes_in: u64,
-    bytes_out: u64,
-    bitrate_bps: u64,
-    first_data_ms: Option<u64>,
-    restarts: u32,
-    keyframe_interval_s: Option<f64>,
-    swarm: Option<Swarm>,
-    clients: Vec<ClientStatus>,
+pub(super) struct SessionStatus {
+    pub(super) stream_id: String,
+    pub(super) ace_id: String,
+    pub(super) infohash: Option<String>,
+    pub(super) engine: Option<String>,
+    pub(super) engine_host: Option<String>,
+    pub(super) engine_port: Option<u16>,
+    pub(super) playback_session_id: Option<String>,
+    pub(super) is_live: Option<bool>,
+    pub(super) is_active: bool,
+    pub(super) state: &'static str,
+    pub(super) client_count: usize,
+    pub(super) waiting_count: usize,
+    pub(super) created_at: Option<String>,
+    pub(super) started_at: Option<String>,
+    pub(super) ended_at: Option<String>,
+    pub(super) error: Option<String>,
+    pub(super) idle_seconds: f64,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+    pub(super) bitrate_bps: u64,
+    pub(super) first_data_ms: Option<u64>,
+    pub(super) restarts: u32,
+    pub(super) keyframe_interval_s: Option<f64>,
+    pub(super) swarm: Option<Swarm>,
+    pub(super) clients: Vec<ClientStatus>,
 }
 
 #[derive(Debug, Serialize)]
-struct Swarm {
-    status: String,
-    peers: Option<u64>,
-    speed_down_kbps: Option<u64>,
-    speed_up_kbps: Option<u64>,
-    downloaded: Option<u64>,
-    uploaded: Option<u64>,
+pub(super) struct Swarm {
+    pub(super) status: String,
+    pub(super) peers: Option<u64>,
+    pub(super) speed_down_kbps: Option<u64>,
+    pub(super) speed_up_kbps: Option<u64>,
+    pub(super) downloaded: Option<u64>,
+    pub(super) uploaded: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
-struct ClientStatus {
-    client_id: String,
-    address: String,
-    user_agent: Option<String>,
-    connected_at: Option<String>,
-    bytes_sent: u64,
-    lag_ms: u64,
-    skipped: u64,
+pub(super) struct ClientStatus {
+    pub(super) client_id: String,
+    pub(super) address: String,
+    pub(super) user_agent: Option<String>,
+    pub(super) connected_at: Option<String>,
+    pub(super) bytes_sent: u64,
+    pub(super) lag_ms: u64,
+    pub(super) skipped: u64,
 }
 
 impl Snapshot {
@@ -101,21 +112,21 @@ impl Snapshot {
     #[must_use]
     pub fn take(front: &Front) -> Self {
         let views: Vec<_> = front.registry.sessions().iter().map(|session| session.view()).collect();
-        let clients = views.iter().flat_map(|view| &view.clients);
-        let (total_clients, bytes_out_now) =
-            clients.fold((0, 0), |(count, bytes), client| (count + 1, bytes + client.sent_bytes));
         let sessions: Vec<_> = views.into_iter().map(SessionStatus::from).collect();
+        let totals = front.stats.totals();
         Self {
             running: !front.registry.is_closed(),
             version: env!("CARGO_PKG_VERSION"),
             uptime_s: front.started.elapsed().as_secs(),
-            total_sessions: front.stats.sessions(),
+            total_sessions: totals.starts,
             active_sessions: sessions.iter().filter(|session| session.is_active).count(),
-            total_clients,
-            bytes_in: front.stats.bytes_in(),
-            bytes_out: front.stats.bytes_out() + bytes_out_now,
+            total_clients: sessions.iter().map(|session| session.client_count).sum(),
+            bytes_in: totals.bytes_in,
+            bytes_out: totals.bytes_out,
             engines: front.pool.engines().iter().map(|engine| EngineStatus::from(&**engine)).collect(),
             sessions,
+            totals,
+            threads: front.threads.iter().map(Threads::count).sum(),
         }
     }
 
@@ -287,6 +298,8 @@ impl From<&Engine> for EngineStatus {
             max_streams: settings.max_streams,
             last_error: health.last_error,
             last_checked_at: health.last_checked_at.and_then(rfc_3339),
+            check_times: engine.check_times.distribution(),
+            failed_checks: health.failed_checks,
         }
     }
 }

@@ -1,22 +1,28 @@
-//! Raw sockets: the listener's options, and a handle on a client's connection.
+//! Raw sockets: the listener's options, a handle on a client's connection, and what there is of descriptors.
 //!
 //! `tiny_http` hides the sockets of its connections, so a connection is found again among the process's descriptors by
 //! its two addresses. All `unsafe` of the crate is here.
+//!
+//! Lock rule: the reserve's lock guards its list alone; descriptors are opened and closed outside it.
 
 #![expect(unsafe_code, reason = "descriptors by number and TCP_INFO have no safe interface")]
 
+use std::collections::HashMap;
+use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 /// Connections that may wait to be accepted: a house that switches on at once, or a storm of resets.
 const ACCEPT_BACKLOG: i32 = 1024;
 
-/// A peer that says nothing while it is its turn costs a thread no longer than this.
-const READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// Requests are small. Without this bound the kernel takes in megabytes of requests that wait behind another one.
+const RECEIVE_BUFFER_BYTES: usize = 32 * 1024;
 
 /// What lies unsent in the kernel for a client: measured, a stalled client so costs 283 KiB in place of 4.2 MB, and a
 /// flowing one the least CPU.
@@ -28,13 +34,23 @@ const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration:
 /// `TCP_ESTABLISHED` of the kernel's list of states.
 const TCP_ESTABLISHED: u8 = 1;
 
-/// Opens the port. Accepted connections inherit the options set here. `write_slice` is how long one write waits for a
-/// client that takes nothing.
+/// Where the kernel's `struct tcp_info` has the unacknowledged segments, of a listener the connections that wait to be
+/// accepted (`tcpi_unacked`), and the bytes that came (`tcpi_bytes_received`, since Linux 4.1).
+const INFO_UNACKED: usize = 24;
+const INFO_BYTES_RECEIVED: usize = 128;
+const INFO_BYTES: usize = 136;
+
+/// Descriptors kept for the moment when there are none: for a listener, a connection to itself with its two ends and
+/// their duplicates, and a look at the list of descriptors, several times over.
+const SPARE_DESCRIPTORS: usize = 16;
+
+/// Opens the port. Accepted connections inherit the options set here: `read_limit` is how long a peer may say nothing
+/// while it is its turn, `write_slice` how long one write waits for a client that takes nothing.
 ///
 /// # Errors
 ///
 /// When the address is taken, or not ours.
-pub fn listen(address: SocketAddr, write_slice: Duration) -> io::Result<TcpListener> {
+pub fn listen(address: SocketAddr, read_limit: Duration, write_slice: Duration) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
         // `[::]` means every address of the box, as people expect of it.
@@ -42,12 +58,13 @@ pub fn listen(address: SocketAddr, write_slice: Duration) -> io::Result<TcpListe
     }
     socket.set_reuse_address(true)?;
     socket.set_tcp_nodelay(true)?;
-    socket.set_read_timeout(Some(READ_TIMEOUT))?;
+    socket.set_read_timeout(Some(read_limit))?;
     socket.set_write_timeout(Some(write_slice))?;
     let (idle, interval, retries) = KEEPALIVE;
     socket.set_tcp_keepalive(
         &TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(retries),
     )?;
+    socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
     socket.set_tcp_notsent_lowat(NOTSENT_LOWAT_BYTES)?;
     socket.bind(&address.into())?;
     socket.listen(ACCEPT_BACKLOG)?;
@@ -85,43 +102,51 @@ impl Handle {
     ///
     /// When there is no such connection (it is gone already), or no descriptor for the duplicate.
     pub fn find(peer: SocketAddr, local_port: u16) -> io::Result<Self> {
-        for entry in std::fs::read_dir("/proc/self/fd")? {
-            let Some(number) = entry?.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok()) else {
-                continue;
-            };
-            // SAFETY: the descriptor is borrowed for the two calls below only. Should another thread close it in
-            // between, they fail or see another file, which the look at the duplicate finds out.
-            let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
-            if !is_connection(borrowed, peer, local_port) {
-                continue;
-            }
-            let socket = borrowed.try_clone_to_owned()?;
-            if is_connection(socket.as_fd(), peer, local_port) {
-                return Ok(Self { socket });
-            }
+        let found = descriptors()?.find_map(|number| Self::at(number, peer, local_port).transpose());
+        found.unwrap_or_else(|| Err(io::ErrorKind::NotConnected.into()))
+    }
+
+    /// The connection from `peer` to our `local_port`, if this descriptor is one of it.
+    ///
+    /// # Errors
+    ///
+    /// When it is, but there is no descriptor for the duplicate.
+    fn at(number: RawFd, peer: SocketAddr, local_port: u16) -> io::Result<Option<Self>> {
+        // SAFETY: the descriptor is borrowed for the two calls below only. Should another thread close it in between,
+        // they fail or see another file, which the look at the duplicate finds out.
+        let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+        if !is_connection(borrowed, peer, local_port) {
+            return Ok(None);
         }
-        Err(io::ErrorKind::NotConnected.into())
+        let socket = borrowed.try_clone_to_owned()?;
+        Ok(is_connection(socket.as_fd(), peer, local_port).then_some(Self { socket }))
+    }
+
+    /// The number of its descriptor: the kernel gives the lowest that is free, so this tells how many are taken.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.socket.as_raw_fd().unsigned_abs().into()
     }
 
     /// Whether the peer is still there. Only the TCP state tells: of a client that said `Connection: close`,
     /// `tiny_http` has shut the reading side, so that reading and polling say nothing.
     #[must_use]
     pub fn is_established(&self) -> bool {
-        // The state is the first byte of the answer, and the kernel gives as much of it as there is room for.
-        let mut state = 0_u8;
-        let mut length: libc::socklen_t = 1;
-        // SAFETY: descriptor, buffer and length are ours and live over the call; the kernel writes at most `length`
-        // bytes.
-        let result = unsafe {
-            libc::getsockopt(
-                self.socket.as_raw_fd(),
-                libc::IPPROTO_TCP,
-                libc::TCP_INFO,
-                (&raw mut state).cast(),
-                &raw mut length,
-            )
-        };
-        result == 0 && state == TCP_ESTABLISHED
+        info(self.socket.as_fd()).is_ok_and(|info| info[0] == TCP_ESTABLISHED)
+    }
+
+    /// Breaks the connection off: as [`Handle::shutdown`], but the peer is told by a reset. One that has filled its own
+    /// buffers would else keep waiting for room.
+    pub(super) fn abort(&self) {
+        // An error means that the peer has ended it.
+        let _ended = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
+        self.shutdown();
+    }
+
+    /// Nothing more is waited for from the peer; what has come is still read.
+    pub(super) fn shutdown_read(&self) {
+        // An error means that the peer has ended it.
+        let _ended = SockRef::from(&self.socket).shutdown(Shutdown::Read);
     }
 
     /// Ends the connection: what was written is still delivered, nothing more is read, and whoever is blocked in a read
@@ -133,11 +158,161 @@ impl Handle {
 }
 
 fn is_connection(descriptor: BorrowedFd<'_>, peer: SocketAddr, local_port: u16) -> bool {
+    peer_of(descriptor, local_port) == Some(peer)
+}
+
+/// Where the connection comes from, if this is one to our port.
+fn peer_of(descriptor: BorrowedFd<'_>, local_port: u16) -> Option<SocketAddr> {
     let socket = SockRef::from(&descriptor);
-    let peer_of = || socket.peer_addr().ok().and_then(|address| address.as_socket());
-    let port_of =
-        || socket.local_addr().ok().and_then(|address| address.as_socket()).map(|address| address.port());
-    peer_of() == Some(peer) && port_of() == Some(local_port)
+    let peer = socket.peer_addr().ok()?.as_socket()?;
+    let local = socket.local_addr().ok()?.as_socket()?;
+    (local.port() == local_port).then_some(peer)
+}
+
+/// The numbers of all descriptors there are.
+fn descriptors() -> io::Result<impl Iterator<Item = RawFd>> {
+    let number = |entry: io::Result<std::fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
+    Ok(std::fs::read_dir("/proc/self/fd")?.filter_map(number))
+}
+
+/// The beginning of the kernel's `struct tcp_info`; zero where an old kernel has less of it.
+fn info(socket: BorrowedFd<'_>) -> io::Result<[u8; INFO_BYTES]> {
+    let mut info = [0_u8; INFO_BYTES];
+    let mut length = INFO_BYTES as libc::socklen_t;
+    // SAFETY: the descriptor is open over the call, buffer and length are ours; the kernel writes at most `length`
+    // bytes.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 { Ok(info) } else { Err(io::Error::last_os_error()) }
+}
+
+fn field<const N: usize>(info: &[u8; INFO_BYTES], at: usize) -> [u8; N] {
+    let mut bytes = [0; N];
+    bytes.copy_from_slice(&info[at..at + N]);
+    bytes
+}
+
+/// How many connections wait to be accepted.
+///
+/// # Errors
+///
+/// When the system does not tell.
+pub(super) fn backlog(listener: &TcpListener) -> io::Result<u32> {
+    info(listener.as_fd()).map(|info| u32::from_ne_bytes(field(&info, INFO_UNACKED)))
+}
+
+/// A connection among the descriptors of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// Where it comes from.
+    pub(super) peer: SocketAddr,
+    /// What came on it so far.
+    pub(super) received_bytes: u64,
+    number: RawFd,
+    local_port: u16,
+}
+
+impl Seen {
+    #[cfg(test)]
+    pub(super) fn new(peer: SocketAddr, received_bytes: u64) -> Self {
+        Self { peer, received_bytes, number: -1, local_port: 0 }
+    }
+
+    /// Breaks the connection off, if it is still there.
+    ///
+    /// # Errors
+    ///
+    /// When there is no descriptor to do it with.
+    pub(super) fn abort(&self) -> io::Result<()> {
+        if let Some(handle) = Handle::at(self.number, self.peer, self.local_port)? {
+            handle.abort();
+        }
+        Ok(())
+    }
+}
+
+/// All connections to our port, and how many descriptors there are altogether. About 2 µs a descriptor.
+///
+/// # Errors
+///
+/// When there is no descriptor to look at the list with.
+pub(super) fn connections(local_port: u16) -> io::Result<(Vec<Seen>, usize)> {
+    let mut seen = HashMap::new();
+    let mut count = 0;
+    for number in descriptors()? {
+        count += 1;
+        // SAFETY: the descriptor is borrowed for the calls below only, which only ask. Should another thread close it in
+        // between, they fail or tell of another connection, and whoever acts on that looks again at a duplicate.
+        let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+        let Some(peer) = peer_of(borrowed, local_port) else {
+            continue;
+        };
+        seen.entry(peer).or_insert_with(|| {
+            let received = info(borrowed).map(|info| u64::from_ne_bytes(field(&info, INFO_BYTES_RECEIVED)));
+            Seen { peer, received_bytes: received.unwrap_or(0), number, local_port }
+        });
+    }
+    Ok((seen.into_values().collect(), count))
+}
+
+/// Raises the number of descriptors that the process may have as far as the system allows; tells how many.
+///
+/// # Errors
+///
+/// When the system does not tell.
+pub fn raise_descriptor_limit() -> io::Result<u64> {
+    rlimit::increase_nofile_limit(u64::MAX)
+}
+
+/// Descriptors that lie ready for the moment when there are no others.
+#[derive(Debug, Default)]
+pub(super) struct Reserve {
+    spare: Mutex<Vec<File>>,
+}
+
+impl Reserve {
+    /// Does something that needs descriptors, and does it again with those of the reserve if there are none else.
+    ///
+    /// # Errors
+    ///
+    /// When that does not help either, or it fails for another reason.
+    pub(super) fn lend<T>(&self, mut need: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        match need() {
+            Err(error) if is_shortage(&error) => {
+                let spare = std::mem::take(&mut *self.spare.lock());
+                drop(spare);
+                need()
+            }
+            other => other,
+        }
+    }
+
+    /// Fills it up again, as far as there are descriptors.
+    pub(super) fn fill(&self) {
+        let missing = SPARE_DESCRIPTORS - self.spare.lock().len();
+        let more: Vec<_> = (0..missing).map_while(|_| File::open("/dev/null").ok()).collect();
+        self.spare.lock().extend(more);
+    }
+}
+
+/// Gives memory that is free back to the system: what large requests took, the allocator keeps for the next ones.
+pub(super) fn give_memory_back() {
+    // SAFETY: it takes no pointers, and the allocator locks what it works on.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+fn is_shortage(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
 #[cfg(test)]
@@ -147,9 +322,13 @@ mod tests {
 
     use super::*;
 
+    fn open(address: &str) -> TcpListener {
+        let second = Duration::from_secs(1);
+        listen(address.parse().expect("an address"), second, second).expect("a free port")
+    }
+
     fn check(address: &str) {
-        let listener =
-            listen(address.parse().expect("an address"), Duration::from_secs(1)).expect("a free port");
+        let listener = open(address);
         let local = listener.local_addr().expect("it listens");
         let mut client = TcpStream::connect(loopback_of(local)).expect("a connection");
         let (mut accepted, peer) = listener.accept().expect("the connection");
@@ -177,8 +356,7 @@ mod tests {
 
     #[test]
     fn a_closed_listener_refuses() {
-        let listener =
-            listen("127.0.0.1:0".parse().expect("an address"), Duration::from_secs(1)).expect("a port");
+        let listener = open("127.0.0.1:0");
         let local = listener.local_addr().expect("it listens");
         close_listener(&listener);
         assert!(listener.accept().is_err());
@@ -187,8 +365,7 @@ mod tests {
 
     #[test]
     fn a_peer_that_leaves_is_noticed_by_state() {
-        let listener =
-            listen("127.0.0.1:0".parse().expect("an address"), Duration::from_secs(1)).expect("a port");
+        let listener = open("127.0.0.1:0");
         let local = listener.local_addr().expect("it listens");
         let client = TcpStream::connect(local).expect("a connection");
         let (mut accepted, peer) = listener.accept().expect("the connection");
@@ -197,5 +374,43 @@ mod tests {
         // Its end has arrived when a read says so.
         assert_eq!(accepted.read(&mut [0; 1]).expect("an end"), 0);
         assert!(!handle.is_established());
+    }
+
+    #[test]
+    fn connections_are_seen_with_what_they_sent() {
+        let listener = open("127.0.0.1:0");
+        let local = listener.local_addr().expect("it listens");
+        let mut clients = [(); 3].map(|()| TcpStream::connect(local).expect("a connection"));
+        assert_eq!(backlog(&listener).expect("a count"), 3);
+        let mut accepted: Vec<_> = (0..3).map(|_| listener.accept().expect("a connection").0).collect();
+        assert_eq!(backlog(&listener).expect("a count"), 0);
+        clients[1].write_all(&[b'x'; 1000]).expect("room in the buffer");
+        accepted[1].read_exact(&mut [0; 1000]).expect("what was sent");
+        let (mut seen, count) = connections(local.port()).expect("a list");
+        seen.sort_by_key(|seen| seen.received_bytes);
+        let told: Vec<_> = seen.iter().map(|seen| (seen.peer, seen.received_bytes)).collect();
+        assert_eq!((told.len(), told[2]), (3, (clients[1].local_addr().expect("an address"), 1000)));
+        assert!(count >= 7, "{count}");
+        seen[2].abort().expect("a descriptor");
+        assert_eq!(clients[1].read(&mut [0; 1]).expect("an end"), 0);
+        drop(accepted);
+        assert_eq!(connections(local.port()).expect("a list").0, []);
+        seen[2].abort().expect("it has gone already");
+    }
+
+    #[test]
+    fn the_reserve_is_lent_once_and_filled_again() {
+        let reserve = Reserve::default();
+        reserve.fill();
+        assert_eq!(reserve.spare.lock().len(), SPARE_DESCRIPTORS);
+        let mut tries = 0;
+        let lent = reserve.lend(|| {
+            tries += 1;
+            if tries == 1 { Err(io::Error::from_raw_os_error(libc::EMFILE)) } else { Ok(tries) }
+        });
+        assert_eq!((lent.expect("it worked then"), reserve.spare.lock().len()), (2, 0));
+        reserve.lend(|| Err::<(), _>(io::ErrorKind::NotConnected.into())).expect_err("no shortage");
+        reserve.fill();
+        assert_eq!(reserve.spare.lock().len(), SPARE_DESCRIPTORS);
     }
 }

@@ -143,13 +143,18 @@ impl Backlog {
     }
 
     /// Where a client goes on that fell behind at `offset`: at the newest keyframe if that is ahead, else where it was, if
-    /// that is still here, else at the newest chunk.
+    /// that is still here, else at the newest PES start, else at the newest chunk.
     #[must_use]
     pub fn place_ahead(&self, offset: u64) -> Place {
-        match self.keyframes().next_back() {
-            Some(mark) if mark.offset > offset => Place::at(mark),
-            _ if offset >= self.tail() => Place { offset, prefix: None },
-            _ => Place { offset: self.chunks.back().map_or(0, |chunk| chunk.start()), prefix: None },
+        if let Some(mark) = self.keyframes().next_back().filter(|mark| mark.offset > offset) {
+            return Place::at(mark);
+        }
+        if offset >= self.tail() {
+            return Place { offset, prefix: None };
+        }
+        match self.marks.back() {
+            Some(mark) => Place::at(mark),
+            None => Place { offset: self.chunks.back().map_or(0, |chunk| chunk.start()), prefix: None },
         }
     }
 
@@ -317,6 +322,8 @@ mod tests {
         let source = Source::new(BOUNDS).run(0..30, &[]);
         assert_eq!(source.backlog.place_ahead(2150).offset, 2150);
         assert_eq!(source.backlog.place_ahead(500).offset, 2900, "what is gone is gone");
+        let source = Source::new(BOUNDS).run(0..30, &[(2710, Pes)]);
+        assert_eq!(source.backlog.place_ahead(500).offset, 2710);
     }
 
     #[test]

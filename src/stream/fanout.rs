@@ -204,6 +204,12 @@ impl Fanout {
         drop(chunks);
     }
 
+    /// Clients on the list.
+    #[must_use]
+    pub fn clients(&self) -> usize {
+        self.shared.lock().clients.len()
+    }
+
     /// Whether the fetcher should let the engine wait: all clients are far behind, or the first has not joined yet.
     #[must_use]
     pub fn is_everybody_behind(&self) -> bool {

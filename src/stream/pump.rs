@@ -29,6 +29,11 @@ const MAX_GARBAGE_BYTES: u64 = 1024 * 1024;
 const MAX_PAUSE: Duration = Duration::from_millis(20);
 const MIN_PAUSE: Duration = Duration::from_millis(2);
 
+/// With so many clients the pause may be longer: each chunk wakes every client's thread, which is then most of the cost,
+/// and at 50 ms the last of them still has its packet well within 75 ms.
+const MANY_CLIENTS: usize = 32;
+const MAX_PAUSE_FOR_MANY: Duration = Duration::from_millis(50);
+
 /// The engine is made to wait for slow clients for no longer than this.
 const MAX_HOLD: Duration = Duration::from_secs(10);
 
@@ -104,7 +109,7 @@ impl<'a> Pump<'a> {
             if let Some(on_first) = on_first.take() {
                 on_first();
             }
-            if let Some(pause) = self.source.pacing.after_read(read)
+            if let Some(pause) = self.source.pacing.after_read(read, self.session.fanout().clients())
                 && self.is_stopped_within(pause)
             {
                 return Why::Asked;
@@ -198,16 +203,17 @@ impl Pacing {
         Self { pause: MAX_PAUSE, since_pause: 0, holding_since: None }
     }
 
-    /// The pause after a read of so many bytes; none after a full one, since there is more.
-    fn after_read(&mut self, read: usize) -> Option<Duration> {
+    /// The pause after a read of so many bytes for so many clients; none after a full one, since there is more.
+    fn after_read(&mut self, read: usize, clients: usize) -> Option<Duration> {
         self.since_pause += read;
         if read == READ_BYTES {
             return None;
         }
+        let longest = if clients < MANY_CLIENTS { MAX_PAUSE } else { MAX_PAUSE_FOR_MANY };
         self.pause = if self.since_pause >= READ_BYTES {
             (self.pause / 2).max(MIN_PAUSE)
         } else {
-            (self.pause + self.pause / 4).min(MAX_PAUSE)
+            (self.pause + self.pause / 4).min(longest)
         };
         self.since_pause = 0;
         Some(self.pause)
@@ -231,18 +237,55 @@ mod tests {
     #[test]
     fn the_pause_shrinks_while_much_comes_and_grows_back() {
         let mut pacing = Pacing::new();
-        assert_eq!(pacing.after_read(READ_BYTES), None, "there is more to read");
-        assert_eq!(pacing.after_read(1000), Some(MAX_PAUSE / 2), "65 kB since the last pause");
-        assert_eq!(pacing.after_read(1000), Some(MAX_PAUSE / 2 + MAX_PAUSE / 8));
+        assert_eq!(pacing.after_read(READ_BYTES, 1), None, "there is more to read");
+        assert_eq!(pacing.after_read(1000, 1), Some(MAX_PAUSE / 2), "65 kB since the last pause");
+        assert_eq!(pacing.after_read(1000, 1), Some(MAX_PAUSE / 2 + MAX_PAUSE / 8));
         for _ in 0..10 {
-            let _full = pacing.after_read(READ_BYTES);
-            let _pause = pacing.after_read(1);
+            let _full = pacing.after_read(READ_BYTES, 1);
+            let _pause = pacing.after_read(1, 1);
         }
         assert_eq!(pacing.pause, MIN_PAUSE);
         for _ in 0..20 {
-            let _pause = pacing.after_read(1000);
+            let _pause = pacing.after_read(1000, 1);
         }
         assert_eq!(pacing.pause, MAX_PAUSE);
+        for _ in 0..20 {
+            let _pause = pacing.after_read(1000, MANY_CLIENTS);
+        }
+        assert_eq!(pacing.pause, MAX_PAUSE_FOR_MANY);
+        assert_eq!(pacing.after_read(1000, 1), Some(MAX_PAUSE), "for few it is short again at once");
+    }
+
+    /// A source of this rate, whose bytes wait in a receive window of this size: how much of it comes through.
+    fn share_that_passes(bytes_per_second: u64, window: u64, clients: usize) -> f64 {
+        const SECONDS: u64 = 20;
+        // A read and the publishing of what it gave.
+        const WORK_US: u64 = 200;
+        let mut pacing = Pacing::new();
+        let (mut now_us, mut waiting_since_us, mut passed) = (0, 0, 0);
+        while now_us < SECONDS * 1_000_000 {
+            let waiting = ((now_us - waiting_since_us) * bytes_per_second / 1_000_000).min(window);
+            let read = waiting.min(READ_BYTES as u64);
+            passed += read;
+            // What did not fit into the window was never sent, and what was not read stays in it.
+            let left = waiting - read;
+            waiting_since_us = now_us - left * 1_000_000 / bytes_per_second;
+            let pause = pacing.after_read(read as usize, clients).unwrap_or_default();
+            now_us += WORK_US + pause.as_micros() as u64;
+        }
+        passed as f64 / (bytes_per_second * SECONDS) as f64
+    }
+
+    #[test]
+    fn every_rate_passes_through_every_window_for_any_number_of_clients() {
+        for megabits in [1, 4, 8, 20, 50, 100, 200] {
+            for window in [128, 256, 1024, 6144] {
+                for clients in [1, MANY_CLIENTS - 1, MANY_CLIENTS, 1000] {
+                    let share = share_that_passes(megabits * 125_000, window * 1024, clients);
+                    assert!(share > 0.97, "{share:.2} of {megabits} Mbit/s, {window} KiB, {clients} clients");
+                }
+            }
+        }
     }
 
     #[test]

@@ -184,11 +184,13 @@ impl Registry {
             };
             let now = Instant::now();
             if !closing.wait_stopped(deadline.min(now + LOOK_INTERVAL)) {
-                match () {
-                    () if !is_there() => return Err(NoSeat::Gone),
-                    () if now >= deadline => return Err(NoSeat::StillStopping),
-                    () => continue,
+                if !is_there() {
+                    return Err(NoSeat::Gone);
                 }
+                if now >= deadline {
+                    return Err(NoSeat::StillStopping);
+                }
+                continue;
             }
             // Its own thread retires it a moment after it stopped; be sure not to meet it again.
             self.retire(&closing);
@@ -324,6 +326,17 @@ impl Registry {
         sessions.sort_by_key(|session| std::cmp::Reverse(session.created()));
         sessions.extend(table.ended.iter().map(|(_, session)| Arc::clone(session)));
         sessions
+    }
+
+    /// The stream that runs under this stream id, else content id or infohash as asked, else infohash.
+    #[must_use]
+    pub fn live(&self, id: &str) -> Option<Arc<Session>> {
+        let id = id.to_ascii_lowercase();
+        let live: Vec<_> = self.table.lock().live.values().cloned().collect();
+        let by = |is_meant: &dyn Fn(&Session) -> bool| live.iter().find(|session| is_meant(session)).cloned();
+        by(&|session| session.stream_id() == id)
+            .or_else(|| by(&|session| session.key().name.digest().to_string() == id))
+            .or_else(|| by(&|session| session.infohash().is_some_and(|infohash| infohash.to_string() == id)))
     }
 
     /// Takes no new streams any more and stops all there are. Their threads end by themselves.

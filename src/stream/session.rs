@@ -1,6 +1,6 @@
 //! One stream: its guarded state, its seats, what is known of it.
 //!
-//! The state lives behind a mutex and a Condvar. Only [`super::state::step`] decides what it becomes; the fetcher
+//! The state lives behind a mutex and a Condvar. Only [`Life::step`] decides what it becomes; the fetcher
 //! alone reports the first packets, and every change, on every way out of the fetcher's thread, wakes all who wait.
 //! A request holds a [`Seat`] from its arrival to its end, waiting or streaming, so "nobody is left" always means that
 //! there is no seat.
@@ -209,7 +209,15 @@ impl Session {
         self.attempt.store(core.life.attempt, Ordering::Release);
         if before.activations == 0 && core.life.activations > 0 {
             core.facts.started_at = Some(SystemTime::now());
-            core.facts.first_data_after = Some(now.saturating_duration_since(self.created));
+            let first_data_after = now.saturating_duration_since(self.created);
+            core.facts.first_data_after = Some(first_data_after);
+            self.stats.add_first_data(first_data_after);
+        } else if core.life.activations > before.activations {
+            self.stats.add_recovery();
+        }
+        let is_recovering = |life: &Life| matches!(life.state, State::Recovering { .. });
+        if is_recovering(&core.life) && !is_recovering(&before) {
+            self.stats.add_loss();
         }
         let mut interrupter = None;
         if core.life.attempt != before.attempt {
@@ -221,6 +229,9 @@ impl Session {
             && before.state.is_open()
         {
             ending = Some(outcome.why.ending());
+            if !outcome.had_started && outcome.why.is_trouble() {
+                self.stats.add_failed_start();
+            }
             interrupter = interrupter.or(core.interrupter.take());
             // Nobody asks about its session any more.
             core.source = None;
@@ -416,6 +427,12 @@ impl Session {
         self.core.lock().seats.is_empty()
     }
 
+    /// Whether this client has a seat.
+    #[must_use]
+    pub fn has_seat_of(&self, client: u64) -> bool {
+        self.core.lock().seats.contains_key(&client)
+    }
+
     /// The content's infohash, once it is known.
     #[must_use]
     pub fn infohash(&self) -> Option<Digest> {
@@ -449,11 +466,12 @@ impl Session {
     #[must_use]
     pub fn view(&self) -> View {
         let now = Instant::now();
-        let (life, facts, seats, last_seat_left, watched) = {
+        let (life, facts, seats, last_seat_left, watched, bytes_out_of_gone) = {
             let core = self.core.lock();
             let seats: Vec<_> = core.seats.values().cloned().collect();
             let watched = core.source.as_ref().and_then(|(_, watched)| watched.clone());
-            (core.life.clone(), core.facts.clone(), seats, core.last_seat_left, watched)
+            let gone = self.bytes_out_of_gone.load(Ordering::Relaxed);
+            (core.life.clone(), core.facts.clone(), seats, core.last_seat_left, watched, gone)
         };
         let idle_for = match last_seat_left {
             Some(left) if seats.is_empty() => now.saturating_duration_since(left),
@@ -482,19 +500,19 @@ impl Session {
             waiting,
             idle_for,
             bytes_in: self.flow.bytes(),
-            bytes_out: sent + self.bytes_out_of_gone.load(Ordering::Relaxed),
+            bytes_out: sent + bytes_out_of_gone,
             bitrate_bps: self.fanout.bitrate_bps(now),
             keyframe_interval: self.fanout.keyframe_interval(),
         }
     }
 
     fn leave(&self, client: &ClientRecord) {
-        if let Some(progress) = client.progress.get() {
-            self.bytes_out_of_gone.fetch_add(progress.sent_bytes(), Ordering::Relaxed);
-            self.stats.add_bytes_out(progress.sent_bytes());
-        }
         let mut core = self.core.lock();
         core.seats.remove(&client.id);
+        if let Some(progress) = client.progress.get() {
+            // Under the lock, so that a view counts it once: with the seats or with those that are gone.
+            self.bytes_out_of_gone.fetch_add(progress.sent_bytes(), Ordering::Relaxed);
+        }
         if !core.seats.is_empty() {
             return;
         }

@@ -1,41 +1,20 @@
 //! The program itself: what it prints, how it ends, what it refuses.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::path::PathBuf;
+use std::process::Output;
 use std::time::{Duration, Instant};
 
-use acerelay::sim::{Call, Getstream, Script, SimEngine};
-use acerelay::threads::{SMALL_STACK_BYTES, Threads};
-use crossbeam_channel::Receiver;
+use acerelay::sim::{Call, Getstream, Script};
 
 use super::harness::{
-    Connection, End, ID, LONG, OTHER_ID, Viewer, assert_all_stopped, assert_whole, engine, pause, scripted,
-    stream_path, wait_engine,
+    Connection, End, ID, LONG, OTHER_ID, Running, Viewer, assert_all_stopped, assert_whole, command,
+    directory, engine, scripted, stream_path, wait_engine,
 };
 
 /// The whole of a shutdown has this time, whatever engines and clients do.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
-
-/// The program with this environment and no other, in a directory without a configuration.
-fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_acerelay"));
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("ACERELAY_") || name == "JOURNAL_STREAM" {
-            command.env_remove(name);
-        }
-    }
-    command.args(arguments).current_dir(directory()).stdin(Stdio::null());
-    command
-}
-
-/// A directory of cargo's for the files of tests.
-fn directory() -> &'static Path {
-    Path::new(env!("CARGO_TARGET_TMPDIR"))
-}
 
 pub(super) fn file(name: &str, text: &str) -> PathBuf {
     let path = directory().join(name);
@@ -45,90 +24,6 @@ pub(super) fn file(name: &str, text: &str) -> PathBuf {
 
 fn output(arguments: &[&str]) -> Output {
     command(arguments).output().expect("it runs and ends")
-}
-
-/// The program at work. Dropping it kills it.
-pub(super) struct Running {
-    child: Child,
-    stdout: Receiver<String>,
-    stderr: Receiver<String>,
-    pub(super) address: SocketAddr,
-}
-
-/// Hands on the lines of a pipe, so that waiting for one has a deadline and a full pipe holds nobody up.
-fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
-    let (give, lines) = crossbeam_channel::bounded(10_000);
-    let read = move || {
-        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-            // A line too many is nobody's loss.
-            let _full = give.try_send(line);
-        }
-    };
-    Threads::new().spawn("lines", SMALL_STACK_BYTES, read).expect("a thread");
-    lines
-}
-
-impl Running {
-    pub(super) fn start(arguments: &[&str]) -> Self {
-        let mut command = command(&["--listen", "127.0.0.1:0"]);
-        command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("it starts");
-        let stdout = lines(child.stdout.take().expect("a pipe"));
-        let stderr = lines(child.stderr.take().expect("a pipe"));
-        let mut running = Self { child, stdout, stderr, address: SocketAddr::from(([0; 4], 0)) };
-        let first = running.stdout.recv_timeout(LONG).expect("a line");
-        let address =
-            first.strip_prefix("Listening on http://").expect("the line that tells where it listens");
-        running.address = address.parse().expect("an address");
-        running
-    }
-
-    fn before(engine: &SimEngine) -> Self {
-        Self::start(&["--engine", &engine.addr().to_string()])
-    }
-
-    /// How many entries the kernel's directory of this name has for it: `task` or `fd`.
-    pub(super) fn count(&self, directory: &str) -> usize {
-        let path = format!("/proc/{}/{directory}", self.child.id());
-        fs::read_dir(path).expect("it runs").count()
-    }
-
-    pub(super) fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
-        let status = Command::new("kill").args([name, &id]).status().expect("kill runs");
-        assert!(status.success(), "{status}");
-    }
-
-    /// Waits for its end.
-    pub(super) fn wait(&mut self, limit: Duration) -> ExitStatus {
-        let deadline = Instant::now() + limit;
-        loop {
-            if let Some(status) = self.child.try_wait().expect("it is our child") {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "it has not ended within {limit:?}");
-            pause(Duration::from_millis(10));
-        }
-    }
-
-    /// Waits for a line of the log that has this in it.
-    fn wait_log(&self, text: &str) {
-        let deadline = Instant::now() + LONG;
-        while let Ok(line) = self.stderr.recv_deadline(deadline) {
-            if line.contains(text) {
-                return;
-            }
-        }
-        panic!("no line of the log has {text:?} in it");
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Both fail only for a process that has ended.
-        let _ended = self.child.kill();
-        let _reaped = self.child.wait();
-    }
 }
 
 #[test]

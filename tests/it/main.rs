@@ -1,5 +1,6 @@
 //! The integration tests: the real server and the simulated engine over real sockets; a module per feature.
 
+mod admin;
 mod binary;
 mod bodies;
 mod buffer;
@@ -9,10 +10,13 @@ mod clients;
 mod engines;
 mod failover;
 mod harness;
+mod hostile;
 mod ids;
 mod layering;
 mod life;
 mod many;
+mod metrics;
+mod players;
 mod race;
 mod recovery;
 mod server;

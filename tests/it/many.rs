@@ -1,13 +1,15 @@
 //! Many clients of one stream.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
-use acerelay::sim::{Content, Media, Numbered};
+use acerelay::id::Digest;
+use acerelay::sim::{Content, Getstream, Media, Numbered, Playback, Report, Script, Steps};
 
 use super::harness::{
-    ID, INFOHASH, LONG, Proxy, Viewer, assert_all_stopped, assert_whole, broadcast, engine, engine_with,
-    in_parallel, stream_path, whole_in_time,
+    Bystander, Connection, ID, INFOHASH, LONG, OTHER_ID, Proxy, Viewer, assert_all_stopped, assert_whole,
+    broadcast, engine, engine_with, in_parallel, pause, scripted, stream_path, wait_engine, whole_in_time,
 };
 
 #[test]
@@ -39,19 +41,13 @@ fn fifty_first_clients_at_once_make_one_session() {
 
 #[test]
 fn fifty_first_clients_of_a_start_that_fails_get_one_answer() {
-    let error = acerelay::sim::Getstream::Error("failed to load content".to_owned());
-    let engine = super::harness::scripted(
-        acerelay::sim::Script::new()
-            .getstream(
-                acerelay::sim::Steps::first(1, acerelay::sim::Getstream::Slow(Duration::from_secs(2)))
-                    .then(error),
-            )
-            .playback(acerelay::sim::Playback::status(404, "gone")),
-    );
+    let error = Getstream::Error("failed to load content".to_owned());
+    let slow = Steps::first(1, Getstream::Slow(Duration::from_secs(2))).then(error);
+    let engine = scripted(Script::new().getstream(slow).playback(Playback::status(404, "gone")));
     let proxy = Proxy::start(&[&engine]);
     let address = proxy.address;
     let answers = in_parallel(50, move |_| {
-        let mut reply = super::harness::Connection::open(address).get(&stream_path(ID));
+        let mut reply = Connection::open(address).get(&stream_path(ID));
         (reply.status, reply.json()["detail"].clone())
     });
     for (status, detail) in &answers {
@@ -73,7 +69,7 @@ fn a_hundred_clients_that_come_in_mid_stream_miss_nothing() {
     let exit = Arc::new(Barrier::new(CLIENTS));
     let reports = in_parallel(CLIENTS, move |number| {
         // One after the other, over two seconds.
-        super::harness::pause(Duration::from_millis(20 * number as u64));
+        pause(Duration::from_millis(20 * number as u64));
         let mut viewer = Viewer::open(address, ID);
         viewer.take_packets(1500);
         exit.wait();
@@ -134,4 +130,52 @@ fn joiners_and_leavers_do_not_disturb_who_stays() {
     stays.take_packets(500);
     assert_whole(&stays.leave());
     assert_eq!(engine.counts().getstreams, 1);
+}
+
+#[test]
+fn twelve_clients_that_zap_over_three_channels_leave_nothing_behind() {
+    const OFFLINE: Digest = Digest::new([0x77; 20]);
+    let engine = engine();
+    let hangs = Script::new().getstream(Getstream::Hang);
+    engine.add(broadcast(OFFLINE, Digest::new([0x78; 20])).script(hangs));
+    let proxy = Proxy::start_with(&[&engine], |config| {
+        config.stream.linger = Duration::ZERO;
+        config.stream.abandon = Duration::ZERO;
+        config.stream.connect_timeout = Duration::from_secs(5);
+    });
+    let bystander = Bystander::watch(&proxy);
+    let address = proxy.address;
+    let reports = in_parallel(12, move |client| {
+        let zap = |round| match (client + round) % 3 {
+            // This one never comes, and is left after a moment.
+            0 => {
+                let mut connection = Connection::open(address);
+                connection.send_get(&stream_path(OFFLINE));
+                let _is_silent = connection.is_silent_for(Duration::from_millis(100));
+                None
+            }
+            1 => Some(look_in(address, ID)),
+            _ => Some(look_in(address, OTHER_ID)),
+        };
+        (0..12).filter_map(zap).collect::<Vec<_>>()
+    });
+    assert_eq!(reports.iter().flatten().count(), 12 * 8);
+    for report in reports.iter().flatten() {
+        assert_whole(report);
+    }
+    bystander.assert_undisturbed();
+    for id in [ID, OTHER_ID, OFFLINE] {
+        proxy.wait_gone(id);
+    }
+    wait_engine(&engine, "all is stopped", |counts| counts.sessions_open == 0 && counts.getstreams_now == 0);
+    let counts = engine.counts();
+    assert_eq!((counts.stops, counts.stops_unknown), (counts.sessions_opened, 0), "{counts:?}");
+    assert_eq!((counts.second_readers, counts.sessions_stopped_along), (0, 0), "{counts:?}");
+    assert_eq!(proxy.status()["total_clients"], 0);
+}
+
+fn look_in(address: SocketAddr, id: Digest) -> Report {
+    let mut viewer = Viewer::open(address, id);
+    viewer.take_packets(20);
+    viewer.leave()
 }

@@ -362,6 +362,11 @@ fn a_request_with_a_body_is_refused() {
     connection.send("0\r\n\r\n");
     let mut reply = connection.reply();
     assert_eq!((reply.status, &reply.json()["error"]), (400, &"bad_request".into()));
-    assert!(reply.into_connection().is_at_end(), "nothing behind it can be trusted");
+    // The connection ends. tiny_http may get to read what lies behind before that, and refuses it by itself.
+    let rest = reply.into_connection().read_to_end();
+    assert!(
+        rest.is_empty() || rest.starts_with("HTTP/1.1 400 "),
+        "nothing behind it can be trusted: {rest:?}"
+    );
     assert_eq!(engine.counts().getstreams, 0);
 }

@@ -4,7 +4,8 @@
 use std::time::{Duration, Instant};
 
 use acerelay::config::Config;
-use acerelay::sim::{Entry, Event, Getstream, Head, Playback, Script, Settings, SimEngine};
+use acerelay::id::Digest;
+use acerelay::sim::{Call, Entry, Event, Getstream, Head, Playback, Script, Settings, SimEngine};
 
 use super::harness::{
     Bystander, End, ID, INFOHASH, LONG, OTHER_ID, OTHER_INFOHASH, Proxy, SLACK, Viewer, assert_all_stopped,
@@ -209,6 +210,30 @@ fn status_500_on_the_body_is_told() {
 }
 
 #[test]
+fn an_engine_that_is_warming_up_is_asked_again() {
+    let engine = scripted(Script::new());
+    let (id, infohash) = (Digest::new([1; 20]), Digest::new([2; 20]));
+    let mut cold =
+        broadcast(id, infohash).script(Script::new().playback(Playback::entry(Entry::StartTimeout)));
+    cold.delivery.prebuffer = Duration::from_secs(2);
+    engine.add(cold);
+    let proxy = Proxy::start(&[&engine]);
+    let mut viewer = Viewer::open(proxy.address, id);
+    viewer.take_packets(100);
+    assert_whole(&viewer.leave());
+    let counts = engine.counts();
+    assert!(counts.getstreams == 1 && counts.playback_requests >= 2, "{counts:?}");
+    assert_all_stopped(&engine, 1);
+}
+
+#[test]
+fn an_engine_that_stays_cold_is_given_up_at_the_connect_deadline_with_its_text() {
+    let script = Script::new().playback(Playback::status(500, "start timeout")).stat(Call::Prebuffering);
+    let expected = Refusal { says: "start timeout", after: Duration::ZERO, ..START_TIMEOUT };
+    check_refused(&scripted(script), short_connect, |_| {}, &expected);
+}
+
+#[test]
 fn headers_that_are_late_work() {
     check_plays(&scripted(Script::new().playback(Playback::head(Head::Late(LATE)))), short_connect, LATE);
 }
@@ -255,7 +280,7 @@ fn a_body_that_ends_after_one_packet_has_begun() {
     let engine = engine_with(short(1));
     let proxy = Proxy::start(&[&engine]);
     let (report, end) = Viewer::open(proxy.address, ID).finish();
-    assert_eq!((report.packets, report.numbered, end), (3, 1, End::Closed), "{report:?}");
+    assert_eq!((report.numbered, report.last, end), (1, Some(0), End::Closed), "{report:?}");
     assert_all_stopped(&engine, 1);
 }
 

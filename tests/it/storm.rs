@@ -10,9 +10,9 @@ use acerelay::stats::Stats;
 use acerelay::stream::session::{ClientRecord, Session};
 use acerelay::stream::state::{Event, State};
 
-use super::binary::{Running, file};
+use super::binary::file;
 use super::harness::{
-    Connection, ID, LONG, OTHER_ID, OTHER_INFOHASH, Proxy, Viewer, assert_all_stopped, assert_whole,
+    Connection, ID, LONG, OTHER_ID, OTHER_INFOHASH, Proxy, Running, Viewer, assert_all_stopped, assert_whole,
     broadcast, engine, in_parallel, pause, scripted, stream_path, wait_engine,
 };
 
@@ -29,12 +29,13 @@ fn program(name: &str, engine: &SimEngine, stream: &str) -> Running {
 /// Threads and descriptors of a program that has served and is idle again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Held {
-    threads: usize,
-    descriptors: usize,
+    threads: u64,
+    descriptors: u64,
 }
 
 fn held(running: &Running) -> Held {
-    Held { threads: running.count("task"), descriptors: running.count("fd") }
+    let usage = running.usage();
+    Held { threads: usage.threads, descriptors: usage.descriptors }
 }
 
 /// Serves once, so that everything is there that stays; then waits until nothing comes or goes for two seconds.

@@ -46,7 +46,11 @@ enum Framing {
 
 impl Connection {
     pub(crate) fn open(peer: SocketAddr) -> Self {
-        let socket = TcpStream::connect(peer).expect("it listens");
+        Self::of(TcpStream::connect(peer).expect("it listens"), peer)
+    }
+
+    /// Over a socket that somebody else has connected.
+    pub(crate) fn of(socket: TcpStream, peer: SocketAddr) -> Self {
         socket.set_read_timeout(Some(LONG)).expect("a live socket");
         socket.set_write_timeout(Some(LONG)).expect("a live socket");
         socket.set_nodelay(true).expect("a live socket");
@@ -96,9 +100,16 @@ impl Connection {
             && found.is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
     }
 
-    /// Whether the peer has closed it and nothing is left to read.
-    pub(crate) fn is_at_end(&mut self) -> bool {
-        self.at == self.buffer.len() && self.fill() != Ok(true)
+    /// What comes until the connection ends.
+    pub(crate) fn read_to_end(mut self) -> String {
+        let mut bytes = Vec::new();
+        while let Ok(range) = self.take(usize::MAX) {
+            if range.is_empty() {
+                break;
+            }
+            bytes.extend_from_slice(&self.buffer[range]);
+        }
+        String::from_utf8(bytes).expect("an answer is UTF-8")
     }
 
     /// Reads more: false at the end of the connection.

@@ -4,6 +4,7 @@
 //! always with a deadline far longer than it takes.
 
 mod http;
+mod program;
 mod viewer;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -18,6 +19,7 @@ use acerelay::threads::Threads;
 use serde_json::Value;
 
 pub(crate) use self::http::{Connection, End, Reply};
+pub(crate) use self::program::{Running, Usage, command, directory};
 pub(crate) use self::viewer::{Bystander, Viewer, assert_seamed, assert_whole};
 
 /// Far longer than anything here takes, on a machine however busy.

@@ -136,9 +136,14 @@ const A_WHILE_PACKETS: u64 = 1300;
 impl Bystander {
     /// Begins to watch; returns once packets come.
     pub(crate) fn watch(proxy: &Proxy) -> Self {
+        Self::watch_at(proxy.address)
+    }
+
+    /// Begins to watch through the proxy at this address.
+    pub(crate) fn watch_at(proxy: SocketAddr) -> Self {
         let (watching, over) = crossbeam_channel::bounded::<()>(0);
         let (give, reports) = crossbeam_channel::bounded(1);
-        let mut viewer = Viewer::open(proxy.address, OTHER_ID);
+        let mut viewer = Viewer::open(proxy, OTHER_ID);
         viewer.take_packets(1);
         let body = move || {
             while over.recv_timeout(Duration::ZERO).is_err_and(|error| error.is_timeout()) {

@@ -1,0 +1,379 @@
+//! Who is connected, what each connection has in work, and who has to go.
+//!
+//! One request of a connection is in work at a time; those behind it wait here, on nobody's thread. Whoever lets too
+//! many wait, or any behind a stream, and whoever takes too long or sends too much for a request head, has to go. Times
+//! and looks at the sockets are handed in; nothing here touches a socket.
+//!
+//! Lock rule: the one lock is held for look-ups; jobs are run and dropped outside it.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::socket::{Handle, Seen};
+
+/// Requests that may wait behind another one of their connection; players send none, browsers one or two.
+const MAX_WAITING: usize = 64;
+
+/// What a connection may have sent beyond the heads of its requests: a head that is on its way, and a small body.
+const SPARE_BYTES: u64 = 64 * 1024;
+
+/// Connections without a request in work that may be there at once: each costs a thread of `tiny_http`.
+const MAX_IDLE: usize = 1024;
+
+/// A connection that was cut and is still there after this time will be there for ever: a thread of `tiny_http` hangs in
+/// it.
+const PARKED_AFTER: Duration = Duration::from_secs(30);
+
+/// Parked connections after which the process says that it is not well, so that it is started anew: each costs a thread
+/// (a few kilobytes) and two descriptors.
+const MAX_PARKED: usize = 2000;
+
+/// How long peers may take for what they have to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// Saying nothing at all.
+    pub silence: Duration,
+    /// Saying a whole request, from the connection or the last answer on. Longer than `silence`.
+    pub head: Duration,
+}
+
+impl Default for Patience {
+    /// A person's slow phone sends its request within a second; the rest is for lost packets.
+    fn default() -> Self {
+        Self { silence: Duration::from_secs(10), head: Duration::from_secs(15) }
+    }
+}
+
+/// What peers have cost the process for good.
+#[derive(Debug, Default)]
+pub struct Wear {
+    parked: AtomicUsize,
+}
+
+impl Wear {
+    /// Counts a thread that was given up.
+    pub(super) fn add_parked(&self) {
+        self.parked.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether the process had better be started anew.
+    #[must_use]
+    pub fn is_worn_out(&self) -> bool {
+        self.parked.load(Ordering::Relaxed) >= MAX_PARKED
+    }
+}
+
+/// All connections, by their peers' addresses. `J` is a request with what is to become of it.
+pub(super) struct Guard<J> {
+    patience: Patience,
+    max_head_bytes: u64,
+    table: Mutex<HashMap<SocketAddr, Connection<J>>>,
+    opened: AtomicU64,
+    wear: Arc<Wear>,
+}
+
+struct Connection<J> {
+    /// When it was first seen, or its last request was done.
+    idle_since: Instant,
+    requests: u64,
+    /// One of its requests is in work.
+    is_busy: bool,
+    waiting: VecDeque<J>,
+    /// What ends it, while it streams.
+    stream: Option<Arc<Handle>>,
+    /// Nothing it asks for is answered any more.
+    is_condemned: bool,
+    /// When it was told to end.
+    cut_at: Option<Instant>,
+    is_parked: bool,
+}
+
+impl<J> Connection<J> {
+    fn new(now: Instant) -> Self {
+        Self {
+            idle_since: now,
+            requests: 0,
+            is_busy: false,
+            waiting: VecDeque::new(),
+            stream: None,
+            is_condemned: false,
+            cut_at: None,
+            is_parked: false,
+        }
+    }
+}
+
+/// What becomes of a request that has just come.
+#[derive(Debug)]
+pub(super) enum Arrival<J> {
+    /// It is the connection's turn.
+    Now(J),
+    /// It waits behind another.
+    Later,
+    /// It waits, but its connection has to be ended: by this handle if there is one.
+    Excess(Option<Arc<Handle>>),
+}
+
+/// What is next on a connection whose request is done.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Turn<J> {
+    /// To be answered.
+    Answer(J),
+    /// To be let go without an answer.
+    Drop(J),
+}
+
+impl<J> Guard<J> {
+    pub(super) fn new(patience: Patience, max_head_bytes: u64, wear: Arc<Wear>) -> Self {
+        Self { patience, max_head_bytes, table: Mutex::default(), opened: AtomicU64::new(0), wear }
+    }
+
+    /// A request came on the connection from this peer.
+    pub(super) fn arrive(&self, peer: SocketAddr, job: J, now: Instant) -> Arrival<J> {
+        let mut table = self.table.lock();
+        let connection = table.entry(peer).or_insert_with(|| Connection::new(now));
+        let is_over = connection.cut_at.is_some() || connection.is_condemned;
+        if is_over && !connection.is_busy {
+            // The port has gone to a new connection before the end of the old one was seen.
+            *connection = Connection::new(now);
+        }
+        if connection.requests == 0 {
+            self.opened.fetch_add(1, Ordering::Relaxed);
+        }
+        connection.requests += 1;
+        if !connection.is_busy {
+            connection.is_busy = true;
+            return Arrival::Now(job);
+        }
+        connection.waiting.push_back(job);
+        if connection.stream.is_some() || connection.waiting.len() > MAX_WAITING {
+            connection.is_condemned = true;
+            return Arrival::Excess(connection.stream.clone());
+        }
+        Arrival::Later
+    }
+
+    /// Where it is counted what peers have cost for good.
+    pub(super) fn wear(&self) -> &Wear {
+        &self.wear
+    }
+
+    /// Connections that asked for something so far.
+    pub(super) fn opened(&self) -> u64 {
+        self.opened.load(Ordering::Relaxed)
+    }
+
+    /// Requests that this connection has sent.
+    pub(super) fn requests_of(&self, peer: SocketAddr) -> u64 {
+        self.table.lock().get(&peer).map_or(0, |connection| connection.requests)
+    }
+
+    /// Gives up a request in work and everything behind it: what is to be dropped then, in this order.
+    pub(super) fn abandon(&self, peer: SocketAddr) {
+        while let Some(turn) = self.next(peer, Instant::now()) {
+            drop(turn);
+        }
+    }
+
+    /// The request in work is done: what is next? Nothing ends the turn.
+    pub(super) fn next(&self, peer: SocketAddr, now: Instant) -> Option<Turn<J>> {
+        let mut table = self.table.lock();
+        let connection = table.get_mut(&peer)?;
+        connection.stream = None;
+        match connection.waiting.pop_front() {
+            Some(job) if connection.is_condemned => Some(Turn::Drop(job)),
+            Some(job) => Some(Turn::Answer(job)),
+            None => {
+                connection.is_busy = false;
+                connection.idle_since = now;
+                None
+            }
+        }
+    }
+
+    /// The request in work becomes a stream. Tells whether it may: nothing waits behind it.
+    pub(super) fn begin_stream(&self, peer: SocketAddr, handle: &Arc<Handle>) -> bool {
+        let mut table = self.table.lock();
+        let Some(connection) = table.get_mut(&peer) else {
+            return false;
+        };
+        connection.stream = Some(Arc::clone(handle));
+        connection.is_condemned |= !connection.waiting.is_empty();
+        !connection.is_condemned
+    }
+
+    /// The stream in work is over but for its last bytes; what comes now may wait for its turn.
+    pub(super) fn end_stream(&self, peer: SocketAddr) {
+        let stream = self.table.lock().get_mut(&peer).and_then(|connection| connection.stream.take());
+        drop(stream);
+    }
+
+    /// Compares with the sockets there are. Whoever is returned has to go; `too_many` descriptors are to be won back by
+    /// ending those that have waited longest without a request in work.
+    pub(super) fn look(&self, seen: &[Seen], too_many: usize, now: Instant) -> Vec<Seen> {
+        let mut guilty = Vec::new();
+        let mut idle = Vec::new();
+        let mut table = self.table.lock();
+        let known: HashMap<_, _> = seen.iter().map(|seen| (seen.peer, seen)).collect();
+        table.retain(|peer, connection| connection.is_busy || known.contains_key(peer));
+        for seen in seen {
+            let connection = table.entry(seen.peer).or_insert_with(|| Connection::new(now));
+            let allowed = SPARE_BYTES + connection.requests * self.max_head_bytes;
+            let idle_for = now.saturating_duration_since(connection.idle_since);
+            if let Some(at) = connection.cut_at {
+                let is_stuck = now.saturating_duration_since(at) >= PARKED_AFTER && !connection.is_busy;
+                if is_stuck && !connection.is_parked {
+                    connection.is_parked = true;
+                    self.wear.add_parked();
+                }
+            } else if seen.received_bytes > allowed || !connection.is_busy && idle_for >= self.patience.head {
+                connection.cut_at = Some(now);
+                guilty.push(*seen);
+            } else if !connection.is_busy {
+                idle.push((connection.idle_since, *seen));
+            }
+        }
+        // Two descriptors a connection.
+        let surplus = too_many.div_ceil(2).max(idle.len().saturating_sub(MAX_IDLE));
+        idle.sort_unstable_by_key(|(since, _)| *since);
+        for (_, seen) in idle.into_iter().take(surplus) {
+            if let Some(connection) = table.get_mut(&seen.peer) {
+                connection.cut_at = Some(now);
+            }
+            guilty.push(seen);
+        }
+        guilty
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOBODY: [u16; 0] = [];
+
+    fn guard() -> Guard<u32> {
+        Guard::new(Patience::default(), 1000, Arc::default())
+    }
+
+    fn peer(port: u16) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, 1], port))
+    }
+
+    #[test]
+    fn requests_of_a_connection_take_turns() {
+        let (guard, now) = (guard(), Instant::now());
+        assert!(matches!(guard.arrive(peer(1), 10, now), Arrival::Now(10)));
+        assert!(matches!(guard.arrive(peer(1), 11, now), Arrival::Later));
+        assert!(matches!(guard.arrive(peer(2), 20, now), Arrival::Now(20)), "another one's turn is its own");
+        assert_eq!(guard.next(peer(1), now), Some(Turn::Answer(11)));
+        assert_eq!(guard.next(peer(1), now), None);
+        assert!(matches!(guard.arrive(peer(1), 12, now), Arrival::Now(12)));
+        assert_eq!((guard.opened(), guard.requests_of(peer(1))), (2, 3));
+    }
+
+    #[test]
+    fn too_many_that_wait_condemn_their_connection() {
+        let (guard, now) = (guard(), Instant::now());
+        for number in 0..=MAX_WAITING as u32 {
+            assert!(!matches!(guard.arrive(peer(1), number, now), Arrival::Excess(_)), "{number}");
+        }
+        assert!(matches!(guard.arrive(peer(1), 99, now), Arrival::Excess(None)));
+        assert_eq!(guard.next(peer(1), now), Some(Turn::Drop(1)));
+        guard.abandon(peer(1));
+        assert!(guard.table.lock()[&peer(1)].waiting.is_empty());
+    }
+
+    fn handle() -> (std::net::TcpListener, std::net::TcpStream, Arc<Handle>) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let local = listener.local_addr().expect("it listens");
+        let client = std::net::TcpStream::connect(local).expect("a connection");
+        let (accepted, peer) = listener.accept().expect("a connection");
+        let handle = Handle::find(peer, local.port()).expect("it is there");
+        drop(accepted);
+        (listener, client, Arc::new(handle))
+    }
+
+    #[test]
+    fn nothing_waits_behind_a_stream() {
+        let (guard, now) = (guard(), Instant::now());
+        let (_listener, _client, handle) = handle();
+        guard.arrive(peer(1), 10, now);
+        assert!(guard.begin_stream(peer(1), &handle));
+        assert!(matches!(guard.arrive(peer(1), 11, now), Arrival::Excess(Some(_))));
+        assert_eq!(guard.next(peer(1), now), Some(Turn::Drop(11)));
+        // Whether the other came before or after.
+        guard.arrive(peer(2), 20, now);
+        guard.arrive(peer(2), 21, now);
+        assert!(!guard.begin_stream(peer(2), &handle));
+        // But behind its end.
+        guard.arrive(peer(3), 30, now);
+        assert!(guard.begin_stream(peer(3), &handle));
+        guard.end_stream(peer(3));
+        assert!(matches!(guard.arrive(peer(3), 31, now), Arrival::Later));
+        assert_eq!(guard.next(peer(3), now), Some(Turn::Answer(31)));
+    }
+
+    fn cut(guard: &Guard<u32>, seen: &[Seen], too_many: usize, now: Instant) -> Vec<u16> {
+        let mut ports: Vec<_> = guard.look(seen, too_many, now).iter().map(|seen| seen.peer.port()).collect();
+        ports.sort_unstable();
+        ports
+    }
+
+    #[test]
+    fn who_takes_too_long_for_a_request_has_to_go_and_who_streams_has_not() {
+        let (guard, start) = (guard(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let seen = [1, 2, 3].map(|port| Seen::new(peer(port), 50));
+        assert_eq!(cut(&guard, &seen, 0, at(0)), NOBODY);
+        guard.arrive(peer(2), 20, at(1));
+        guard.arrive(peer(3), 30, at(1));
+        guard.next(peer(3), at(10));
+        assert_eq!(cut(&guard, &seen, 0, at(14)), NOBODY);
+        assert_eq!(cut(&guard, &seen, 0, at(15)), [1]);
+        assert_eq!(cut(&guard, &seen, 0, at(24)), NOBODY, "once");
+        assert_eq!(cut(&guard, &seen, 0, at(25)), [3]);
+        assert_eq!(cut(&guard, &seen[1..], 0, at(26)), NOBODY);
+        assert_eq!(guard.table.lock().len(), 2, "the first has gone");
+    }
+
+    #[test]
+    fn who_sends_too_much_has_to_go_whatever_it_does() {
+        let (guard, now) = (guard(), Instant::now());
+        guard.arrive(peer(1), 10, now);
+        assert_eq!(cut(&guard, &[Seen::new(peer(1), SPARE_BYTES + 1000)], 0, now), NOBODY);
+        assert_eq!(cut(&guard, &[Seen::new(peer(1), SPARE_BYTES + 1001)], 0, now), [1]);
+        assert_eq!(cut(&guard, &[Seen::new(peer(2), SPARE_BYTES + 1)], 0, now), [2]);
+    }
+
+    #[test]
+    fn who_waited_longest_goes_when_descriptors_are_short() {
+        let (guard, start) = (guard(), Instant::now());
+        let seen: Vec<_> = (1..=4).map(|port| Seen::new(peer(port), 0)).collect();
+        for count in 1..=4 {
+            cut(&guard, &seen[..count], 0, start + Duration::from_millis(count as u64));
+        }
+        guard.arrive(peer(1), 10, start);
+        assert_eq!(cut(&guard, &seen, 3, start + Duration::from_secs(1)), [2, 3]);
+        let many: Vec<_> = (1..=1500).map(|port| Seen::new(peer(port), 0)).collect();
+        assert_eq!(cut(&self::guard(), &many, 0, start).len(), 1500 - MAX_IDLE);
+    }
+
+    #[test]
+    fn what_stays_after_it_was_cut_counts_as_wear() {
+        let (guard, start) = (guard(), Instant::now());
+        let seen: Vec<_> = (1..=MAX_PARKED as u16).map(|port| Seen::new(peer(port), 0)).collect();
+        let times = [0, 15, 44, 45, 46].map(Duration::from_secs);
+        let worn = times.map(|time| {
+            guard.look(&seen, 0, start + time);
+            guard.wear.is_worn_out()
+        });
+        assert_eq!(worn, [false, false, false, true, true]);
+        assert_eq!(guard.wear.parked.load(Ordering::Relaxed), MAX_PARKED);
+    }
+}

@@ -1,0 +1,150 @@
+//! The program itself as a child process, and what it takes of the system.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use acerelay::sim::SimEngine;
+use acerelay::threads::{SMALL_STACK_BYTES, Threads};
+use crossbeam_channel::Receiver;
+
+use super::{LONG, pause};
+
+/// The program with this environment and no other, in a directory without a configuration.
+pub(crate) fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_acerelay"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("ACERELAY_") || name == "JOURNAL_STREAM" {
+            command.env_remove(name);
+        }
+    }
+    command.args(arguments).current_dir(directory()).stdin(Stdio::null());
+    command
+}
+
+/// A directory of cargo's for the files of tests.
+pub(crate) fn directory() -> &'static Path {
+    Path::new(env!("CARGO_TARGET_TMPDIR"))
+}
+
+/// The program at work. Dropping it kills it.
+pub(crate) struct Running {
+    child: Child,
+    pub(crate) stdout: Receiver<String>,
+    stderr: Receiver<String>,
+    pub(crate) address: SocketAddr,
+}
+
+/// Hands on the lines of a pipe, so that waiting for one has a deadline and a full pipe holds nobody up.
+fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
+    let (give, lines) = crossbeam_channel::bounded(10_000);
+    let read = move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            // A line too many is nobody's loss.
+            let _full = give.try_send(line);
+        }
+    };
+    Threads::new().spawn("lines", SMALL_STACK_BYTES, read).expect("a thread");
+    lines
+}
+
+impl Running {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        Self::start_as(command(&[]), arguments)
+    }
+
+    /// Under limits that a shell sets: `ulimit -n 200`.
+    pub(crate) fn start_under(limits: &str, arguments: &[&str]) -> Self {
+        let program = command(&[]);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{limits} && exec \"$0\" \"$@\"")]).arg(program.get_program());
+        shell.current_dir(directory()).stdin(Stdio::null());
+        for (name, _) in program.get_envs() {
+            shell.env_remove(name);
+        }
+        Self::start_as(shell, arguments)
+    }
+
+    fn start_as(mut command: Command, arguments: &[&str]) -> Self {
+        command.args(["--listen", "127.0.0.1:0"]).args(arguments);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("it starts");
+        let stdout = lines(child.stdout.take().expect("a pipe"));
+        let stderr = lines(child.stderr.take().expect("a pipe"));
+        let mut running = Self { child, stdout, stderr, address: SocketAddr::from(([0; 4], 0)) };
+        let first = running.stdout.recv_timeout(LONG).expect("a line");
+        let address =
+            first.strip_prefix("Listening on http://").expect("the line that tells where it listens");
+        running.address = address.parse().expect("an address");
+        running
+    }
+
+    pub(crate) fn before(engine: &SimEngine) -> Self {
+        Self::start(&["--engine", &engine.addr().to_string()])
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let status = Command::new("kill").args([name, &id]).status().expect("kill runs");
+        assert!(status.success(), "{status}");
+    }
+
+    /// What it takes of the system now.
+    pub(crate) fn usage(&self) -> Usage {
+        let directory = Path::new("/proc").join(self.child.id().to_string());
+        let status = fs::read_to_string(directory.join("status")).expect("it lives");
+        let number = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("the kernel tells");
+            line.split_whitespace().next().and_then(|word| word.parse().ok()).expect("a number")
+        };
+        Usage {
+            threads: number("Threads:"),
+            descriptors: fs::read_dir(directory.join("fd")).expect("it lives").count() as u64,
+            resident_kb: number("VmRSS:"),
+            peak_kb: number("VmHWM:"),
+        }
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self, limit: Duration) -> ExitStatus {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("it is our child") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "it has not ended within {limit:?}");
+            pause(Duration::from_millis(10));
+        }
+    }
+
+    /// Waits for a line of the log that has this in it.
+    pub(crate) fn wait_log(&self, text: &str) {
+        let deadline = Instant::now() + LONG;
+        while let Ok(line) = self.stderr.recv_deadline(deadline) {
+            if line.contains(text) {
+                return;
+            }
+        }
+        panic!("no line of the log has {text:?} in it");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail only for a process that has ended.
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+/// What a process takes of the system.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Usage {
+    pub(crate) threads: u64,
+    pub(crate) descriptors: u64,
+    pub(crate) resident_kb: u64,
+    pub(crate) peak_kb: u64,
+}
