@@ -366,15 +366,24 @@ impl<'a> Sender<'a> {
                 }
                 Event::Garbage(bytes) => {
                     // Never a sync byte by chance: what comes of it must be the same in every run.
-                    let garbage = (0..bytes).map(|at| (at % 0x40) as u8);
-                    let rest = self.pending.split_off(self.at);
-                    self.pending = garbage.chain(rest).collect();
-                    self.at = 0;
+                    self.insert((0..bytes).map(|at| (at % 0x40) as u8));
+                }
+                Event::NullPackets(count) => {
+                    let mut packet = [0xff; PACKET_BYTES];
+                    packet[..4].copy_from_slice(&[0x47, 0x1f, 0xff, 0x10]);
+                    self.insert(std::iter::repeat_n(packet, count).flatten());
                 }
                 Event::Tear(bytes) => self.to_drop += bytes,
             }
         }
         None
+    }
+
+    /// Has these bytes sent before what is pending.
+    fn insert(&mut self, bytes: impl Iterator<Item = u8>) {
+        let rest = self.pending.split_off(self.at);
+        self.pending = bytes.chain(rest).collect();
+        self.at = 0;
     }
 
     /// How long the next write is to be: the next of the pattern, but only up to the next event.

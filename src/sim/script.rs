@@ -251,6 +251,8 @@ pub enum Event {
     Reset,
     /// So many bytes that belong to nothing.
     Garbage(usize),
+    /// So many null packets.
+    NullPackets(usize),
     /// So many bytes of the stream are left out.
     Tear(usize),
 }

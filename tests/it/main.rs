@@ -5,6 +5,7 @@ mod binary;
 mod bodies;
 mod buffer;
 mod capacity;
+mod chaos;
 mod clients;
 mod engines;
 mod failover;

@@ -86,6 +86,32 @@ fn a_source_that_comes_back_within_the_stall_limit_is_not_lost() {
     assert_all_stopped(&engine, 1);
 }
 
+/// For four seconds nothing but null packets, 50 of them every 200 ms.
+#[test]
+fn null_packets_alone_are_silence() {
+    const NULLS: u64 = 50;
+    // The body begins 71 bytes into a packet; this is the end of one.
+    let from = 117 + 188 * 2000;
+    let mut playback = Playback::normal();
+    for round in 0..20 {
+        let at = from + round * NULLS * 188;
+        playback = playback
+            .and_after(at, Event::Pause(Duration::from_millis(200)))
+            .and_after(at, Event::NullPackets(NULLS as usize));
+    }
+    let engine = scripted(Script::new().playback(Steps::each([playback])));
+    let proxy = Proxy::start_with(&[&engine], |config| {
+        recovering(config);
+        config.stream.stall_timeout = Duration::from_secs(1);
+    });
+    let mut viewer = Viewer::open(proxy.address, ID);
+    viewer.take_seams(1);
+    let nulls = viewer.report().null_packets;
+    assert!((NULLS..15 * NULLS).contains(&nulls), "{:?}", viewer.report());
+    assert_seamed(&viewer.leave(), 1);
+    assert_all_stopped(&engine, 2);
+}
+
 #[test]
 fn an_engine_that_is_ill_is_given_3_s_of_silence() {
     let engine = engine();

@@ -13,7 +13,7 @@ use acerelay::stream::state::{Event, State};
 use super::binary::file;
 use super::harness::{
     Connection, ID, LONG, OTHER_ID, OTHER_INFOHASH, Proxy, Running, Viewer, assert_all_stopped, assert_whole,
-    broadcast, engine, in_parallel, pause, scripted, stream_path,
+    broadcast, engine, in_parallel, pause, scripted, stream_path, wait_engine,
 };
 
 /// The program before this engine, with short limits; lines of the table `[stream]` come in addition.
@@ -39,8 +39,9 @@ fn held(running: &Running) -> Held {
 }
 
 /// Serves once, so that everything is there that stays; then waits until nothing comes or goes for two seconds.
-fn settled(running: &Running) -> Held {
+fn settled(running: &Running, engine: &SimEngine) -> Held {
     Viewer::open(running.address, OTHER_ID).take_packets(10);
+    wait_engine(engine, "the first stream is over", |counts| counts.stops == 1 && counts.readers == 0);
     let mut last = (held(running), Instant::now());
     let began = Instant::now();
     while last.1.elapsed() < Duration::from_secs(2) {
@@ -76,7 +77,7 @@ fn a_storm_of_zaps_with_a_dead_channel_among_them_leaves_nothing_behind() {
     let dead = Digest::new([0xde; 20]);
     engine.add(broadcast(dead, Digest::new([0x5e; 20])).script(Script::new().getstream(Getstream::Hang)));
     let running = program("storm.toml", &engine, "connect_timeout_s = 5\nabandon_s = 1");
-    let before = settled(&running);
+    let before = settled(&running, &engine);
     let address = running.address;
     let waits = in_parallel(CLIENTS, move |client| {
         let mut longest = Duration::ZERO;
@@ -145,7 +146,7 @@ fn fewer_dead_channels_than_starts_do_not_delay_a_live_one() {
     };
     let without = best(0..LIVE);
     let dead: Vec<_> = (0..3).map(|number| proxy.ask(Digest::new([0xd0 + number; 20]))).collect();
-    super::harness::wait_engine(&engine, "they are asked for", |counts| counts.getstreams_now == 3);
+    wait_engine(&engine, "they are asked for", |counts| counts.getstreams_now == 3);
     let with = best(LIVE..2 * LIVE);
     assert!(with < without + Duration::from_millis(50), "{with:?} with dead channels, {without:?} without");
     drop(dead);
@@ -155,7 +156,7 @@ fn fewer_dead_channels_than_starts_do_not_delay_a_live_one() {
 fn a_thousand_joins_and_leaves_leave_no_thread_and_no_descriptor_behind() {
     let engine = engine();
     let running = program("joins.toml", &engine, "");
-    let before = settled(&running);
+    let before = settled(&running, &engine);
     let address = running.address;
     let mut watcher = Viewer::open(address, ID);
     watcher.take_packets(1);
@@ -171,7 +172,7 @@ fn a_thousand_joins_and_leaves_leave_no_thread_and_no_descriptor_behind() {
     watcher.take_packets(100);
     assert_whole(&watcher.leave());
     assert_nothing_left(&running, before);
-    assert_eq!(engine.counts().readers_max, 1);
+    assert_eq!(engine.counts_of(ID).readers_max, 1);
     // The one that served before is the other.
     assert_all_stopped(&engine, 2);
 }
