@@ -1,11 +1,13 @@
 //! The server asks itself, as a client would, whether it is well.
 //!
 //! That is more than a check. The steady stream of connections keeps `tiny_http`'s `accept` from timing out, and the end
-//! of each frees one connection that was left unread in a burst, whose request brings on the next check.
+//! of each frees one connection that was left unread in a burst, whose request brings on the next check. One that was
+//! reset meanwhile brings on none, and may even end the thread that reads it by a panic; so there are as many checks more
+//! as there are of these.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
@@ -25,17 +27,21 @@ pub(super) const TARGET: &str = "/healthz";
 /// Longer than a healthy server ever needs for its own small answer.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// Asks every second, and a moment after `came` tells of a request, until `stop` is closed. Counts the answers, and
-/// logs when there is none.
+/// Asks every second, a moment after `came` tells of a request, and as long as there are `unread` connections, until
+/// `stop` is closed. Counts the answers, and logs when there is none.
 pub(super) fn run(
     server: SocketAddr,
     came: &Receiver<()>,
+    unread: &AtomicUsize,
     reserve: &Reserve,
     answers: &AtomicU64,
     stop: &Receiver<()>,
 ) {
     let mut failed_since: Option<Instant> = None;
     loop {
+        let less = |count: usize| count.checked_sub(1);
+        let has_unread = unread.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok();
+        let pause = if has_unread { Duration::ZERO } else { INTERVAL };
         crossbeam_channel::select! {
             recv(stop) -> _ => return,
             recv(came) -> _ => {
@@ -43,7 +49,7 @@ pub(super) fn run(
                     return;
                 }
             }
-            default(INTERVAL) => {}
+            default(pause) => {}
         }
         match reserve.lend(|| TcpStream::connect_timeout(&server, LIMIT)).and_then(ask) {
             Ok(()) => {

@@ -13,7 +13,7 @@ use std::mem;
 use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
@@ -84,6 +84,8 @@ struct Shared {
     came: (Sender<()>, Receiver<()>),
     /// Self-checks that were answered.
     answers: AtomicU64,
+    /// Connections, at the last look, that were reset before anybody had read them.
+    unread: AtomicUsize,
     threads: Threads,
     handler: Box<Handler>,
 }
@@ -121,6 +123,7 @@ impl Server {
             keeper,
             came: crossbeam_channel::bounded(1),
             answers: AtomicU64::new(0),
+            unread: AtomicUsize::new(0),
             threads: request_threads,
             handler,
         });
@@ -145,7 +148,8 @@ impl Server {
     /// Asks itself for `/healthz` every second, and a moment after every request, until `stop` is closed.
     pub fn check_itself(&self, stop: &Receiver<()>) {
         let server = socket::loopback_of(self.shared.address);
-        selfcheck::run(server, &self.shared.came.1, &self.shared.keeper.reserve, &self.shared.answers, stop);
+        let Shared { came, unread, keeper, answers, .. } = &*self.shared;
+        selfcheck::run(server, &came.1, unread, &keeper.reserve, answers, stop);
     }
 
     /// How often the server has answered itself: whoever sees that grow knows that it lives.
@@ -277,12 +281,15 @@ impl Shared {
     /// Looks at all connections and ends those that have to go.
     fn look(&self, now: Instant) {
         let Keeper { guard, reserve, local_port, stream_ceiling } = &*self.keeper;
-        let (seen, descriptors) = match reserve.lend(|| socket::connections(*local_port)) {
+        let found = match reserve.lend(|| socket::look(*local_port)) {
             Ok(found) => found,
             Err(error) => return log::warn!("The connections cannot be looked at: {error}"),
         };
-        let too_many = (descriptors as u64).saturating_sub(*stream_ceiling);
-        let guilty = guard.look(&seen, too_many as usize, now);
+        let descriptors = found.count as u64;
+        let too_many = descriptors.saturating_sub(*stream_ceiling);
+        let guilty = guard.look(&found.connections, too_many as usize, now);
+        // Two descriptors a connection.
+        self.unread.store(found.reset / 2, Ordering::Relaxed);
         for connection in &guilty {
             if let Err(error) = reserve.lend(|| connection.abort()) {
                 log::warn!("The connection from {} cannot be ended: {error}", connection.peer);
@@ -291,7 +298,7 @@ impl Shared {
         if !guilty.is_empty() {
             log::debug!("{} connections ended that took too long, or too much", guilty.len());
         }
-        if (descriptors as u64) < self.limits.descriptors {
+        if descriptors < self.limits.descriptors {
             reserve.fill();
         }
     }

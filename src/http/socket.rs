@@ -31,8 +31,9 @@ const NOTSENT_LOWAT_BYTES: u32 = 128 * 1024;
 /// A peer whose machine is gone is noticed after 60 + 3 * 10 s, also while nothing is sent to it.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(10), 3);
 
-/// `TCP_ESTABLISHED` of the kernel's list of states.
+/// From the kernel's list of states.
 const TCP_ESTABLISHED: u8 = 1;
+const TCP_CLOSE: u8 = 7;
 
 /// Where the kernel's `struct tcp_info` has the unacknowledged segments, of a listener the connections that wait to be
 /// accepted (`tcpi_unacked`), and the bytes that came (`tcpi_bytes_received`, since Linux 4.1).
@@ -238,20 +239,32 @@ impl Seen {
     }
 }
 
-/// All connections to our port, and how many descriptors there are altogether. About 2 µs a descriptor.
+/// What there is of descriptors.
+#[derive(Debug, Default)]
+pub(super) struct Descriptors {
+    /// The connections to our port.
+    pub(super) connections: Vec<Seen>,
+    /// Descriptors of connections that their peers have reset, and that nobody has let go of yet.
+    pub(super) reset: usize,
+    /// All of them.
+    pub(super) count: usize,
+}
+
+/// Looks at all descriptors. About 2 µs each.
 ///
 /// # Errors
 ///
 /// When there is no descriptor to look at the list with.
-pub(super) fn connections(local_port: u16) -> io::Result<(Vec<Seen>, usize)> {
+pub(super) fn look(local_port: u16) -> io::Result<Descriptors> {
     let mut seen = HashMap::new();
-    let mut count = 0;
+    let mut found = Descriptors::default();
     for number in descriptors()? {
-        count += 1;
+        found.count += 1;
         // SAFETY: the descriptor is borrowed for the calls below only, which only ask. Should another thread close it in
         // between, they fail or tell of another connection, and whoever acts on that looks again at a duplicate.
         let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
         let Some(peer) = peer_of(borrowed, local_port) else {
+            found.reset += usize::from(info(borrowed).is_ok_and(|info| info[0] == TCP_CLOSE));
             continue;
         };
         seen.entry(peer).or_insert_with(|| {
@@ -259,7 +272,8 @@ pub(super) fn connections(local_port: u16) -> io::Result<(Vec<Seen>, usize)> {
             Seen { peer, received_bytes: received.unwrap_or(0), number, local_port }
         });
     }
-    Ok((seen.into_values().collect(), count))
+    found.connections = seen.into_values().collect();
+    Ok(found)
 }
 
 /// Raises the number of descriptors that the process may have as far as the system allows; tells how many.
@@ -390,7 +404,7 @@ mod tests {
         assert_eq!(backlog(&listener).expect("a count"), 0);
         clients[1].write_all(&[b'x'; 1000]).expect("room in the buffer");
         accepted[1].read_exact(&mut [0; 1000]).expect("what was sent");
-        let (mut seen, count) = connections(local.port()).expect("a list");
+        let Descriptors { connections: mut seen, count, .. } = look(local.port()).expect("a list");
         seen.sort_by_key(|seen| seen.received_bytes);
         let told: Vec<_> = seen.iter().map(|seen| (seen.peer, seen.received_bytes)).collect();
         assert_eq!((told.len(), told[2]), (3, (clients[1].local_addr().expect("an address"), 1000)));
@@ -398,7 +412,7 @@ mod tests {
         seen[2].abort().expect("a descriptor");
         assert_eq!(clients[1].read(&mut [0; 1]).expect("an end"), 0);
         drop(accepted);
-        assert_eq!(connections(local.port()).expect("a list").0, []);
+        assert_eq!(look(local.port()).expect("a list").connections, []);
         seen[2].abort().expect("it has gone already");
     }
 

@@ -136,13 +136,18 @@ impl Running {
 
     /// Waits for a line of the log that has this in it.
     pub(crate) fn wait_log(&self, text: &str) {
-        let deadline = Instant::now() + LONG;
+        assert!(self.logs_within(LONG, text), "no line of the log has {text:?} in it");
+    }
+
+    /// Whether a line of the log that has this in it comes within this time.
+    pub(crate) fn logs_within(&self, limit: Duration, text: &str) -> bool {
+        let deadline = Instant::now() + limit;
         while let Ok(line) = self.stderr.recv_deadline(deadline) {
             if line.contains(text) {
-                return;
+                return true;
             }
         }
-        panic!("no line of the log has {text:?} in it");
+        false
     }
 }
 

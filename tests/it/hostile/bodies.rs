@@ -15,8 +15,7 @@ enum Answer {
     Closed,
 }
 
-#[test]
-fn no_body_holds_it_up_or_brings_it_down() {
+pub(super) fn no_body_holds_it_up_or_brings_it_down() {
     use Answer::{Closed, Refused};
     let rows = [
         ("Content-Length: 99999999999999", Closed),

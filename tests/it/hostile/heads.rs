@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use super::{Victim, read_to_end};
 use crate::harness::{LONG, pause};
 
-#[test]
-fn three_hundred_half_heads_and_those_who_drip_are_closed() {
+pub(super) fn three_hundred_half_heads_and_those_who_drip_are_closed() {
     let mut victim = Victim::start();
     let head = "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Half: ";
     let mut halves: Vec<_> = (0..300).map(|_| victim.say(head)).collect();

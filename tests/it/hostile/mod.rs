@@ -18,17 +18,39 @@ mod storms;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use acerelay::sim::SimEngine;
 use serde_json::Value;
 
 use super::harness::{
-    Bystander, Connection, ID, LONG, OTHER_ID, Running, Usage, Viewer, assert_whole, directory, engine, pause,
+    Bystander, Connection, ID, LONG, OTHER_ID, Running, Usage, Viewer, assert_whole, directory, engine,
+    in_parallel, pause,
 };
+
+/// These wait for deadlines for most of their time, so they wait together.
+#[test]
+fn what_takes_long_leaves_nothing_behind() {
+    let attacks = [
+        heads::three_hundred_half_heads_and_those_who_drip_are_closed,
+        bodies::no_body_holds_it_up_or_brings_it_down,
+        storms::twenty_thousand_connections_with_200_descriptors_pass,
+        storms::without_threads_it_waits_for_better_times,
+    ];
+    in_parallel(attacks.len(), move |number| attacks[number]());
+}
 
 /// What the allocator may keep for later: a part of what it had to hold at once.
 const KEPT_KB: u64 = 12 * 1024;
+
+/// Written once: another program may be reading it.
+static CONFIG: LazyLock<PathBuf> = LazyLock::new(|| {
+    let path = directory().join("hostile.toml");
+    fs::write(&path, "[stream]\nlinger_s = 0.2\n").expect("a file of the test's own");
+    path
+});
 
 /// The program under attack.
 struct Victim {
@@ -46,10 +68,9 @@ impl Victim {
     /// Under limits that a shell sets, as this user if one is given.
     fn start_under(limits: &str, user: Option<u32>) -> Self {
         let engine = engine();
-        let path = directory().join("hostile.toml");
-        fs::write(&path, "[stream]\nlinger_s = 0.2\n").expect("a file of the test's own");
         let address = engine.addr().to_string();
-        let arguments = ["--config", &*path.to_string_lossy(), "--engine", &address, "--log-level", "debug"];
+        let arguments =
+            ["--config", &*CONFIG.to_string_lossy(), "--engine", &address, "--log-level", "debug"];
         let program = Running::start_under(limits, user, &arguments);
         let victim = Self { before: program.usage(), program, engine, bystander: None };
         // What is allocated once is no leak.
