@@ -66,7 +66,7 @@ impl Demo {
         for Channel { id, what, .. } in &CHANNELS {
             text.push_str(&format!("  http://{proxy}/ace/getstream?id={id}\n      {what}\n"));
         }
-        text.push_str(&format!("\nStatus: http://{proxy}/proxy/status\n"));
+        text.push_str(&format!("\nWhat goes on: http://{proxy}/ (for programs: /proxy/status, /metrics)\n"));
         text
     }
 }

@@ -144,6 +144,25 @@ fn counters_move_and_series_of_streams_go_with_them() {
 }
 
 #[test]
+fn the_dashboard_asks_for_what_there_is() {
+    let engine = engine();
+    let proxy = Proxy::start(&[&engine]);
+    let kinds = Scrape::of(&proxy).kinds;
+    let dashboard = include_str!("../../scripts/grafana.json");
+    serde_json::from_str::<serde_json::Value>(dashboard).expect("it is JSON");
+    let readme = include_str!("../../README.md");
+    for text in [dashboard, readme] {
+        for (at, _) in text.match_indices("acerelay_") {
+            let is_part = |character: char| character.is_ascii_lowercase() || character == '_';
+            let name: String = text[at..].chars().take_while(|character| is_part(*character)).collect();
+            let family = name.strip_suffix("_bucket").unwrap_or(&name);
+            // A package's file has the name's beginning, too.
+            assert!(kinds.contains_key(family) || name == "acerelay_", "{name}");
+        }
+    }
+}
+
+#[test]
 fn refused_requests_are_counted_by_their_error() {
     let engine = scripted(Script::new().getstream(Getstream::Error("no such thing".to_owned())));
     let proxy = Proxy::start(&[&engine]);
