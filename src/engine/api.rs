@@ -41,7 +41,7 @@ pub enum Liveness {
     Unknown,
 }
 
-/// A session that an engine has opened and that must be stopped. It cannot be cloned, and [`OpenSession::stop`]
+/// A session that an engine has opened and that must be stopped. It cannot be cloned, and `OpenSession::stop`
 /// takes it by value: one owner, one stop.
 #[derive(Debug)]
 #[must_use = "an opened session must be stopped"]

@@ -1,7 +1,7 @@
 //! One exchange: a request as `tiny_http` read it, judged before anything is done with it, and its answer.
 //!
 //! An announced body makes `tiny_http` read or allocate for as long as the peer likes, when the request is answered,
-//! turned into a writer or dropped. So every request has a [`Verdict`] by its head alone, before any of these.
+//! turned into a writer or dropped. So every request has a `Verdict` by its head alone, before any of these.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;

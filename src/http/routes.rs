@@ -1,6 +1,6 @@
 //! Which path is what.
 //!
-//! Pure routing: [`Route::of`] reads method and target, [`handle`] hands over. A target's text goes no further than
+//! Pure routing: `Route::of` reads method and target, [`handle`] hands over. A target's text goes no further than
 //! here.
 
 use std::borrow::Cow;

@@ -1,6 +1,6 @@
 //! The thread that pulls one stream: asks an engine for it, reads it, and does so again when the source is lost.
 //!
-//! It alone reports first packets. Whichever way it ends, by an error, a stop or a panic, [`Run`]'s drop tells the session
+//! It alone reports first packets. Whichever way it ends, by an error, a stop or a panic, `Run`'s drop tells the session
 //! why, stops the engine's session and reports the end, in that order: nobody who waits for the start waits for a thread
 //! that is gone, and no opened session is left behind.
 

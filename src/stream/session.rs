@@ -1,6 +1,6 @@
 //! One stream: its guarded state, its seats, what is known of it.
 //!
-//! The state lives behind a mutex and a Condvar. Only [`super::state::step`] decides what it becomes; the fetcher
+//! The state lives behind a mutex and a Condvar. Only `Life::step` decides what it becomes; the fetcher
 //! alone reports the first packets, and every change, on every way out of the fetcher's thread, wakes all who wait.
 //! A request holds a [`Seat`] from its arrival to its end, waiting or streaming, so "nobody is left" always means that
 //! there is no seat.
