@@ -28,7 +28,8 @@ fn a_burst_of_connections_that_stay_open_is_answered_at_once() {
         took
     });
     let longest = times.into_iter().max().expect("fifty times");
-    assert!(longest < Duration::from_secs(3), "{longest:?}");
+    // One that was left unread waits 5 s for a thread of the pool to give up idling, or 10 s for its read deadline.
+    assert!(longest < Duration::from_millis(4800), "{longest:?}");
 }
 
 /// Every field of a Session in the API.
