@@ -3,29 +3,15 @@
 use std::time::{Duration, Instant};
 
 use acerelay::config::Config;
-use acerelay::id::Digest;
-use acerelay::sim::{Call, Entry, Getstream, Health, Order, Playback, Script, SimEngine, Steps};
+use acerelay::sim::{Call, Entry, Getstream, Health, Order, Playback, Script, Steps};
 
 use super::harness::{
     End, ID, INFOHASH, LONG, OTHER_ID, Proxy, SLACK, Viewer, assert_all_stopped, assert_seamed, assert_whole,
-    broadcast, empty_engine, engine, scripted, stream_path, wait_engine,
+    broadcast, engine, engine_of_nine, nth_id, scripted, stream_path, wait_engine,
 };
 
 fn recovering(config: &mut Config) {
     config.stream.recover_timeout = LONG;
-}
-
-fn id(number: u8) -> Digest {
-    Digest::new([number; 20])
-}
-
-/// An engine that plays contents 1 to 9, with this script.
-fn engine_of_nine(script: &Script) -> SimEngine {
-    let engine = empty_engine();
-    for number in 1..10 {
-        engine.add(broadcast(id(number), Digest::new([number | 0x80; 20])).script(script.clone()));
-    }
-    engine
 }
 
 #[test]
@@ -35,7 +21,8 @@ fn an_engine_that_is_killed_under_20_clients_costs_them_a_pause() {
         recovering(config);
         config.engines[0].forwarded = true;
     });
-    let mut viewers: Vec<_> = (0..20).map(|number| Viewer::open(proxy.address, id(1 + number % 4))).collect();
+    let mut viewers: Vec<_> =
+        (0..20).map(|number| Viewer::open(proxy.address, nth_id(1 + number % 4))).collect();
     viewers.iter_mut().for_each(|viewer| viewer.take_packets(50));
     assert_eq!((first.counts().sessions_open, second.counts().getstreams), (4, 0));
     first.crash().expect("the port is kept");
@@ -166,7 +153,7 @@ fn after_a_failed_start_the_next_stream_goes_to_another_engine() {
 fn more_starts_than_an_engine_may_have_wait_their_turn() {
     let engine = engine_of_nine(&Script::new().getstream(Getstream::Slow(Duration::from_millis(400))));
     let proxy = Proxy::start_with(&[&engine], |config| config.engines[0].max_starts = 2);
-    let waiting: Vec<_> = (1..=6).map(|number| proxy.ask(id(number))).collect();
+    let waiting: Vec<_> = (1..=6).map(|number| proxy.ask(nth_id(number))).collect();
     for connection in waiting {
         Viewer::of(connection.reply()).take_packets(1);
     }
@@ -182,7 +169,7 @@ fn dead_channels_hold_up_nobody_for_longer_than_2_s() {
         config.engines[0].max_starts = 2;
         config.stream.connect_timeout = Duration::from_secs(6);
     });
-    let dead: Vec<_> = (1..=2).map(|number| proxy.ask(id(number))).collect();
+    let dead: Vec<_> = (1..=2).map(|number| proxy.ask(nth_id(number))).collect();
     wait_engine(&engine, "they are asked for", |counts| counts.getstreams_now == 2);
     let began = Instant::now();
     let mut viewer = Viewer::open(proxy.address, ID);
@@ -201,9 +188,9 @@ fn who_does_not_get_a_turn_in_time_is_told_that_the_engines_are_busy() {
         config.engines[0].max_starts = 1;
         config.stream.connect_timeout = Duration::from_millis(1500);
     });
-    let first = proxy.ask(id(1));
+    let first = proxy.ask(nth_id(1));
     wait_engine(&engine, "it is asked", |counts| counts.playback_requests == 1);
-    let mut second = proxy.ask(id(2)).reply();
+    let mut second = proxy.ask(nth_id(2)).reply();
     // Either its own deadline or that of its turn comes first; both are the truth.
     assert!([503, 504].contains(&second.status), "{}", second.text());
     assert_eq!(first.reply().status, 504);

@@ -67,6 +67,20 @@ pub(crate) fn engine_with(content: Content) -> SimEngine {
     engine
 }
 
+/// The content id of one of nine.
+pub(crate) fn nth_id(number: u8) -> Digest {
+    Digest::new([number; 20])
+}
+
+/// An engine that plays contents 1 to 9, with this script.
+pub(crate) fn engine_of_nine(script: &Script) -> SimEngine {
+    let engine = empty_engine();
+    for number in 1..10 {
+        engine.add(broadcast(nth_id(number), Digest::new([number | 0x80; 20])).script(script.clone()));
+    }
+    engine
+}
+
 /// An endless broadcast at its own pace, as awkward as an engine's: it begins in mid-packet, in odd writes.
 pub(crate) fn broadcast(id: Digest, infohash: Digest) -> Content {
     Content::live(id, infohash, Media::Numbered(Numbered::at_rate(2_000_000)))
