@@ -1,10 +1,12 @@
 //! The server asks itself, as a client would, whether it is well.
 //!
 //! That is more than a check. The steady stream of connections keeps `tiny_http`'s `accept` from timing out, and the end
-//! of each frees one connection that was left unread in a burst, whose request brings on the next check. One that was
-//! reset meanwhile brings on none, and may even end the thread that reads it by a panic; so there are as many checks more
-//! as there are of these.
+//! of each frees one connection that was left unread in a burst, whose request brings on the next check. So there are as
+//! many checks at once as connections came since the last ones, or as were reset unread: those bring on none, and may even
+//! end the thread that reads them by a panic. A check can be left unread itself, behind others; the end of one that comes
+//! later frees it.
 
+use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -27,31 +29,51 @@ pub(super) const TARGET: &str = "/healthz";
 /// Longer than a healthy server ever needs for its own small answer.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// Asks every second, a moment after `came` tells of a request, and as long as there are `unread` connections, until
-/// `stop` is closed. Counts the answers, and logs when there is none.
+/// Checks sent at once, and all that wait for an answer.
+const MAX_CHECKS: u64 = 16;
+const MAX_WAITING: usize = 64;
+
+/// A check that is not answered in this time is taken for one left unread, and more are sent after it; doubled whenever
+/// these do not help either.
+const FIRST_PATIENCE: Duration = Duration::from_millis(20);
+
+/// What the self-check goes by.
+pub(super) struct Signs<'a> {
+    /// Tells of a request.
+    pub(super) came: &'a Receiver<()>,
+    /// Connections, at the last look, that were reset before anybody had read them.
+    pub(super) unread: &'a AtomicUsize,
+    /// Connections that asked for something so far, the checks among them.
+    pub(super) opened: &'a dyn Fn() -> u64,
+}
+
+/// Asks every second, a moment after there was a request, and as long as there are unread connections, until `stop` is
+/// closed. Counts the times that there was an answer, and logs when there is none.
 pub(super) fn run(
     server: SocketAddr,
-    came: &Receiver<()>,
-    unread: &AtomicUsize,
+    signs: &Signs<'_>,
     reserve: &Reserve,
     answers: &AtomicU64,
     stop: &Receiver<()>,
 ) {
     let mut failed_since: Option<Instant> = None;
+    let mut opened_before = (signs.opened)();
     loop {
-        let less = |count: usize| count.checked_sub(1);
-        let has_unread = unread.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok();
-        let pause = if has_unread { Duration::ZERO } else { INTERVAL };
+        let unread = signs.unread.swap(0, Ordering::Relaxed) as u64;
+        let pause = if unread > 0 { Duration::ZERO } else { INTERVAL };
         crossbeam_channel::select! {
             recv(stop) -> _ => return,
-            recv(came) -> _ => {
+            recv(signs.came) -> _ => {
                 if stop.recv_timeout(BURST_PAUSE).is_err_and(|error| error.is_disconnected()) {
                     return;
                 }
             }
             default(pause) => {}
         }
-        match reserve.lend(|| TcpStream::connect_timeout(&server, LIMIT)).and_then(ask) {
+        let came = (signs.opened)().saturating_sub(opened_before);
+        let outcome = check(server, unread.max(came), signs.opened, reserve);
+        opened_before = (signs.opened)();
+        match outcome {
             Ok(()) => {
                 answers.fetch_add(1, Ordering::Relaxed);
                 if let Some(since) = failed_since.take() {
@@ -67,11 +89,61 @@ pub(super) fn run(
     }
 }
 
-fn ask(mut stream: TcpStream) -> io::Result<()> {
-    stream.set_read_timeout(Some(LIMIT))?;
+/// Sends so many checks at once, but at least one, and waits until all are answered; as long as they are not, twice as
+/// many more as connections were `opened` meanwhile, which is how many were freed.
+///
+/// # Errors
+///
+/// When one is not answered well, or not in time.
+fn check(server: SocketAddr, count: u64, opened: &dyn Fn() -> u64, reserve: &Reserve) -> io::Result<()> {
+    let deadline = Instant::now() + LIMIT;
+    let mut patience = FIRST_PATIENCE;
+    let mut waiting = VecDeque::new();
+    let mut more = count;
+    loop {
+        for _ in 0..more.clamp(1, MAX_CHECKS) {
+            if waiting.len() < MAX_WAITING {
+                waiting.push_back(reserve.lend(|| ask(server))?);
+            }
+        }
+        let opened_before = opened();
+        while let Some(stream) = waiting.front_mut() {
+            let left = deadline.saturating_duration_since(Instant::now()).min(patience);
+            if left.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            stream.set_read_timeout(Some(left))?;
+            match hear(stream) {
+                Err(error) if is_time_out(&error) => break,
+                heard => heard?,
+            }
+            waiting.pop_front();
+        }
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        waiting.rotate_left(1);
+        more = 2 * opened().saturating_sub(opened_before);
+        if more == 0 {
+            patience *= 2;
+        }
+    }
+}
+
+fn is_time_out(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
+fn ask(server: SocketAddr) -> io::Result<TcpStream> {
+    let mut stream = TcpStream::connect_timeout(&server, LIMIT)?;
     stream.set_write_timeout(Some(LIMIT))?;
     let request = format!("GET {TARGET} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
+    Ok(stream)
+}
+
+/// Reads the beginning of an answer; it comes in one piece.
+fn hear(stream: &mut TcpStream) -> io::Result<()> {
     let mut head = [0; 12];
     stream.read_exact(&mut head)?;
     if &head == b"HTTP/1.1 200" { Ok(()) } else { Err(io::Error::other("it says that it is not well")) }

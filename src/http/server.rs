@@ -24,7 +24,7 @@ use super::front::{Pass, Turnstile};
 use super::guard::{Arrival, Guard, Patience, Turn, Wear};
 use super::request::{Job, Keeper, MAX_HEAD_BYTES, Request, Verdict};
 use super::response::{Code, Response};
-use super::selfcheck;
+use super::selfcheck::{self, Signs};
 use super::socket::{self, Reserve};
 
 /// Connections beside streams that may have requests in work at once: status pages, playlists, probes.
@@ -149,7 +149,8 @@ impl Server {
     pub fn check_itself(&self, stop: &Receiver<()>) {
         let server = socket::loopback_of(self.shared.address);
         let Shared { came, unread, keeper, answers, .. } = &*self.shared;
-        selfcheck::run(server, &came.1, unread, &keeper.reserve, answers, stop);
+        let signs = Signs { came: &came.1, unread, opened: &|| keeper.guard.opened() };
+        selfcheck::run(server, &signs, &keeper.reserve, answers, stop);
     }
 
     /// How often the server has answered itself: whoever sees that grow knows that it lives.

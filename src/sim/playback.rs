@@ -234,6 +234,17 @@ impl<'a> Reader<'a> {
         self.request.hold(until, |state| matches!(self.order(state), Order::End | Order::Reset))
     }
 
+    /// Falls silent, until an order.
+    fn stall(&self) {
+        self.request.shared.control(|state| {
+            if let Some(body) = state.bodies.get_mut(&self.number)
+                && body.order == Order::Resume
+            {
+                body.order = Order::Stall;
+            }
+        });
+    }
+
     /// Waits while the order is to stall.
     fn wait_out_stall(&self) -> Held {
         self.request.hold(None, |state| self.order(state) != Order::Stall)
@@ -356,8 +367,8 @@ impl<'a> Sender<'a> {
                 Event::End => return Some(BodyEnd::Clean),
                 Event::Reset => return Some(BodyEnd::Reset),
                 Event::Stall => {
-                    self.reader.wait_until(None);
-                    return Some(self.reader.end());
+                    self.reader.stall();
+                    return None;
                 }
                 Event::Pause(time) => {
                     if self.reader.wait_until(Instant::now().checked_add(time)) != Held::TimeUp {

@@ -241,7 +241,7 @@ pub enum Head {
 /// Something that happens in the course of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Silence for ever, the connection open.
+    /// Silence, the connection open, until an order.
     Stall,
     /// Silence for so long.
     Pause(Duration),

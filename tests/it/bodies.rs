@@ -6,7 +6,7 @@ use acerelay::sim::{Content, Delivery, Event, Framing, Media, Numbered, Order, P
 
 use super::harness::{
     End, ID, INFOHASH, LONG, Proxy, Viewer, assert_all_stopped, assert_whole, broadcast, engine, engine_with,
-    in_parallel, short, stream_path, whole, whole_in_time,
+    short, stream_path, whole, whole_in_time,
 };
 
 const PACKET_BYTES: u64 = 188;
@@ -125,11 +125,18 @@ fn a_torn_packet_costs_that_packet() {
 
 #[test]
 fn at_the_end_of_a_broadcast_every_client_has_every_byte_and_then_no_last_chunk() {
-    let wait = Playback::first_byte_after(Duration::from_secs(1));
-    let engine = engine_with(short(5000).script(Script::new().playback(wait)));
+    let quiet = Playback::after(0, Event::Stall);
+    let engine = engine_with(short(5000).script(Script::new().playback(quiet)));
     let proxy = Proxy::start(&[&engine]);
-    let address = proxy.address;
-    for (report, end) in in_parallel(8, move |_| Viewer::open(address, ID).finish()) {
+    let waiting: Vec<_> = (0..8).map(|_| proxy.ask(ID)).collect();
+    proxy.wait_session(ID, "all of them wait", |session| session["waiting_count"] == 8);
+    proxy.wait_session(ID, "the picture comes", |session| {
+        // The body may not have fallen silent yet.
+        engine.order(ID, Order::Resume);
+        session["first_data_ms"].is_number()
+    });
+    let viewers: Vec<_> = waiting.into_iter().map(|connection| Viewer::of(connection.reply())).collect();
+    for (report, end) in viewers.into_iter().map(Viewer::finish) {
         assert_whole(&report);
         assert_eq!((report.first, report.last, end), (Some(0), Some(4999), End::Closed));
     }

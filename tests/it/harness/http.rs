@@ -120,7 +120,12 @@ impl Connection {
         }
         let length = self.buffer.len();
         self.buffer.resize(length + READ_BYTES, 0);
-        let read = self.socket.read(&mut self.buffer[length..]);
+        let read = loop {
+            match self.socket.read(&mut self.buffer[length..]) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                read => break read,
+            }
+        };
         self.buffer.truncate(length + *read.as_ref().unwrap_or(&0));
         match read {
             Ok(count) => Ok(count > 0),
