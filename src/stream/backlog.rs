@@ -74,11 +74,30 @@ impl Backlog {
         };
         // The newest chunk stays, however large it is.
         let evicted = self.chunks.iter().take(self.chunks.len() - 1).take_while(is_beyond).count();
-        let evicted: Vec<_> = self.chunks.drain(..evicted).collect();
+        self.drop_oldest(evicted)
+    }
+
+    /// Bytes of packets that it holds.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.chunks.back().map_or(0, |newest| newest.end - self.tail())
+    }
+
+    /// Gives up the oldest chunks, so many bytes of them if there are; the newest stays.
+    pub fn give_up(&mut self, bytes: u64) -> Vec<Arc<Chunk>> {
+        let until = self.tail().saturating_add(bytes);
+        let is_beyond = |chunk: &&Arc<Chunk>| chunk.start() < until;
+        let count =
+            self.chunks.iter().take(self.chunks.len().saturating_sub(1)).take_while(is_beyond).count();
+        self.drop_oldest(count)
+    }
+
+    fn drop_oldest(&mut self, count: usize) -> Vec<Arc<Chunk>> {
+        let dropped = self.chunks.drain(..count).collect();
         let tail = self.tail();
         let gone = self.marks.partition_point(|mark| mark.offset < tail);
         self.marks.drain(..gone);
-        evicted
+        dropped
     }
 
     fn add_mark(&mut self, mark: Mark) {
@@ -276,6 +295,20 @@ mod tests {
         let large = Arc::new(Chunk::new(300, source.at(3), &[0; 5000]));
         assert_eq!(source.backlog.push(large, []).len(), 3);
         assert_eq!(source.starts(), [300]);
+    }
+
+    #[test]
+    fn what_is_given_up_is_the_oldest_and_never_the_newest() {
+        let mut source = Source::new(BOUNDS).run(0..5, &[(150, Keyframe), (350, Pes)]);
+        assert_eq!((source.backlog.bytes(), source.backlog.give_up(0).len()), (500, 0));
+        assert_eq!(source.backlog.give_up(101).len(), 2, "whole chunks");
+        assert_eq!((source.starts(), source.backlog.bytes()), (vec![200, 300, 400], 300));
+        assert!(!source.backlog.has_keyframe(), "its mark is gone with it");
+        assert_eq!(source.backlog.oldest_place().offset, 350);
+        assert_eq!(source.backlog.give_up(u64::MAX).len(), 2);
+        assert_eq!((source.starts(), source.backlog.give_up(1).len()), (vec![400], 0));
+        let _chunks = source.backlog.take();
+        assert_eq!((source.backlog.bytes(), source.backlog.give_up(1).len()), (0, 0));
     }
 
     #[test]

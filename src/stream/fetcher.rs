@@ -411,15 +411,19 @@ mod tests {
     use super::*;
     use crate::config;
     use crate::id::ContentKey;
-    use crate::stats::Stats;
+    use crate::stream::memory::Memory;
     use crate::stream::session::ClientRecord;
     use crate::threads::{SMALL_STACK_BYTES, Threads};
 
     #[test]
     fn a_fetcher_that_panics_tells_everybody_who_waits() {
         let key = ContentKey::from_query(None, [("id", "0123456789abcdef0123456789abcdef01234567")]);
-        let session =
-            Session::new(key.expect("a good key"), &config::Stream::default(), Arc::new(Stats::default()));
+        let session = Session::new(
+            key.expect("a good key"),
+            &config::Stream::default(),
+            Arc::default(),
+            &Memory::new(0),
+        );
         let seat = |id| {
             let address = SocketAddr::from(([127, 0, 0, 1], 1));
             let client = Arc::new(ClientRecord::new(id, address, None));

@@ -18,6 +18,7 @@ use crate::stats::Stats;
 use crate::threads::Threads;
 
 use super::fetcher;
+use super::memory::Memory;
 use super::session::{ClientRecord, Seat, Session};
 use super::state::{Event, State, Why};
 
@@ -49,6 +50,7 @@ pub struct Registry {
     pool: Arc<Pool>,
     stats: Arc<Stats>,
     threads: Threads,
+    memory: Arc<Memory>,
     table: Mutex<Table>,
 }
 
@@ -120,7 +122,8 @@ impl Registry {
     /// No streams yet.
     #[must_use]
     pub fn new(settings: config::Stream, pool: Arc<Pool>, stats: Arc<Stats>, threads: Threads) -> Arc<Self> {
-        Arc::new(Self { settings, pool, stats, threads, table: Mutex::default() })
+        let memory = Memory::new(settings.memory_bytes);
+        Arc::new(Self { settings, pool, stats, threads, memory, table: Mutex::default() })
     }
 
     /// A seat on the stream of this key, which is started if it is not there: one start, however many ask at once.
@@ -168,7 +171,8 @@ impl Registry {
                             unwatched.apply(&Event::GiveWay);
                             continue;
                         }
-                        let session = Session::new(key.clone(), &self.settings, Arc::clone(&self.stats));
+                        let stats = Arc::clone(&self.stats);
+                        let session = Session::new(key.clone(), &self.settings, stats, &self.memory);
                         if let Some(infohash) = table.infohash_of(&key.name) {
                             session.record_infohash(infohash);
                         }

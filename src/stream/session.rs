@@ -29,6 +29,7 @@ use crate::engine::stat::Watched;
 use super::backlog::Bounds;
 use super::fanout::{Fanout, JoinAt, Progress, Subscription};
 use super::flow::Flow;
+use super::memory::Memory;
 use super::state::{Event, Hint, Life, Limits, Source, State, Why};
 use super::view::{ClientView, Facts, View};
 
@@ -99,9 +100,14 @@ pub struct Closing;
 pub struct Superseded;
 
 impl Session {
-    /// A stream that starts now.
+    /// A stream that starts now, its backlog with a share in this memory.
     #[must_use]
-    pub fn new(key: ContentKey, settings: &config::Stream, stats: Arc<Stats>) -> Arc<Self> {
+    pub fn new(
+        key: ContentKey,
+        settings: &config::Stream,
+        stats: Arc<Stats>,
+        memory: &Arc<Memory>,
+    ) -> Arc<Self> {
         let limits = Limits {
             connect: settings.connect_timeout,
             first_data: settings.first_data_timeout,
@@ -139,7 +145,7 @@ impl Session {
             limits,
             start_behind: settings.start_behind,
             created: now,
-            fanout: Arc::new(Fanout::new(Bounds { bytes: settings.backlog_bytes, age: settings.backlog })),
+            fanout: Fanout::new(Bounds { bytes: settings.backlog_bytes, age: settings.backlog }, memory),
             stats,
             flow: Flow::new(now),
             bytes_out_of_gone: AtomicU64::new(0),

@@ -16,8 +16,8 @@ use std::time::Duration;
 use acerelay::sim::{Content, Event, Media, Numbered, Playback, Report, Script};
 
 use super::harness::{
-    Connection, End, ID, INFOHASH, Proxy, Viewer, assert_all_stopped, assert_whole, broadcast, engine,
-    engine_with, short, stream_path, wait_engine, whole, whole_in_time,
+    Connection, End, ID, INFOHASH, Proxy, Viewer, assert_all_stopped, assert_whole, broadcast, empty_engine,
+    engine, engine_with, nth_id, short, stream_path, wait_engine, whole, whole_in_time,
 };
 
 const PACKET_BYTES: usize = 188;
@@ -180,4 +180,39 @@ fn a_client_beyond_the_bound_is_moved_ahead_and_its_stream_stays_whole_packets()
     let session = proxy.session(ID);
     let clients = session["clients"].as_array().expect("clients");
     assert!(clients.iter().any(|client| client["skipped"] == 0), "{session:#}");
+}
+
+#[test]
+fn all_backlogs_together_stay_within_their_memory() {
+    const MEMORY_BYTES: u64 = 3 << 20;
+    let script = Script::new().playback(Playback::after(4_000_000, Event::Stall));
+    let engine = empty_engine();
+    for number in 1..=3 {
+        engine.add(broadcast(nth_id(number), nth_id(number | 0x80)).delivery(whole()).script(script.clone()));
+    }
+    let proxy = Proxy::start_with(&[&engine], |config| {
+        config.stream.memory_bytes = MEMORY_BYTES;
+        config.stream.start_behind = Duration::from_secs(600);
+    });
+    // What a newcomer gets who begins as far in the past as there is something.
+    let kept_bytes = |number, head| {
+        let mut viewer = Viewer::open(proxy.address, nth_id(number));
+        viewer.take_packets(1);
+        (head - viewer.report().first.expect("a packet")) * PACKET_BYTES as u64
+    };
+    let mut viewers = Vec::new();
+    for number in 1..=3 {
+        let mut viewer = Viewer::open(proxy.address, nth_id(number));
+        viewer.take_until("the silence", |report| report.bytes > 3_990_000);
+        let head = viewer.report().last.expect("packets");
+        if number == 1 {
+            assert!(kept_bytes(1, head) > MEMORY_BYTES / 2, "alone it has all of it");
+        }
+        viewers.push((number, head, viewer));
+    }
+    let kept: Vec<_> = viewers.iter().map(|(number, head, _)| kept_bytes(*number, *head)).collect();
+    // The oldest keyframe may lie a good way behind the oldest chunk.
+    assert!(kept.iter().all(|bytes| *bytes < MEMORY_BYTES / 2), "{kept:?}: the silent gave up some too");
+    assert!(kept.iter().sum::<u64>() <= MEMORY_BYTES, "{kept:?}");
+    assert!(kept.iter().sum::<u64>() > MEMORY_BYTES / 3, "{kept:?}");
 }

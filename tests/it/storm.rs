@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use acerelay::config;
 use acerelay::id::{ContentKey, Digest};
 use acerelay::sim::{Getstream, Script, SimEngine};
-use acerelay::stats::Stats;
+use acerelay::stream::memory::Memory;
 use acerelay::stream::session::{ClientRecord, Session};
 use acerelay::stream::state::{Event, State};
 
@@ -180,7 +180,7 @@ fn a_thousand_joins_and_leaves_leave_no_thread_and_no_descriptor_behind() {
 fn session_without_linger() -> Arc<Session> {
     let key = ContentKey::from_query(None, [("id", ID.to_string())]).expect("a good id");
     let settings = config::Stream { linger: Duration::ZERO, ..config::Stream::default() };
-    Session::new(key, &settings, Arc::new(Stats::default()))
+    Session::new(key, &settings, Arc::default(), &Memory::new(settings.memory_bytes))
 }
 
 fn record(number: u64) -> Arc<ClientRecord> {
