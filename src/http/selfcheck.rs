@@ -1,8 +1,8 @@
 //! The server asks itself, as a client would, whether it is well.
 //!
 //! That is more than a check. The steady stream of connections keeps `tiny_http`'s `accept` from timing out, and the end
-//! of each frees one connection that was left unread in a burst, whose request brings on the next check. So there are as
-//! many checks at once as connections came since the last ones, or as were reset unread: those bring on none, and may even
+//! of each frees one connection that was left unread in a burst, whose request brings on the next check. So there are
+//! more and more checks at once while connections come, and as many as were reset unread: those bring on none, and may even
 //! end the thread that reads them by a panic. A check can be left unread itself, behind others; the end of one that comes
 //! later frees it.
 
@@ -29,9 +29,11 @@ pub(super) const TARGET: &str = "/healthz";
 /// Longer than a healthy server ever needs for its own small answer.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// Checks sent at once, and all that wait for an answer.
+/// Checks sent at once.
 const MAX_CHECKS: u64 = 16;
-const MAX_WAITING: usize = 64;
+
+/// Checks that wait for an answer.
+pub(super) const MAX_WAITING: usize = 64;
 
 /// A check that is not answered in this time is taken for one left unread, and more are sent after it; doubled whenever
 /// these do not help either.
@@ -57,7 +59,7 @@ pub(super) fn run(
     stop: &Receiver<()>,
 ) {
     let mut failed_since: Option<Instant> = None;
-    let mut opened_before = (signs.opened)();
+    let (mut opened_before, mut checks) = ((signs.opened)(), 1);
     loop {
         let unread = signs.unread.swap(0, Ordering::Relaxed) as u64;
         let pause = if unread > 0 { Duration::ZERO } else { INTERVAL };
@@ -70,8 +72,8 @@ pub(super) fn run(
             }
             default(pause) => {}
         }
-        let came = (signs.opened)().saturating_sub(opened_before);
-        let outcome = check(server, unread.max(came), signs.opened, reserve);
+        checks = if (signs.opened)() > opened_before { 2 * checks } else { 1 }.clamp(1, MAX_CHECKS);
+        let outcome = check(server, unread.max(checks), signs.opened, reserve);
         opened_before = (signs.opened)();
         match outcome {
             Ok(()) => {

@@ -11,12 +11,12 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
 /// Connections that may wait to be accepted: a house that switches on at once, or a storm of resets.
 const ACCEPT_BACKLOG: i32 = 1024;
@@ -89,6 +89,9 @@ pub fn loopback_of(listening: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listening.port())
 }
 
+/// In a rush numbers become free below connections that have just come: so many above the lowest free one are tried first.
+const LOOK_ABOVE: RawFd = 32;
+
 /// A duplicate of a client's connection, to ask after its state and to shut it down.
 #[derive(Debug)]
 pub struct Handle {
@@ -96,15 +99,22 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Finds the connection from `peer` to our `local_port`. 50 to 90 µs in a small process, growing with the number of
-    /// descriptors: once a stream, not once a request.
+    /// Finds the connection from `peer` to our `local_port`. A new descriptor has the lowest number that is free, so
+    /// what came lately is near that one, and most often right below it: measured with 3000 descriptors, 8 µs for the
+    /// newest connection and 2 ms for the oldest.
     ///
     /// # Errors
     ///
     /// When there is no such connection (it is gone already), or no descriptor for the duplicate.
     pub fn find(peer: SocketAddr, local_port: u16) -> io::Result<Self> {
-        let found = descriptors()?.find_map(|number| Self::at(number, peer, local_port).transpose());
-        found.unwrap_or_else(|| Err(io::ErrorKind::NotConnected.into()))
+        let at = |number| Self::at(number, peer, local_port).transpose();
+        let lowest_free = File::open("/dev/null")?.as_raw_fd();
+        let mut near = (lowest_free..lowest_free + LOOK_ABOVE).chain((0..lowest_free).rev());
+        if let Some(found) = near.find_map(at) {
+            return found;
+        }
+        let mut others = descriptors()?.filter(|number| *number >= lowest_free + LOOK_ABOVE);
+        others.find_map(at).unwrap_or_else(|| Err(io::ErrorKind::NotConnected.into()))
     }
 
     /// The connection from `peer` to our `local_port`, if this descriptor is one of it.
@@ -113,14 +123,12 @@ impl Handle {
     ///
     /// When it is, but there is no descriptor for the duplicate.
     fn at(number: RawFd, peer: SocketAddr, local_port: u16) -> io::Result<Option<Self>> {
-        // SAFETY: the descriptor is borrowed for the two calls below only. Should another thread close it in between,
-        // they fail or see another file, which the look at the duplicate finds out.
-        let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
-        if !is_connection(borrowed, peer, local_port) {
+        if !is_connection(number, peer, local_port) {
             return Ok(None);
         }
-        let socket = borrowed.try_clone_to_owned()?;
-        Ok(is_connection(socket.as_fd(), peer, local_port).then_some(Self { socket }))
+        // By now the number may be another file's; then so is the duplicate.
+        let socket = duplicate(number)?;
+        Ok(is_connection(socket.as_raw_fd(), peer, local_port).then_some(Self { socket }))
     }
 
     /// The number of its descriptor: the kernel gives the lowest that is free, so this tells how many are taken.
@@ -133,7 +141,7 @@ impl Handle {
     /// `tiny_http` has shut the reading side, so that reading and polling say nothing.
     #[must_use]
     pub fn is_established(&self) -> bool {
-        info(self.socket.as_fd()).is_ok_and(|info| info[0] == TCP_ESTABLISHED)
+        info(self.socket.as_raw_fd()).is_ok_and(|info| info[0] == TCP_ESTABLISHED)
     }
 
     /// Breaks the connection off: as [`Handle::shutdown`], but the peer is told by a reset. One that has filled its own
@@ -158,16 +166,53 @@ impl Handle {
     }
 }
 
-fn is_connection(descriptor: BorrowedFd<'_>, peer: SocketAddr, local_port: u16) -> bool {
-    peer_of(descriptor, local_port) == Some(peer)
+fn is_connection(number: RawFd, peer: SocketAddr, local_port: u16) -> bool {
+    peer_of(number) == Some(peer) && has_port(number, local_port)
 }
 
-/// Where the connection comes from, if this is one to our port.
-fn peer_of(descriptor: BorrowedFd<'_>, local_port: u16) -> Option<SocketAddr> {
-    let socket = SockRef::from(&descriptor);
-    let peer = socket.peer_addr().ok()?.as_socket()?;
-    let local = socket.local_addr().ok()?.as_socket()?;
-    (local.port() == local_port).then_some(peer)
+// What follows takes descriptors by number. Should another thread close one, or none have this number, the call fails or
+// tells of another file; whoever acts on what it told looks again at a duplicate of his own.
+
+/// Where a connection comes from.
+fn peer_of(number: RawFd) -> Option<SocketAddr> {
+    address(|address, length| {
+        // SAFETY: the kernel writes no more than `length` bytes to `address`, and says how many.
+        unsafe { libc::getpeername(number, address, length) }
+    })
+}
+
+/// Whether our end of a connection has this port.
+fn has_port(number: RawFd, port: u16) -> bool {
+    let local = address(|address, length| {
+        // SAFETY: the kernel writes no more than `length` bytes to `address`, and says how many.
+        unsafe { libc::getsockname(number, address, length) }
+    });
+    local.is_some_and(|local| local.port() == port)
+}
+
+/// The address that the kernel fills in, if it is one of IP.
+fn address(fill: impl Fn(*mut libc::sockaddr, *mut libc::socklen_t) -> libc::c_int) -> Option<SocketAddr> {
+    // SAFETY: storage and length fit each other, and the kernel fills in both when it says 0.
+    let filled = unsafe {
+        SockAddr::try_init(|storage, length| match fill(storage.cast(), length) {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        })
+    };
+    filled.ok()?.1.as_socket()
+}
+
+/// # Errors
+///
+/// When there is no descriptor for it, or none of this number.
+fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: it takes no pointers; what it returns is new and nobody else's.
+    unsafe {
+        match libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 0) {
+            -1 => Err(io::Error::last_os_error()),
+            new => Ok(OwnedFd::from_raw_fd(new)),
+        }
+    }
 }
 
 /// The numbers of all descriptors there are.
@@ -177,19 +222,12 @@ fn descriptors() -> io::Result<impl Iterator<Item = RawFd>> {
 }
 
 /// The beginning of the kernel's `struct tcp_info`; zero where an old kernel has less of it.
-fn info(socket: BorrowedFd<'_>) -> io::Result<[u8; INFO_BYTES]> {
+fn info(number: RawFd) -> io::Result<[u8; INFO_BYTES]> {
     let mut info = [0_u8; INFO_BYTES];
     let mut length = INFO_BYTES as libc::socklen_t;
-    // SAFETY: the descriptor is open over the call, buffer and length are ours; the kernel writes at most `length`
-    // bytes.
+    // SAFETY: the kernel writes no more than `length` bytes to the buffer.
     let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_INFO,
-            info.as_mut_ptr().cast(),
-            &raw mut length,
-        )
+        libc::getsockopt(number, libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &raw mut length)
     };
     if result == 0 { Ok(info) } else { Err(io::Error::last_os_error()) }
 }
@@ -206,7 +244,7 @@ fn field<const N: usize>(info: &[u8; INFO_BYTES], at: usize) -> [u8; N] {
 ///
 /// When the system does not tell.
 pub(super) fn backlog(listener: &TcpListener) -> io::Result<u32> {
-    info(listener.as_fd()).map(|info| u32::from_ne_bytes(field(&info, INFO_UNACKED)))
+    info(listener.as_raw_fd()).map(|info| u32::from_ne_bytes(field(&info, INFO_UNACKED)))
 }
 
 /// A connection among the descriptors of the process.
@@ -260,15 +298,12 @@ pub(super) fn look(local_port: u16) -> io::Result<Descriptors> {
     let mut found = Descriptors::default();
     for number in descriptors()? {
         found.count += 1;
-        // SAFETY: the descriptor is borrowed for the calls below only, which only ask. Should another thread close it in
-        // between, they fail or tell of another connection, and whoever acts on that looks again at a duplicate.
-        let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
-        let Some(peer) = peer_of(borrowed, local_port) else {
-            found.reset += usize::from(info(borrowed).is_ok_and(|info| info[0] == TCP_CLOSE));
+        let Some(peer) = peer_of(number).filter(|_| has_port(number, local_port)) else {
+            found.reset += usize::from(info(number).is_ok_and(|info| info[0] == TCP_CLOSE));
             continue;
         };
         seen.entry(peer).or_insert_with(|| {
-            let received = info(borrowed).map(|info| u64::from_ne_bytes(field(&info, INFO_BYTES_RECEIVED)));
+            let received = info(number).map(|info| u64::from_ne_bytes(field(&info, INFO_BYTES_RECEIVED)));
             Seen { peer, received_bytes: received.unwrap_or(0), number, local_port }
         });
     }

@@ -10,7 +10,7 @@ use acerelay::sim::{Content, Delivery, Media, Numbered, SimEngine};
 use acerelay::threads::{SMALL_STACK_BYTES, Threads};
 
 use crate::Error;
-use crate::clients::{Crowd, Verdict, join_once};
+use crate::clients::{Crowd, Verdict, ask, join_once};
 use crate::process::{Server, Usage};
 
 /// The content that everybody watches.
@@ -31,9 +31,10 @@ pub(crate) enum Target {
     Rival(String),
 }
 
-/// So many clients at this rate; `None` is as fast as it goes.
+/// So many clients, `still` of which take nothing, at this rate; `None` is as fast as it goes.
 pub(crate) struct Case {
     pub(crate) clients: usize,
+    pub(crate) still: usize,
     pub(crate) bits_per_second: Option<u64>,
 }
 
@@ -67,14 +68,17 @@ impl Case {
             (None, Target::Rival(url)) => split(url)?,
             (None, _) => return Err("there is nothing to measure".into()),
         };
-        let judges = JUDGES.min(self.clients);
-        let crowd = Crowd::connect(address, &path, self.clients, judges)?;
+        let judges = JUDGES.min(self.clients - self.still);
+        // They are there for the whole of the measurement, and end with it.
+        let still: Vec<_> = (0..self.still).map(|_| ask(address, &path)).collect::<Result<_, _>>()?;
+        let crowd = Crowd::connect(address, &path, self.clients - self.still, judges)?;
         wait(WARM_UP);
         let (bytes, usage, began) = (crowd.bytes(), usage(server.as_ref())?, Instant::now());
         wait(MEASURED);
         let (bytes_after, usage_after, elapsed) =
             (crowd.bytes(), self::usage(server.as_ref())?, began.elapsed());
         let verdict = crowd.finish()?;
+        drop(still);
         let used = Usage {
             cpu_s: usage_after.cpu_s - usage.cpu_s,
             switches: usage_after.switches - usage.switches,
@@ -85,7 +89,7 @@ impl Case {
 }
 
 impl Outcome {
-    pub(crate) const HEADING: &str = "clients  who        MB/s   CPU s/GB  x floor  p50 ms  p99 ms  silence ms  RSS MB  threads  switches/s";
+    pub(crate) const HEADING: &str = "clients  still  who        MB/s   CPU s/GB  x floor  p50 ms  p99 ms  silence ms  RSS MB  threads  switches/s";
 
     fn cpu_s_per_gb(&self) -> f64 {
         self.used.cpu_s / (self.bytes as f64 / 1e9)
@@ -103,8 +107,9 @@ impl Outcome {
         // Writing to a text cannot fail.
         let _infallible = write!(
             row,
-            "{:>7}  {name:<9} {:>6.1}  {:>9.3}  {ratio:>7}  {:>6.1}  {:>6.1}  {:>10.0}  {:>6.1}  {:>7}  {:>10.0}",
+            "{:>7}  {:>5}  {name:<9} {:>6.1}  {:>9.3}  {ratio:>7}  {:>6.1}  {:>6.1}  {:>10.0}  {:>6.1}  {:>7}  {:>10.0}",
             case.clients,
+            case.still,
             self.bytes as f64 / 1e6 / seconds,
             self.cpu_s_per_gb(),
             ms(latency.quantile(0.5)),
@@ -121,7 +126,7 @@ impl Outcome {
 /// First bytes of 100 clients that join at once, and how many of them began with tables and a keyframe.
 pub(crate) fn join_storm() -> Result<String, Error> {
     const JOINERS: usize = 100;
-    let case = Case { clients: 1, bits_per_second: Some(crate::LIVE_BITS_PER_SECOND) };
+    let case = Case { clients: 1, still: 0, bits_per_second: Some(8_000_000) };
     let engine = case.engine()?;
     let server = start(&Target::Proxy, engine.addr())?.ok_or("it was started")?;
     let path = format!("/ace/getstream?id={ID}");

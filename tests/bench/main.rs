@@ -2,10 +2,11 @@
 //!
 //! The proxy runs as a process of its own, so that its CPU time, memory and threads are its own; the simulated engine and
 //! the clients run here. Beside it, in the same run, runs the floor: one thread that writes the same bytes to as many
-//! sockets, gathered at 50 ms. Machines differ and are noisy, so the ratio to the floor is what to quote. `cargo bench --
-//! http://HOST:PORT/path` measures a running rival too (its CPU cannot be seen from here, so only its latencies are shown).
+//! sockets, gathered at 50 ms. Machines differ and are noisy, so the ratio to the floor is what to quote. With a URL a
+//! running rival is measured too (its CPU cannot be seen from here, so only its latencies are shown).
 //!
-//! Everything stays on the loopback interface and ends by itself within a few minutes; `cargo bench -- --quick` takes one.
+//! Everything stays on the loopback interface and ends by itself: `cargo bench` within five minutes, `cargo bench --
+//! --quick` within two. `cargo bench -- joins` runs that part alone.
 
 mod case;
 mod clients;
@@ -16,18 +17,67 @@ use std::process::ExitCode;
 
 use case::{Case, Outcome, Target};
 
-/// Of a broadcast in full HD.
-const LIVE_BITS_PER_SECOND: u64 = 8_000_000;
+const USAGE: &str = "usage: cargo bench [-- [--quick] [PART]... [http://HOST:PORT/path]]";
+
+/// Clients that stream at one rate.
+struct Part {
+    name: &'static str,
+    title: &'static str,
+    /// `None` is as fast as it goes.
+    bits_per_second: Option<u64>,
+    /// How many clients, and how many of them take nothing.
+    crowds: &'static [(usize, usize)],
+    /// The crowds of `--quick`.
+    quick: &'static [(usize, usize)],
+}
+
+const PARTS: [Part; 5] = [
+    Part {
+        name: "live",
+        title: "at 8 Mbit/s, a broadcast in full HD",
+        bits_per_second: Some(8_000_000),
+        crowds: &[(1, 0), (10, 0), (100, 0), (500, 0), (1000, 0)],
+        quick: &[(1, 0), (100, 0), (500, 0)],
+    },
+    Part {
+        name: "still",
+        title: "at 8 Mbit/s, while one or half of the clients take nothing",
+        bits_per_second: Some(8_000_000),
+        crowds: &[(100, 0), (101, 1), (200, 100)],
+        quick: &[(200, 100)],
+    },
+    Part {
+        name: "fast",
+        title: "at 50 Mbit/s, the most that broadcasts have",
+        bits_per_second: Some(50_000_000),
+        crowds: &[(1, 0), (100, 0)],
+        quick: &[],
+    },
+    Part {
+        name: "crowd",
+        title: "at 1 Mbit/s, more clients than any house has",
+        bits_per_second: Some(1_000_000),
+        crowds: &[(5000, 0)],
+        quick: &[],
+    },
+    Part {
+        name: "full-speed",
+        title: "as fast as it goes",
+        bits_per_second: None,
+        crowds: &[(1, 0), (10, 0), (100, 0)],
+        quick: &[(1, 0), (100, 0)],
+    },
+];
+
+/// The part that measures joins.
+const JOINS: &str = "joins";
 
 fn main() -> ExitCode {
     // Cargo adds `--bench`; the process of the floor is this program again.
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let outcome = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["--floor", engine] => floor::run(engine),
-        ["--quick"] => run(&[1, 100, 500], &[1, 100], None),
-        [] => run(&[1, 10, 100, 500, 1000], &[1, 10, 100], None),
-        [url] if url.starts_with("http://") => run(&[1, 10, 100, 500, 1000], &[], Some(url)),
-        _ => Err("usage: cargo bench [-- --quick | -- http://HOST:PORT/path]".into()),
+        ref arguments => run(arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -40,30 +90,45 @@ fn main() -> ExitCode {
 
 type Error = Box<dyn std::error::Error>;
 
-fn run(live: &[usize], full_speed: &[usize], rival: Option<&str>) -> Result<(), Error> {
-    println!("at {} Mbit/s", LIVE_BITS_PER_SECOND / 1_000_000);
-    println!("{}", Outcome::HEADING);
-    for &clients in live {
-        let case = Case { clients, bits_per_second: Some(LIVE_BITS_PER_SECOND) };
-        print(&case, rival)?;
+fn run(arguments: &[&str]) -> Result<(), Error> {
+    let is_part = |name: &str| name == JOINS || PARTS.iter().any(|part| part.name == name);
+    let (mut is_quick, mut wanted, mut rival) = (false, Vec::new(), None);
+    for &argument in arguments {
+        match argument {
+            "--quick" => is_quick = true,
+            url if url.starts_with("http://") => rival = Some(url),
+            name if is_part(name) => wanted.push(name),
+            _ => {
+                let names: Vec<_> = PARTS.iter().map(|part| part.name).collect();
+                return Err(format!("{USAGE}\nparts: {}, {JOINS}", names.join(", ")).into());
+            }
+        }
     }
-    if !full_speed.is_empty() {
-        println!("\nas fast as it goes");
-        println!("{}", Outcome::HEADING);
+    // More sockets than a shell allows by itself.
+    acerelay::http::socket::raise_descriptor_limit()?;
+    let is_wanted = |name| wanted.is_empty() || wanted.contains(&name);
+    for part in PARTS.iter().filter(|part| is_wanted(part.name)) {
+        let crowds = if is_quick { part.quick } else { part.crowds };
+        if !crowds.is_empty() {
+            println!("{}: {}\n{}", part.name, part.title, Outcome::HEADING);
+        }
+        for &(clients, still) in crowds {
+            print(&Case { clients, still, bits_per_second: part.bits_per_second }, rival)?;
+        }
     }
-    for &clients in full_speed {
-        print(&Case { clients, bits_per_second: None }, rival)?;
+    if is_wanted(JOINS) {
+        println!("{JOINS}: 100 clients that join a running stream at once\n{}", case::join_storm()?);
     }
-    println!("\n100 clients that join a running stream at once");
-    println!("{}", case::join_storm()?);
     Ok(())
 }
 
 fn print(case: &Case, rival: Option<&str>) -> Result<(), Error> {
-    let floor = case.measure(&Target::Floor)?;
+    // A client that takes nothing would stop the floor.
+    let floor = Case { clients: case.clients - case.still, still: 0, ..*case };
+    let outcome = floor.measure(&Target::Floor)?;
     let proxy = case.measure(&Target::Proxy)?;
-    println!("{}", proxy.row("acerelay", case, Some(&floor)));
-    println!("{}", floor.row("floor", case, None));
+    println!("{}", proxy.row("acerelay", case, Some(&outcome)));
+    println!("{}", outcome.row("floor", &floor, None));
     if let Some(url) = rival {
         println!("{}", case.measure(&Target::Rival(url.to_owned()))?.row("rival", case, None));
     }
