@@ -22,8 +22,9 @@ const MAX_WAITING: usize = 64;
 /// What a connection may have sent beyond the heads of its requests: a head that is on its way, and a small body.
 const SPARE_BYTES: u64 = 64 * 1024;
 
-/// Connections without a request in work that may be there at once: each costs a thread of `tiny_http`.
-const MAX_IDLE: usize = 1024;
+/// Connections without a request in work that may be there at once, however few streams are allowed: each costs a thread
+/// of `tiny_http`.
+const MIN_IDLE: usize = 1024;
 
 /// A connection that was cut and is still there after this time will be there for ever: a thread of `tiny_http` hangs in
 /// it.
@@ -72,6 +73,7 @@ impl Wear {
 pub(super) struct Guard<J> {
     patience: Patience,
     max_head_bytes: u64,
+    max_idle: usize,
     table: Mutex<HashMap<SocketAddr, Connection<J>>>,
     opened: AtomicU64,
     wear: Arc<Wear>,
@@ -129,8 +131,10 @@ pub(super) enum Turn<J> {
 }
 
 impl<J> Guard<J> {
-    pub(super) fn new(patience: Patience, max_head_bytes: u64, wear: Arc<Wear>) -> Self {
-        Self { patience, max_head_bytes, table: Mutex::default(), opened: AtomicU64::new(0), wear }
+    /// All of so many `streams` may be asked for at once.
+    pub(super) fn new(patience: Patience, max_head_bytes: u64, streams: usize, wear: Arc<Wear>) -> Self {
+        let (table, opened) = (Mutex::default(), AtomicU64::new(0));
+        Self { patience, max_head_bytes, max_idle: streams.max(MIN_IDLE), table, opened, wear }
     }
 
     /// A request came on the connection from this peer.
@@ -239,7 +243,7 @@ impl<J> Guard<J> {
             }
         }
         // Two descriptors a connection.
-        let surplus = too_many.div_ceil(2).max(idle.len().saturating_sub(MAX_IDLE));
+        let surplus = too_many.div_ceil(2).max(idle.len().saturating_sub(self.max_idle));
         idle.sort_unstable_by_key(|(since, _)| *since);
         for (_, seen) in idle.into_iter().take(surplus) {
             if let Some(connection) = table.get_mut(&seen.peer) {
@@ -258,7 +262,11 @@ mod tests {
     const NOBODY: [u16; 0] = [];
 
     fn guard() -> Guard<u32> {
-        Guard::new(Patience::default(), 1000, Arc::default())
+        guard_for(0)
+    }
+
+    fn guard_for(streams: usize) -> Guard<u32> {
+        Guard::new(Patience::default(), 1000, streams, Arc::default())
     }
 
     fn peer(port: u16) -> SocketAddr {
@@ -361,7 +369,8 @@ mod tests {
         guard.arrive(peer(1), 10, start);
         assert_eq!(cut(&guard, &seen, 3, start + Duration::from_secs(1)), [2, 3]);
         let many: Vec<_> = (1..=1500).map(|port| Seen::new(peer(port), 0)).collect();
-        assert_eq!(cut(&self::guard(), &many, 0, start).len(), 1500 - MAX_IDLE);
+        assert_eq!(cut(&self::guard(), &many, 0, start).len(), 1500 - MIN_IDLE);
+        assert_eq!(cut(&guard_for(1400), &many, 0, start).len(), 100, "so many streams are allowed");
     }
 
     #[test]

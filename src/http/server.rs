@@ -108,7 +108,7 @@ impl Server {
     ) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let keeper = Arc::new(Keeper {
-            guard: Guard::new(limits.patience, MAX_HEAD_BYTES, wear),
+            guard: Guard::new(limits.patience, MAX_HEAD_BYTES, limits.streams, wear),
             reserve: Reserve::default(),
             local_port: address.port(),
             stream_ceiling: limits.descriptors - DESCRIPTOR_MARGIN.min(limits.descriptors / 4),

@@ -73,6 +73,7 @@ impl Case {
         let still: Vec<_> = (0..self.still).map(|_| ask(address, &path)).collect::<Result<_, _>>()?;
         let crowd = Crowd::connect(address, &path, self.clients - self.still, judges)?;
         wait(WARM_UP);
+        crowd.measure();
         let (bytes, usage, began) = (crowd.bytes(), usage(server.as_ref())?, Instant::now());
         wait(MEASURED);
         let (bytes_after, usage_after, elapsed) =

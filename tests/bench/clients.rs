@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use acerelay::sim::{Checker, Report};
@@ -16,6 +16,9 @@ use crate::Error;
 
 /// How often the clients that throw away are looked after; their sockets hold more than comes in this time.
 const EMPTY_INTERVAL: Duration = Duration::from_millis(20);
+
+/// A house switches on; how a proxy takes a rush is measured by the joins.
+const CONNECTED_AT_ONCE: usize = 50;
 
 /// HTTP/1.0, so that the body is the stream itself.
 pub(crate) fn ask(address: SocketAddr, path: &str) -> Result<TcpStream, Error> {
@@ -30,13 +33,17 @@ pub(crate) struct Crowd {
     threads: Threads,
     stop: Sender<()>,
     bytes: Arc<AtomicU64>,
-    reports: Receiver<(Report, Duration)>,
+    is_measured: Arc<AtomicBool>,
+    verdicts: Receiver<Verdict>,
     judges: usize,
 }
 
-/// What became of a crowd.
+/// What the judges of a crowd say.
 pub(crate) struct Verdict {
+    /// The packets of the measurement.
     pub(crate) report: Report,
+    /// Those before it.
+    before: Report,
     pub(crate) longest_silence: Duration,
 }
 
@@ -49,23 +56,41 @@ impl Crowd {
         judges: usize,
     ) -> Result<Self, Error> {
         let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
-        let (tell, reports) = crossbeam_channel::bounded(judges);
-        let bytes = Arc::new(AtomicU64::new(0));
+        let (tell, verdicts) = crossbeam_channel::bounded(judges);
+        let (bytes, is_measured) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let threads = Threads::new();
         for _ in 0..judges {
             let stream = ask(address, path)?;
-            let (tell, stopped, bytes) = (tell.clone(), stopped.clone(), Arc::clone(&bytes));
-            threads.spawn("judge", SMALL_STACK_BYTES, move || judge(stream, &tell, &stopped, &bytes))?;
+            let (tell, stopped) = (tell.clone(), stopped.clone());
+            let (bytes, is_measured) = (Arc::clone(&bytes), Arc::clone(&is_measured));
+            let judge = move || {
+                let verdict = judge(stream, &stopped, &bytes, &is_measured);
+                // Full only if nobody listens any more.
+                let _told = tell.try_send(verdict);
+            };
+            threads.spawn("judge", SMALL_STACK_BYTES, judge)?;
         }
-        let mut others = Vec::new();
-        for _ in judges..count {
-            let stream = ask(address, path)?;
-            stream.set_nonblocking(true)?;
-            others.push(stream);
-        }
+        let (give, others) = crossbeam_channel::bounded(CONNECTED_AT_ONCE);
         let counted = Arc::clone(&bytes);
         threads.spawn("throw-away", SMALL_STACK_BYTES, move || throw_away(&others, &stopped, &counted))?;
-        Ok(Self { threads, stop, bytes, reports, judges })
+        let mut missing = count - judges;
+        while missing > 0 {
+            let batch = CONNECTED_AT_ONCE.min(missing);
+            missing -= batch;
+            let batch: Vec<_> = (0..batch).map(|_| ask(address, path)).collect::<Result<_, _>>()?;
+            for stream in batch {
+                // The stream has begun.
+                stream.peek(&mut [0])?;
+                stream.set_nonblocking(true)?;
+                give.send(stream)?;
+            }
+        }
+        Ok(Self { threads, stop, bytes, is_measured, verdicts, judges })
+    }
+
+    /// From now on it counts how late packets are, and how long it is silent.
+    pub(crate) fn measure(&self) {
+        self.is_measured.store(true, Ordering::Relaxed);
     }
 
     /// Bytes that arrived at all clients together.
@@ -76,32 +101,40 @@ impl Crowd {
     /// Ends all clients; what the judges say, together.
     pub(crate) fn finish(self) -> Result<Verdict, Error> {
         drop(self.stop);
-        let mut verdict = Verdict { report: Report::default(), longest_silence: Duration::ZERO };
+        let mut all = Verdict {
+            report: Report::default(),
+            before: Report::default(),
+            longest_silence: Duration::ZERO,
+        };
         for _ in 0..self.judges {
-            let (report, silence) = self.reports.recv_timeout(Duration::from_secs(30))?;
-            // At full speed a client may be moved ahead because others are faster; that is told, and nothing else is lost.
-            if report.gap_count > report.announced_breaks || report.doubles + report.damaged > 0 {
-                return Err(format!("a client saw a broken stream: {report:?}").into());
+            let verdict = self.verdicts.recv_timeout(Duration::from_secs(30))?;
+            for report in [&verdict.before, &verdict.report] {
+                // At full speed a client may be moved ahead because others are faster; that is told, and nothing else is
+                // lost.
+                if report.gap_count > report.announced_breaks || report.doubles + report.damaged > 0 {
+                    return Err(format!("a client saw a broken stream: {report:?}").into());
+                }
             }
-            verdict.report.latency.merge(&report.latency);
-            verdict.longest_silence = verdict.longest_silence.max(silence);
+            all.report.latency.merge(&verdict.report.latency);
+            all.longest_silence = all.longest_silence.max(verdict.longest_silence);
         }
         self.threads.join_all(Instant::now() + Duration::from_secs(30))?;
-        Ok(verdict)
+        Ok(all)
     }
 }
 
 fn judge(
     mut stream: TcpStream,
-    tell: &Sender<(Report, Duration)>,
     stopped: &Receiver<()>,
     bytes: &AtomicU64,
-) {
+    is_measured: &AtomicBool,
+) -> Verdict {
     let mut checker = Checker::new();
+    let mut before = None;
     let mut buffer = vec![0; 256 * 1024];
     let mut head: Option<Vec<u8>> = Some(Vec::new());
     let mut last = Instant::now();
-    let mut longest = Duration::ZERO;
+    let mut longest_silence = Duration::ZERO;
     while stopped.try_recv().is_err_and(|error| error.is_empty()) {
         let Ok(read @ 1..) = stream.read(&mut buffer) else { break };
         bytes.fetch_add(read as u64, Ordering::Relaxed);
@@ -112,24 +145,29 @@ fn judge(
             checker.feed(&text[end + 4..]);
             body = &[];
             head = None;
-            // The backlog was sent before these were live; only what is live from here on is judged by its age.
-            last = Instant::now();
         }
-        longest = longest.max(last.elapsed());
+        if before.is_none() && is_measured.load(Ordering::Relaxed) {
+            before = Some(std::mem::take(&mut checker).finish());
+            last = Instant::now();
+            longest_silence = Duration::ZERO;
+        }
+        longest_silence = longest_silence.max(last.elapsed());
         last = Instant::now();
         checker.feed(body);
     }
-    // Full only if nobody listens any more.
-    let _told = tell.try_send((checker.report().clone(), longest));
+    let report = checker.report().clone();
+    Verdict { report, before: before.unwrap_or_default(), longest_silence }
 }
 
-fn throw_away(clients: &[TcpStream], stopped: &Receiver<()>, bytes: &AtomicU64) {
+fn throw_away(new: &Receiver<TcpStream>, stopped: &Receiver<()>, bytes: &AtomicU64) {
+    let mut clients = Vec::new();
     // The kernel drops the bytes (MSG_TRUNC on TCP) and never touches this; it only says how many there may be.
     let mut nothing = vec![MaybeUninit::uninit(); 1 << 20];
     loop {
         let began = Instant::now();
         let mut got = 0;
-        for client in clients {
+        clients.extend(new.try_iter());
+        for client in &clients {
             if let Ok(read) = SockRef::from(client).recv_with_flags(&mut nothing, libc::MSG_TRUNC) {
                 got += read as u64;
             }
