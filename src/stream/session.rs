@@ -8,10 +8,12 @@
 //! Lock rule: the session's lock may be taken under the registry's, never the other way round, and the fan-out's under
 //! neither. Nothing is interrupted, closed or logged under it.
 
+mod seat;
+mod telling;
+
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender};
@@ -27,10 +29,12 @@ use crate::engine::pool::{Engine, Reservation};
 use crate::engine::stat::Watched;
 
 use super::backlog::Bounds;
-use super::fanout::{Fanout, JoinAt, Progress, Subscription};
+use super::fanout::{Fanout, JoinAt};
 use super::flow::Flow;
 use super::state::{Event, Hint, Life, Limits, Source, State, Why};
-use super::view::{ClientView, Facts, View};
+use super::view::Facts;
+
+pub use self::seat::{ClientRecord, Seat};
 
 /// After so much silence, an engine that does not know the session is believed; one that flows is not given up for a word.
 const ASK_AFTER_SILENCE: Duration = Duration::from_secs(5);
@@ -65,29 +69,6 @@ struct Core {
     adopted: Vec<(Reservation, OpenSession)>,
     last_seat_left: Option<Instant>,
     facts: Facts,
-}
-
-/// What is known of a client.
-#[derive(Debug)]
-pub struct ClientRecord {
-    /// Its number, unique in the process.
-    pub id: u64,
-    /// Where it comes from.
-    pub address: SocketAddr,
-    /// What it calls itself, as it came: to be escaped when shown.
-    pub user_agent: Option<String>,
-    /// When it asked.
-    pub connected_at: SystemTime,
-    /// Set once it streams.
-    progress: OnceLock<Arc<Progress>>,
-}
-
-impl ClientRecord {
-    /// A client that has just asked.
-    #[must_use]
-    pub fn new(id: u64, address: SocketAddr, user_agent: Option<String>) -> Self {
-        Self { id, address, user_agent, connected_at: SystemTime::now(), progress: OnceLock::new() }
-    }
 }
 
 /// A newcomer found the stream on its way out.
@@ -373,29 +354,6 @@ impl Session {
         &self.stop.1
     }
 
-    /// Records which engine was chosen.
-    pub fn record_engine(&self, engine: &Engine) {
-        let settings = &engine.settings;
-        let engine = (settings.name.clone(), settings.host.as_str().to_owned(), settings.port);
-        self.core.lock().facts.engine = Some(engine);
-    }
-
-    /// Records what the engine told about its session, and where it can be asked about it.
-    pub fn record_opened(&self, engine: &Arc<Engine>, opened: &OpenSession) {
-        let watched = opened.stat.clone().map(|stat| engine.watch(stat));
-        let mut core = self.core.lock();
-        if core.life.state.is_open() {
-            core.source = Some((Arc::clone(engine), watched));
-        }
-        core.facts.playback_session_id.clone_from(&opened.playback_session_id);
-        core.facts.liveness = opened.liveness;
-    }
-
-    /// Records which content it is.
-    pub(super) fn record_infohash(&self, infohash: Digest) {
-        self.core.lock().facts.infohash = Some(infohash);
-    }
-
     /// Has the engine asked about the session now, since it has begun to play.
     pub(super) fn ask_about_it(&self) {
         let source = self.core.lock().source.clone();
@@ -462,50 +420,6 @@ impl Session {
         true
     }
 
-    /// The stream as it is now.
-    #[must_use]
-    pub fn view(&self) -> View {
-        let now = Instant::now();
-        let (life, facts, seats, last_seat_left, watched, bytes_out_of_gone) = {
-            let core = self.core.lock();
-            let seats: Vec<_> = core.seats.values().cloned().collect();
-            let watched = core.source.as_ref().and_then(|(_, watched)| watched.clone());
-            let gone = self.bytes_out_of_gone.load(Ordering::Relaxed);
-            (core.life.clone(), core.facts.clone(), seats, core.last_seat_left, watched, gone)
-        };
-        let idle_for = match last_seat_left {
-            Some(left) if seats.is_empty() => now.saturating_duration_since(left),
-            _ => Duration::ZERO,
-        };
-        let mut clients = Vec::with_capacity(seats.len());
-        let mut waiting = 0;
-        for record in seats {
-            let Some(progress) = record.progress.get() else {
-                waiting += 1;
-                continue;
-            };
-            let (sent_bytes, skips) = (progress.sent_bytes(), progress.skips());
-            let lag = self.fanout.lag_of(progress, now);
-            clients.push(ClientView { record, sent_bytes, lag, skips });
-        }
-        let sent: u64 = clients.iter().map(|client| client.sent_bytes).sum();
-        View {
-            key: self.key.clone(),
-            stream_id: self.stream_id.clone(),
-            restarts: life.activations.saturating_sub(1),
-            state: life.state,
-            swarm: watched.and_then(|watched| watched.last()),
-            facts,
-            clients,
-            waiting,
-            idle_for,
-            bytes_in: self.flow.bytes(),
-            bytes_out: sent + bytes_out_of_gone,
-            bitrate_bps: self.fanout.bitrate_bps(now),
-            keyframe_interval: self.fanout.keyframe_interval(),
-        }
-    }
-
     fn leave(&self, client: &ClientRecord) {
         let mut core = self.core.lock();
         core.seats.remove(&client.id);
@@ -523,60 +437,5 @@ impl Session {
         if is_free {
             self.fanout.clear();
         }
-    }
-}
-
-/// A client's place on a stream, from its request to its end. Dropping it is leaving.
-pub struct Seat {
-    session: Arc<Session>,
-    client: Arc<ClientRecord>,
-    join_at: JoinAt,
-    /// Of the stream, when the seat was taken.
-    activations: u32,
-}
-
-impl Seat {
-    /// The stream.
-    #[must_use]
-    pub fn session(&self) -> &Arc<Session> {
-        &self.session
-    }
-
-    /// The client.
-    #[must_use]
-    pub fn client(&self) -> &ClientRecord {
-        &self.client
-    }
-
-    /// Waits for the outcome of the start, at most until `deadline`; `None` when it is not known by then. Everybody who
-    /// waits for one start gets the same outcome.
-    ///
-    /// # Errors
-    ///
-    /// Why the stream did not start.
-    pub fn wait_started(&self, deadline: Instant) -> Option<Result<(), Why>> {
-        let mut core = self.session.core.lock();
-        loop {
-            if let Some(outcome) = core.life.outcome_since(self.activations) {
-                return Some(outcome);
-            }
-            if self.session.changed.wait_until(&mut core, deadline).timed_out() {
-                return core.life.outcome_since(self.activations);
-            }
-        }
-    }
-
-    /// Begins to stream.
-    #[must_use]
-    pub fn join(&self) -> Subscription {
-        let subscription = self.session.fanout.join(self.join_at);
-        let _first = self.client.progress.set(Arc::clone(subscription.progress()));
-        subscription
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.session.leave(&self.client);
     }
 }
