@@ -168,13 +168,12 @@ impl Registry {
                             unwatched.apply(&Event::GiveWay);
                             continue;
                         }
-                        let session = Session::new(key.clone(), &self.settings, Arc::clone(&self.stats));
+                        let stats = Arc::clone(&self.stats);
+                        let seat = Session::begin(key.clone(), &self.settings, stats, Arc::clone(client));
+                        let session = Arc::clone(seat.session());
                         if let Some(infohash) = table.infohash_of(&key.name) {
                             session.record_infohash(infohash);
                         }
-                        let Ok(seat) = session.take_seat(Arc::clone(client)) else {
-                            return Err(NoSeat::StillStopping);
-                        };
                         table.live.insert(key.clone(), Arc::clone(&session));
                         drop(table);
                         self.start(&session);

@@ -131,6 +131,18 @@ impl Session {
         })
     }
 
+    /// A stream that starts now, for this client: who is the first always has a seat.
+    #[must_use]
+    pub fn begin(
+        key: ContentKey,
+        settings: &config::Stream,
+        stats: Arc<Stats>,
+        client: Arc<ClientRecord>,
+    ) -> Seat {
+        let session = Self::new(key, settings, stats);
+        session.sit(&mut session.core.lock(), client)
+    }
+
     /// What the stream is shared by.
     #[must_use]
     pub fn key(&self) -> &ContentKey {
@@ -162,9 +174,10 @@ impl Session {
     /// When the stream is on its way out: a newcomer needs another one.
     pub fn take_seat(self: &Arc<Self>, client: Arc<ClientRecord>) -> Result<Seat, Closing> {
         let mut core = self.core.lock();
-        if !core.life.state.is_open() {
-            return Err(Closing);
-        }
+        if core.life.state.is_open() { Ok(self.sit(&mut core, client)) } else { Err(Closing) }
+    }
+
+    fn sit(self: &Arc<Self>, core: &mut Core, client: Arc<ClientRecord>) -> Seat {
         let join_at = match core.life.state {
             State::Active | State::Lingering { .. } => JoinAt::Behind(self.start_behind),
             _ => JoinAt::First,
@@ -172,7 +185,7 @@ impl Session {
         let activations = core.life.activations;
         core.life = core.life.step(&Event::SeatTaken, Instant::now(), &self.limits);
         core.seats.insert(client.id, Arc::clone(&client));
-        Ok(Seat { session: Arc::clone(self), client, join_at, activations })
+        Seat { session: Arc::clone(self), client, join_at, activations }
     }
 
     /// Lets an event happen. Wakes everybody if it changed something, and ends the fetcher's work if it is time.
