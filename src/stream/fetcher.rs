@@ -20,7 +20,7 @@ use super::fanout::Ending;
 use super::pump::Pump;
 use super::registry::{FETCHER_STACK_BYTES, Registry};
 use super::session::Session;
-use super::state::{Event, State, Why};
+use super::state::{Event, Outcome, State, Why};
 
 /// How often a fetcher that waits for its turn on an engine looks again.
 const TURN_INTERVAL: Duration = Duration::from_millis(50);
@@ -340,10 +340,7 @@ impl Drop for Run<'_> {
         let _gone = Gone(self.session);
         // Nothing, if the reason is known; else this is a panic.
         self.session.apply(&Event::Stop(Why::Panicked));
-        let has_started = self.session.first_data_after().is_some();
-        if !has_started {
-            log_end(self.session);
-        }
+        log_failed_start(self.session);
         let limit = match self.session.state() {
             State::Stopping(outcome) if outcome.why == Why::Shutdown => LAST_STOP_LIMIT,
             _ => STOP_LIMIT,
@@ -351,10 +348,6 @@ impl Drop for Run<'_> {
         let own = self.opened.take();
         for (reservation, opened) in own.into_iter().chain(self.session.take_adopted()) {
             stop(self.session.stream_id(), reservation, opened, limit);
-        }
-        if has_started {
-            // Late, so that its clients have been sent the rest.
-            log_end(self.session);
         }
     }
 }
@@ -368,23 +361,13 @@ impl Drop for Gone<'_> {
     }
 }
 
-/// The closing line of a stream, or why it never began.
-fn log_end(session: &Session) {
-    let view = session.view();
-    let id = &view.stream_id;
-    let (State::Stopping(outcome) | State::Stopped(outcome)) = &view.state else {
+/// Why a stream never began. The closing line of one that did is the session's, since its clients may yet be sent the rest.
+fn log_failed_start(session: &Session) {
+    let State::Stopping(Outcome { why, had_started: false }) = session.state() else {
         return;
     };
-    let why = &outcome.why;
-    if outcome.had_started {
-        let seconds = view.facts.started_at.and_then(|at| at.elapsed().ok()).unwrap_or_default().as_secs();
-        let (bytes_in, bytes_out, restarts) = (view.bytes_in, view.bytes_out, view.restarts);
-        log::info!(
-            "Stream {id} ended after {seconds} s, {bytes_in} bytes in, {bytes_out} bytes out, {restarts} restarts: {why}"
-        );
-        return;
-    }
-    match why {
+    let id = session.stream_id();
+    match &why {
         Why::ConnectTimeout(limit, _) => {
             log::warn!("Timeout waiting for connection of {id} after {}s", limit.as_secs_f32());
         }

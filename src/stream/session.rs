@@ -250,7 +250,7 @@ impl Session {
             interrupter.interrupt();
         }
         if is_free {
-            self.fanout.clear();
+            self.close_book();
         }
     }
 
@@ -435,7 +435,10 @@ impl Session {
 
     fn leave(&self, client: &ClientRecord) {
         let mut core = self.core.lock();
-        core.seats.remove(&client.id);
+        if core.seats.remove(&client.id).is_none() {
+            // Its other seat on this stream has left for both.
+            return;
+        }
         if let Some(progress) = client.progress.get() {
             // Under the lock, so that a view counts it once: with the seats or with those that are gone.
             self.bytes_out_of_gone.fetch_add(progress.sent_bytes(), Ordering::Relaxed);
@@ -448,7 +451,13 @@ impl Session {
         // Under the same lock: nobody can take a seat between the last one's leaving and its meaning.
         self.commit(core, &Event::LastSeatLeft);
         if is_free {
-            self.fanout.clear();
+            self.close_book();
         }
+    }
+
+    /// It is over and nobody has a seat any more: whoever was the last, client or fetcher, does this, once.
+    fn close_book(&self) {
+        self.fanout.clear();
+        self.log_totals();
     }
 }

@@ -7,6 +7,7 @@ mod buffer;
 mod capacity;
 mod chaos;
 mod clients;
+mod closing;
 mod engines;
 mod failover;
 mod harness;

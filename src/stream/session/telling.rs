@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::engine::api::OpenSession;
 use crate::engine::pool::Engine;
 use crate::id::Digest;
+use crate::stream::state::State;
 use crate::stream::view::{ClientView, View};
 
 use super::Session;
@@ -79,5 +80,19 @@ impl Session {
             bitrate_bps: self.fanout.bitrate_bps(now),
             keyframe_interval: self.fanout.keyframe_interval(),
         }
+    }
+    /// The closing line of a stream that has run, once its last client has been sent the rest.
+    pub(super) fn log_totals(&self) {
+        let view = self.view();
+        let (State::Stopped(outcome), Some(began)) = (&view.state, view.facts.started_at) else {
+            return;
+        };
+        let ended = view.facts.ended_at.unwrap_or(began);
+        let seconds = ended.duration_since(began).unwrap_or_default().as_secs();
+        let View { stream_id, bytes_in, bytes_out, restarts, .. } = &view;
+        log::info!(
+            "Stream {stream_id} ended after {seconds} s, {bytes_in} bytes in, {bytes_out} bytes out, {restarts} restarts: {}",
+            outcome.why
+        );
     }
 }
