@@ -18,6 +18,7 @@ mod life;
 mod many;
 mod metrics;
 mod page;
+mod patience;
 mod players;
 mod race;
 mod recovery;
