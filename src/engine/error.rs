@@ -39,7 +39,7 @@ impl EngineError {
     /// Whether the engine says that it does not know the session.
     #[must_use]
     pub fn is_unknown_session(&self) -> bool {
-        matches!(self, Self::Said(text) if text.contains(UNKNOWN_SESSION))
+        matches!(self, Self::Said(text) | Self::Status(_, text) if text.contains(UNKNOWN_SESSION))
     }
 
     /// Whether the engine says that there is no such content; often it is there under its other name.

@@ -77,9 +77,18 @@ impl Run<'_> {
         self.pump.begin(attempt);
         let session = self.session;
         let id = session.stream_id();
-        let (engine, liveness) = self.open(registry, attempt, deadline)?;
+        let (mut engine, mut liveness) = self.open(registry, attempt, deadline)?;
         log::info!("Started fetcher for {id}");
-        let playback = self.play(&engine, attempt, deadline)?;
+        let playback = match self.play(&engine, attempt, deadline) {
+            // The engine was restarted in between, or somebody stopped the content there: that takes a new session, not a
+            // new player (engine-contract.md section 11). Once; an engine that forgets again is no better the third time.
+            Err(Why::SessionLost) => {
+                log::warn!("Engine {} lost the session of {id} before it played", engine.settings.name);
+                (engine, liveness) = self.open(registry, attempt, deadline)?;
+                self.play(&engine, attempt, deadline)?
+            }
+            outcome => outcome?,
+        };
         log::info!("Stream response received for {id}, status: {}", playback.status());
         session.apply(&Event::Connected(attempt));
         log::info!("Stream {id} connected");
@@ -153,7 +162,11 @@ impl Run<'_> {
     }
 
     /// A place on an engine; waits for a turn, or for a stream that nobody watches to give way, as long as there is time.
-    fn reserve(&self, registry: &Registry, deadline: Instant) -> Result<Reservation, Why> {
+    fn reserve(&mut self, registry: &Registry, deadline: Instant) -> Result<Reservation, Why> {
+        if let Some((reservation, _)) = &mut self.opened {
+            // What is lost must not take the turn of what follows it.
+            reservation.end_start();
+        }
         let preferred = self.opened.as_ref().map(|(reservation, _)| &reservation.engine);
         let mut displaced: Option<Arc<Session>> = None;
         let patience = Instant::now() + ROOM_PATIENCE;
@@ -240,6 +253,7 @@ impl Run<'_> {
                 Err(error) => error,
             };
             let text = match &error {
+                error if error.is_unknown_session() => return Err(Why::SessionLost),
                 EngineError::Status(500 | 403, _) if is_warming_up(engine, opened)? => error.to_string(),
                 EngineError::Silent(_) => {
                     engine.record_failure(&error);
