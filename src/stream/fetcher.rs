@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::RecvTimeoutError;
 
 use crate::engine::api::{Liveness, OpenSession};
+use crate::engine::blame::Fault;
 use crate::engine::error::EngineError;
 use crate::engine::playback::{Playback, Player};
 use crate::engine::pool::{Content, Engine, Reservation, Unavailable};
@@ -97,7 +98,7 @@ impl Run<'_> {
             Liveness::Live | Liveness::Unknown => Ending::Broken,
         };
         let started = self.opened.as_mut().map(|(reservation, _)| reservation);
-        Err(self.pump.run(playback, ending, || started.into_iter().for_each(Reservation::end_start)))
+        Err(self.pump.run(playback, ending, || started.into_iter().for_each(Reservation::record_start)))
     }
 
     /// Opens a session on the best engine, after the one that was lost is stopped.
@@ -130,7 +131,7 @@ impl Run<'_> {
             let opened = match open_under_either_name(&engine, session.key(), deadline) {
                 Ok(opened) => opened,
                 Err(error) => {
-                    engine.record_failure(&error);
+                    engine.record_failure(session.key().name, &error, Fault::of(&error));
                     let is_gone = matches!(error, EngineError::Unreachable(_));
                     let has_others = registry.pool().engines().iter().any(|other| other.is_usable());
                     if is_gone && has_others && session.is_current(attempt) {
@@ -168,10 +169,11 @@ impl Run<'_> {
             reservation.end_start();
         }
         let preferred = self.opened.as_ref().map(|(reservation, _)| &reservation.engine);
+        let name = self.session.key().name;
         let mut displaced: Option<Arc<Session>> = None;
         let patience = Instant::now() + ROOM_PATIENCE;
         loop {
-            let unavailable = match registry.pool().reserve(content_of(self.session), preferred) {
+            let unavailable = match registry.pool().reserve(name, content_of(self.session), preferred) {
                 Ok(reservation) => return Ok(reservation),
                 Err(unavailable) => unavailable,
             };
@@ -252,15 +254,24 @@ impl Run<'_> {
                 Ok(playback) => return Ok(playback),
                 Err(error) => error,
             };
+            if !self.session.is_current(attempt) {
+                // Cut short: that tells of the engine only if its time was over.
+                if let State::Stopping(Outcome { why: Why::ConnectTimeout(..), .. }) = self.session.state() {
+                    let silent = EngineError::Silent(began.elapsed());
+                    engine.record_failure(self.session.key().name, &silent, Fault::Content);
+                }
+                return Err(Why::Asked);
+            }
             let text = match &error {
                 error if error.is_unknown_session() => return Err(Why::SessionLost),
                 EngineError::Status(500 | 403, _) if is_warming_up(engine, opened)? => error.to_string(),
                 EngineError::Silent(_) => {
-                    engine.record_failure(&error);
+                    // It has opened a session, so it is there: nobody sends this content, most likely.
+                    engine.record_failure(self.session.key().name, &error, Fault::Content);
                     return Err(self.session.connect_timeout());
                 }
                 _ => {
-                    engine.record_failure(&error);
+                    engine.record_failure(self.session.key().name, &error, Fault::Engine);
                     return Err(Why::Engine(error));
                 }
             };
