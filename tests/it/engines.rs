@@ -168,6 +168,24 @@ fn when_all_engines_are_down_there_is_none() {
 }
 
 #[test]
+fn an_engine_that_comes_after_the_proxy_is_picked_up() {
+    let late = engine();
+    late.refuse().expect("the port is kept");
+    let proxy = Proxy::start(&[&late]);
+    for _ in 0..2 {
+        let mut reply = proxy.get(&stream_path(id(1)));
+        assert_eq!((reply.status, &reply.json()["error"]), (503, &"no_engine".into()));
+    }
+    assert_eq!((proxy.get("/readyz").status, proxy.get("/healthz").status), (503, 200));
+    late.accept().expect("the port is there");
+    wait_health(&proxy, &[true]);
+    assert_eq!(proxy.get("/readyz").status, 200);
+    // That there was none is no failure of the channel, to be remembered.
+    open(&proxy, [1]);
+    assert_eq!(getstreams([&late]), [1]);
+}
+
+#[test]
 fn when_all_engines_are_full_the_next_stream_is_refused() {
     let only = engine();
     let proxy = Proxy::start_with(&[&only], |config| config.engines[0].max_streams = 2);
