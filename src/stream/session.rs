@@ -10,6 +10,8 @@
 
 mod seat;
 mod telling;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -69,6 +71,15 @@ struct Core {
     adopted: Vec<(Reservation, OpenSession)>,
     last_seat_left: Option<Instant>,
     facts: Facts,
+}
+
+/// What an engine says of a source.
+struct Word {
+    attempt: u32,
+    is_unknown: bool,
+    engine_is_well: bool,
+    is_filling: bool,
+    hint: Hint,
 }
 
 /// A newcomer found the stream on its way out.
@@ -256,28 +267,39 @@ impl Session {
 
     /// Lets time pass: deadlines and silence.
     pub fn tick(&self) {
-        let now = Instant::now();
-        let last_picture = self.flow.last_picture();
+        self.judge(&self.hear());
+    }
+
+    /// What the engine says of the current source.
+    fn hear(&self) -> Word {
         let (attempt, source) = {
             let core = self.core.lock();
             (core.life.attempt, core.source.clone())
         };
+        let last_picture = self.flow.last_picture();
         let watched = source.as_ref().and_then(|(_, watched)| watched.as_ref());
-        let silent_for = now.saturating_duration_since(last_picture);
-        let given = self.flow.given();
-        if silent_for >= ASK_AFTER_SILENCE
-            && watched.is_some_and(|watched| watched.is_unknown_since(last_picture))
-        {
-            self.apply(&Event::SourceLost { attempt, why: Why::SessionLost, given });
-            return;
-        }
-        self.apply(&Event::Tick(Source {
-            silent_for,
-            given,
+        Word {
+            attempt,
+            is_unknown: watched.is_some_and(|watched| watched.is_unknown_since(last_picture)),
             engine_is_well: source.as_ref().is_none_or(|(engine, _)| engine.is_usable()),
-            is_filling: watched.is_some_and(|watched| watched.is_filling(last_picture, now)),
+            is_filling: watched.is_some_and(|watched| watched.is_filling(last_picture, Instant::now())),
             hint: Hint::of(watched.and_then(|watched| watched.last()).as_ref()),
-        }));
+        }
+    }
+
+    fn judge(&self, word: &Word) {
+        let core = self.core.lock();
+        // Looked at under the lock: first packets are seen before they are reported, so whoever finds the stream active
+        // does not find the silence before its recovery.
+        let silent_for = Instant::now().saturating_duration_since(self.flow.last_picture());
+        let given = self.flow.given();
+        let event = if word.is_unknown && silent_for >= ASK_AFTER_SILENCE {
+            Event::SourceLost { attempt: word.attempt, why: Why::SessionLost, given }
+        } else {
+            let Word { engine_is_well, is_filling, hint, .. } = *word;
+            Event::Tick(Source { silent_for, given, engine_is_well, is_filling, hint })
+        };
+        self.commit(core, &event);
     }
 
     /// The number of the current source.
