@@ -441,6 +441,13 @@ fn an_engine_that_forgets_every_session_is_given_up_after_the_second() {
         Playback::status(403, "unknown playback session id"),
         &Refusal { says: "does not know its playback session", opened: 2, stopped: 2, ..ENGINE_ERROR },
     );
+    // And that is remembered, as any failure of the engine is: who asks again at once costs it nothing.
+    let engine = scripted(Script::new().playback(Playback::status(403, "unknown playback session id")));
+    let proxy = Proxy::start(&[&engine]);
+    for _ in 0..3 {
+        assert_eq!(proxy.get(&stream_path(ID)).status, 502);
+    }
+    assert_eq!(engine.counts().getstreams, 2);
 }
 
 /// An engine that is busy with what it loads is no reason to leave a player in the dark for longer than was configured.

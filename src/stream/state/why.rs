@@ -93,6 +93,7 @@ impl Why {
             Self::ConnectTimeout(..)
             | Self::NotReady(..)
             | Self::FirstDataTimeout(..)
+            | Self::SessionLost
             | Self::EndedWithoutData
             | Self::NotMpegTs => true,
             _ => false,
