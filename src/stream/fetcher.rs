@@ -262,6 +262,10 @@ impl Run<'_> {
                 }
                 return Err(Why::Asked);
             }
+            if let EngineError::Status(500 | 403, _) = &error {
+                // To be told if the deadline comes before the next try.
+                self.session.record_refusal(&error.to_string());
+            }
             let text = match &error {
                 error if error.is_unknown_session() => return Err(Why::SessionLost),
                 EngineError::Status(500 | 403, _) if is_warming_up(engine, opened)? => error.to_string(),

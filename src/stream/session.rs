@@ -67,6 +67,8 @@ struct Core {
     interrupter: Option<Interrupter>,
     /// Where the engine's word on the current attempt's session is found.
     source: Option<(Arc<Engine>, Option<Arc<Watched>>)>,
+    /// The engine's words when it was asked to play and was not ready.
+    refusal: Option<String>,
     /// Sessions of this very content that other names of it had opened on the same engine: stopping one would stop all.
     adopted: Vec<(Reservation, OpenSession)>,
     last_seat_left: Option<Instant>,
@@ -80,6 +82,7 @@ struct Word {
     engine_is_well: bool,
     is_filling: bool,
     hint: Hint,
+    refusal: Option<String>,
 }
 
 /// A newcomer found the stream on its way out.
@@ -121,6 +124,7 @@ impl Session {
             seats: BTreeMap::new(),
             interrupter: None,
             source: None,
+            refusal: None,
             adopted: Vec::new(),
             last_seat_left: None,
             facts,
@@ -267,14 +271,14 @@ impl Session {
 
     /// Lets time pass: deadlines and silence.
     pub fn tick(&self) {
-        self.judge(&self.hear());
+        self.judge(self.hear());
     }
 
     /// What the engine says of the current source.
     fn hear(&self) -> Word {
-        let (attempt, source) = {
+        let (attempt, source, refusal) = {
             let core = self.core.lock();
-            (core.life.attempt, core.source.clone())
+            (core.life.attempt, core.source.clone(), core.refusal.clone())
         };
         let last_picture = self.flow.last_picture();
         let watched = source.as_ref().and_then(|(_, watched)| watched.as_ref());
@@ -284,10 +288,11 @@ impl Session {
             engine_is_well: source.as_ref().is_none_or(|(engine, _)| engine.is_usable()),
             is_filling: watched.is_some_and(|watched| watched.is_filling(last_picture, Instant::now())),
             hint: Hint::of(watched.and_then(|watched| watched.last()).as_ref()),
+            refusal,
         }
     }
 
-    fn judge(&self, word: &Word) {
+    fn judge(&self, word: Word) {
         let core = self.core.lock();
         // Looked at under the lock: first packets are seen before they are reported, so whoever finds the stream active
         // does not find the silence before its recovery.
@@ -296,8 +301,8 @@ impl Session {
         let event = if word.is_unknown && silent_for >= ASK_AFTER_SILENCE {
             Event::SourceLost { attempt: word.attempt, why: Why::SessionLost, given }
         } else {
-            let Word { engine_is_well, is_filling, hint, .. } = *word;
-            Event::Tick(Source { silent_for, given, engine_is_well, is_filling, hint })
+            let Word { engine_is_well, is_filling, hint, refusal, .. } = word;
+            Event::Tick(Source { silent_for, given, engine_is_well, is_filling, hint, refusal })
         };
         self.commit(core, &event);
     }

@@ -147,7 +147,7 @@ pub enum Yield {
 }
 
 /// How the source is, as far as can be seen from outside.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Source {
     /// Time since picture or sound came.
     pub silent_for: Duration,
@@ -159,6 +159,8 @@ pub struct Source {
     pub is_filling: bool,
     /// What the engine knows of the swarm.
     pub hint: Hint,
+    /// With which words it has refused to play, as long as it only was not ready.
+    pub refusal: Option<String>,
 }
 
 /// How long things may take.
@@ -319,7 +321,10 @@ impl Life {
     fn pass_time(&mut self, source: &Source, now: Instant, limits: &Limits) {
         match &self.state {
             State::Starting { phase, deadline, .. } if now >= *deadline => match phase {
-                Phase::Connecting => self.end(&Why::ConnectTimeout(limits.connect, source.hint)),
+                Phase::Connecting => self.end(&match &source.refusal {
+                    Some(text) => Why::NotReady(limits.connect, text.clone()),
+                    None => Why::ConnectTimeout(limits.connect, source.hint),
+                }),
                 Phase::AwaitingData => self.end(&Why::FirstDataTimeout(limits.first_data, source.hint)),
             },
             State::Starting { abandon_at: Some(at), .. } if now >= *at => self.end(&Why::Abandoned),

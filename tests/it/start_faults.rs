@@ -235,6 +235,15 @@ fn an_engine_that_stays_cold_is_given_up_at_the_connect_deadline_with_its_text()
     check_refused(&scripted(script), short_connect, |_| {}, &expected);
 }
 
+/// The deadline comes while its stat is waited for.
+#[test]
+fn an_engine_that_stays_cold_and_says_nothing_else_is_given_up_with_its_text_all_the_same() {
+    let script = Script::new().playback(Playback::status(500, "start timeout")).stat(Call::Hang);
+    let expected =
+        Refusal { says: "within 1.5 s: the engine answered with status 500: start timeout", ..START_TIMEOUT };
+    check_refused(&scripted(script), short_connect, |_| {}, &expected);
+}
+
 #[test]
 fn headers_that_are_late_work() {
     check_plays(&scripted(Script::new().playback(Playback::head(Head::Late(LATE)))), short_connect, LATE);

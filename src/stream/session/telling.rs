@@ -33,6 +33,11 @@ impl Session {
         core.facts.liveness = opened.liveness;
     }
 
+    /// Records in which words the engine said that it is not ready to play.
+    pub(in crate::stream) fn record_refusal(&self, text: &str) {
+        self.core.lock().refusal = Some(text.to_owned());
+    }
+
     /// Records which content it is.
     pub(in crate::stream) fn record_infohash(&self, infohash: Digest) {
         self.core.lock().facts.infohash = Some(infohash);

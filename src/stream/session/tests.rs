@@ -23,6 +23,6 @@ fn the_silence_before_a_recovery_does_not_end_it() {
     session.flow.begin_source();
     session.flow.see_picture();
     session.apply(&Event::FirstPackets(1));
-    session.judge(&word);
+    session.judge(word);
     assert_eq!((session.state(), session.attempt()), (State::Active, 1));
 }
