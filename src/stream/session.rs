@@ -331,9 +331,8 @@ impl Session {
     /// What is said of an engine that did not begin to play in time.
     #[must_use]
     pub(super) fn connect_timeout(&self) -> Why {
-        let source = self.core.lock().source.clone();
-        let stat = source.and_then(|(_, watched)| watched?.last());
-        Why::ConnectTimeout(self.limits.connect, Hint::of(stat.as_ref()))
+        let Word { hint, refusal, .. } = self.hear();
+        Why::connect_timeout(self.limits.connect, hint, refusal)
     }
 
     /// Whether this attempt is the one to recover the source.

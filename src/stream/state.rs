@@ -321,10 +321,10 @@ impl Life {
     fn pass_time(&mut self, source: &Source, now: Instant, limits: &Limits) {
         match &self.state {
             State::Starting { phase, deadline, .. } if now >= *deadline => match phase {
-                Phase::Connecting => self.end(&match &source.refusal {
-                    Some(text) => Why::NotReady(limits.connect, text.clone()),
-                    None => Why::ConnectTimeout(limits.connect, source.hint),
-                }),
+                Phase::Connecting => {
+                    let refusal = source.refusal.clone();
+                    self.end(&Why::connect_timeout(limits.connect, source.hint, refusal));
+                }
                 Phase::AwaitingData => self.end(&Why::FirstDataTimeout(limits.first_data, source.hint)),
             },
             State::Starting { abandon_at: Some(at), .. } if now >= *at => self.end(&Why::Abandoned),

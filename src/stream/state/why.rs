@@ -60,6 +60,15 @@ pub enum Why {
 }
 
 impl Why {
+    /// There was no playback connection in time: with the engine's own words, if it had any.
+    #[must_use]
+    pub fn connect_timeout(limit: Duration, hint: Hint, refusal: Option<String>) -> Self {
+        match refusal {
+            Some(text) => Self::NotReady(limit, text),
+            None => Self::ConnectTimeout(limit, hint),
+        }
+    }
+
     /// How this looks to the clients.
     #[must_use]
     pub fn ending(&self) -> Ending {
