@@ -355,8 +355,9 @@ fn a_source_that_ends_again_and_again_keeps_its_clients_for_ever() {
     viewer.take_seams(6);
     let report = viewer.leave();
     assert_seamed(&report, 6);
-    // A stream of 8 Mbit/s, with a keyframe each fifth of a second.
-    assert!(report.missing < 6 * 3000, "{report:?}");
+    // Each is looked for at once, so a gap is below a second of this stream of 8 Mbit/s, as long as the machine has time.
+    let missing: Vec<_> = report.gaps.iter().map(|gap| gap.missing).collect();
+    assert!(missing.iter().filter(|missing| **missing > 5000).count() <= 2, "{missing:?}");
     assert!(proxy.session(ID)["restarts"].as_u64() >= Some(6));
     proxy.wait_gone(ID);
     let counts = engine.counts();
