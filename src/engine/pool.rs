@@ -329,7 +329,7 @@ impl Engine {
     }
 
     /// Records the outcome of a health check: up at the first success, down after `failures` in a row, or at once
-    /// when it cannot be reached. Tells whether it went up or down.
+    /// when it is certain that nobody is there. Tells whether it went up or down.
     pub fn record_check(
         &self,
         outcome: Result<Option<String>, EngineError>,
@@ -348,7 +348,7 @@ impl Engine {
                 health.failures = health.failures.saturating_add(1);
                 health.failed_checks += 1;
                 health.last_error = Some(error.to_string());
-                if matches!(error, EngineError::Unreachable(_)) || health.failures >= failures {
+                if error.is_refused() || health.failures >= failures {
                     health.is_up = Some(false);
                 }
             }
@@ -360,14 +360,14 @@ impl Engine {
         }
     }
 
-    /// Records that a start of this content failed, which puts the engine behind the others for a while; one that cannot be
-    /// reached is down at once, until a health check finds it well.
+    /// Records that a start of this content failed, which puts the engine behind the others for a while; one that is certainly
+    /// not there is down at once, until a health check finds it well.
     pub fn record_failure(&self, content: ContentName, error: &EngineError, fault: Fault) {
         let mut health = self.health.lock();
         if health.blame.fail(content, fault, Instant::now()) {
             health.last_error = Some(error.to_string());
         }
-        if matches!(error, EngineError::Unreachable(_)) {
+        if error.is_refused() {
             health.is_up = Some(false);
         }
     }
@@ -385,6 +385,7 @@ pub enum Change {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::error::NoConnection;
 
     fn view(is_usable: bool, is_forwarded: bool, streams: usize) -> View {
         View {
@@ -433,6 +434,21 @@ mod tests {
         let failed = View { is_penalised: true, ..view(true, true, 0) };
         assert_eq!(choose(&[failed, view(true, false, 3)]), Ok(1));
         assert_eq!(choose(&[failed, view(false, false, 0)]), Ok(0));
+    }
+
+    #[test]
+    fn one_connect_without_an_answer_is_not_the_end_of_an_engine() {
+        const FAILURES: u32 = 3;
+        let engine = Engine::new(config::Engine::at("127.0.0.1".parse().expect("a host"), 6878));
+        let unanswered =
+            || Err(EngineError::Unreachable(NoConnection::Unanswered("no answer to the connect")));
+        let refused = || Err(EngineError::Unreachable(NoConnection::Refused("refused".to_owned())));
+        assert_eq!(engine.record_check(Ok(None), FAILURES), Some(Change::Up));
+        assert_eq!(engine.record_check(unanswered(), FAILURES), None);
+        assert_eq!(engine.record_check(unanswered(), FAILURES), None);
+        assert_eq!(engine.record_check(unanswered(), FAILURES), Some(Change::Down));
+        assert_eq!(engine.record_check(Ok(None), FAILURES), Some(Change::Up));
+        assert_eq!(engine.record_check(refused(), FAILURES), Some(Change::Down));
     }
 
     #[test]

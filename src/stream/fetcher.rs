@@ -110,6 +110,7 @@ impl Run<'_> {
     ) -> Result<(Arc<Engine>, Liveness), Why> {
         let session = self.session;
         let id = session.stream_id();
+        let mut tried = 0;
         loop {
             log::info!("Selecting engine for stream {id}");
             let mut reservation = self.reserve(registry, deadline)?;
@@ -133,7 +134,10 @@ impl Run<'_> {
                 Err(error) => {
                     engine.record_failure(session.key().name, &error, Fault::of(&error));
                     let is_gone = matches!(error, EngineError::Unreachable(_));
-                    let has_others = registry.pool().engines().iter().any(|other| other.is_usable());
+                    tried += 1;
+                    let engines = registry.pool().engines();
+                    let is_other = |other: &&Arc<Engine>| !Arc::ptr_eq(other, &engine) && other.is_usable();
+                    let has_others = tried < engines.len() && engines.iter().any(|other| is_other(&other));
                     if is_gone && has_others && session.is_current(attempt) {
                         log::warn!("Engine {} cannot take stream {id}: {error}", engine.settings.name);
                         continue;
