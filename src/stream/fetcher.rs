@@ -136,8 +136,9 @@ impl Run<'_> {
                     let is_gone = matches!(error, EngineError::Unreachable(_));
                     tried += 1;
                     let engines = registry.pool().engines();
-                    let is_other = |other: &&Arc<Engine>| !Arc::ptr_eq(other, &engine) && other.is_usable();
-                    let has_others = tried < engines.len() && engines.iter().any(|other| is_other(&other));
+                    let is_other = |other: &Arc<Engine>| !Arc::ptr_eq(other, &engine) && other.is_usable();
+                    // Each has one try: who does not answer stays up, and would be asked again and again.
+                    let has_others = tried < engines.len() && engines.iter().any(is_other);
                     if is_gone && has_others && session.is_current(attempt) {
                         log::warn!("Engine {} cannot take stream {id}: {error}", engine.settings.name);
                         continue;
