@@ -11,8 +11,8 @@ use super::url::TargetError;
 /// escaped when shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EngineError {
-    /// No connection: refused, no route, no such host, or no answer to the connect.
-    Unreachable(String),
+    /// No connection.
+    Unreachable(NoConnection),
     /// Connected, but no answer within this time.
     Silent(Duration),
     /// The engine's own error text.
@@ -29,6 +29,15 @@ pub enum EngineError {
     Lost(String),
 }
 
+/// Why there is no connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoConnection {
+    /// It was refused, there is no route or no such host: nobody is there.
+    Refused(String),
+    /// There was no answer in time: nobody is there, or somebody who has too much to do.
+    Unanswered(&'static str),
+}
+
 /// The engine's words for a session that is stopped, expired or superseded (engine-contract.md section 2).
 const UNKNOWN_SESSION: &str = "unknown playback session id";
 
@@ -36,10 +45,16 @@ const UNKNOWN_SESSION: &str = "unknown playback session id";
 const NOT_LOADED: &str = "failed to load content";
 
 impl EngineError {
+    /// Whether it is certain that there is no engine at all.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        matches!(self, Self::Unreachable(NoConnection::Refused(_)))
+    }
+
     /// Whether the engine says that it does not know the session.
     #[must_use]
     pub fn is_unknown_session(&self) -> bool {
-        matches!(self, Self::Said(text) if text.contains(UNKNOWN_SESSION))
+        matches!(self, Self::Said(text) | Self::Status(_, text) if text.contains(UNKNOWN_SESSION))
     }
 
     /// Whether the engine says that there is no such content; often it is there under its other name.
@@ -52,7 +67,12 @@ impl EngineError {
 impl fmt::Display for EngineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreachable(why) => write!(f, "the engine cannot be reached: {}", Escaped(why)),
+            Self::Unreachable(NoConnection::Refused(why)) => {
+                write!(f, "the engine cannot be reached: {}", Escaped(why))
+            }
+            Self::Unreachable(NoConnection::Unanswered(what)) => {
+                write!(f, "the engine cannot be reached: {what}")
+            }
             Self::Silent(limit) => write!(f, "the engine gave no answer within {:.1} s", limit.as_secs_f32()),
             Self::Said(text) => write!(f, "the engine says: {}", Escaped(text)),
             Self::Status(status, text) if text.is_empty() => {
@@ -79,18 +99,19 @@ impl From<TargetError> for EngineError {
 
 /// Sorts a `ureq` error by what the caller can do about it. `limit` is the time the call had.
 pub(super) fn classify(error: ureq::Error, limit: Duration) -> EngineError {
+    let refused = |why: String| EngineError::Unreachable(NoConnection::Refused(why));
+    let unanswered = |what| EngineError::Unreachable(NoConnection::Unanswered(what));
     match error {
-        ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
-            EngineError::Unreachable("no answer to the connect".to_owned())
-        }
+        ureq::Error::Timeout(ureq::Timeout::Connect) => unanswered("no answer to the connect"),
+        ureq::Error::Timeout(ureq::Timeout::Resolve) => unanswered("its host name was not looked up in time"),
         ureq::Error::Timeout(_) => EngineError::Silent(limit),
-        ureq::Error::HostNotFound => EngineError::Unreachable("its host name is not known".to_owned()),
-        ureq::Error::ConnectionFailed => EngineError::Unreachable("the connect failed".to_owned()),
+        ureq::Error::HostNotFound => refused("its host name is not known".to_owned()),
+        ureq::Error::ConnectionFailed => refused("the connect failed".to_owned()),
         ureq::Error::Io(error) => match error.kind() {
             std::io::ErrorKind::ConnectionRefused
             | std::io::ErrorKind::HostUnreachable
-            | std::io::ErrorKind::NetworkUnreachable
-            | std::io::ErrorKind::AddrNotAvailable => EngineError::Unreachable(error.to_string()),
+            | std::io::ErrorKind::NetworkUnreachable => refused(error.to_string()),
+            std::io::ErrorKind::AddrNotAvailable => unanswered("this system has no port left for it"),
             _ => EngineError::Lost(error.to_string()),
         },
         error @ (ureq::Error::Protocol(_) | ureq::Error::Http(_) | ureq::Error::LargeResponseHeader(..)) => {

@@ -4,6 +4,7 @@
 //! `ureq` is named here and nowhere else. Nothing here knows of streams, clients or the proxy's own HTTP.
 
 pub mod api;
+pub mod blame;
 pub mod error;
 pub mod playback;
 pub mod pool;

@@ -13,16 +13,14 @@ use crossbeam_channel::{Receiver, Sender};
 use parking_lot::Mutex;
 
 use crate::config;
-use crate::id::{Digest, EngineParams};
+use crate::id::{ContentName, Digest, EngineParams};
 use crate::stats::Histogram;
 
 use super::api::Api;
+use super::blame::{Blame, Fault};
 use super::error::EngineError;
 use super::stat::Watched;
 use super::url::Target;
-
-/// After a failed start an engine stands behind the others for so long: the next channel is tried elsewhere first.
-const PENALTY: Duration = Duration::from_secs(10);
 
 /// A start that has been silent for so long is waiting for its swarm, and does not count as work of the engine.
 const SILENT_START: Duration = Duration::from_secs(2);
@@ -69,7 +67,7 @@ pub struct Health {
     /// Health checks that it failed, since the start.
     pub failed_checks: u64,
     failures: u32,
-    failed_start_at: Option<Instant>,
+    blame: Blame,
 }
 
 /// What a stream plays. On one engine a content is played with one set of parameters only: a stop of one such session would
@@ -103,7 +101,7 @@ pub struct View {
     pub starts: usize,
     /// Streams that may be started at once.
     pub max_starts: usize,
-    /// A start failed on it lately.
+    /// A start failed on it lately, in a way that speaks against another one.
     pub is_penalised: bool,
     /// The stream that looks for an engine has its clients' picture from this one.
     pub is_preferred: bool,
@@ -155,6 +153,12 @@ pub struct Reservation {
 }
 
 impl Reservation {
+    /// The start is over and went well: another one may begin.
+    pub fn record_start(&mut self) {
+        self.end_start();
+        self.engine.health.lock().blame.succeed();
+    }
+
     /// The start is over: another one may begin.
     pub fn end_start(&mut self) {
         self.start = None;
@@ -181,7 +185,8 @@ impl Pool {
         &self.engines
     }
 
-    /// Takes a place on the best engine for this content, if it is known. `preferred` is the engine whose picture a stream has
+    /// Takes a place on the best engine for what is asked for under this name; `content` is what that is, once it is known.
+    /// `preferred` is the engine whose picture a stream has
     /// lost; its own place there does not stand in its way.
     ///
     /// # Errors
@@ -189,13 +194,14 @@ impl Pool {
     /// When every engine is down, full, busy starting, or plays another variant of the content.
     pub fn reserve(
         &self,
+        name: ContentName,
         content: Option<Content>,
         preferred: Option<&Arc<Engine>>,
     ) -> Result<Reservation, Unavailable> {
         let _choosing = self.choosing.lock();
         let is_preferred =
             |engine: &Arc<Engine>| preferred.is_some_and(|preferred| Arc::ptr_eq(preferred, engine));
-        let view = |engine: &Arc<Engine>| engine.view(content.as_ref(), is_preferred(engine));
+        let view = |engine: &Arc<Engine>| engine.view(name, content.as_ref(), is_preferred(engine));
         let views: Vec<_> = self.engines.iter().map(view).collect();
         let engine = Arc::clone(&self.engines[choose(&views)?]);
         let (place, start) = (Arc::clone(&engine.places), Arc::new(Instant::now()));
@@ -248,11 +254,9 @@ impl Engine {
         self.health.lock().clone()
     }
 
-    fn view(&self, content: Option<&Content>, is_preferred: bool) -> View {
+    fn view(&self, name: ContentName, content: Option<&Content>, is_preferred: bool) -> View {
         let now = Instant::now();
         let health = self.health.lock();
-        let is_penalised =
-            health.failed_start_at.is_some_and(|at| now.saturating_duration_since(at) < PENALTY);
         View {
             is_usable: health.is_up != Some(false),
             is_forwarded: self.settings.forwarded,
@@ -260,7 +264,7 @@ impl Engine {
             max_streams: self.settings.max_streams,
             starts: self.starts(now),
             max_starts: self.settings.max_starts,
-            is_penalised,
+            is_penalised: health.blame.is_penalised(name, now),
             is_preferred,
             has_other_variant: content.is_some_and(|content| self.has_variant_of(content)),
         }
@@ -325,7 +329,7 @@ impl Engine {
     }
 
     /// Records the outcome of a health check: up at the first success, down after `failures` in a row, or at once
-    /// when it cannot be reached. Tells whether it went up or down.
+    /// when it is certain that nobody is there. Tells whether it went up or down.
     pub fn record_check(
         &self,
         outcome: Result<Option<String>, EngineError>,
@@ -344,7 +348,7 @@ impl Engine {
                 health.failures = health.failures.saturating_add(1);
                 health.failed_checks += 1;
                 health.last_error = Some(error.to_string());
-                if matches!(error, EngineError::Unreachable(_)) || health.failures >= failures {
+                if error.is_refused() || health.failures >= failures {
                     health.is_up = Some(false);
                 }
             }
@@ -356,13 +360,14 @@ impl Engine {
         }
     }
 
-    /// Records that a start failed, which puts the engine behind the others for a while; one that cannot be reached is
-    /// down at once, until a health check finds it well.
-    pub fn record_failure(&self, error: &EngineError) {
+    /// Records that a start of this content failed, which puts the engine behind the others for a while; one that is certainly
+    /// not there is down at once, until a health check finds it well.
+    pub fn record_failure(&self, content: ContentName, error: &EngineError, fault: Fault) {
         let mut health = self.health.lock();
-        health.failed_start_at = Some(Instant::now());
-        health.last_error = Some(error.to_string());
-        if matches!(error, EngineError::Unreachable(_)) {
+        if health.blame.fail(content, fault, Instant::now()) {
+            health.last_error = Some(error.to_string());
+        }
+        if error.is_refused() {
             health.is_up = Some(false);
         }
     }
@@ -380,6 +385,7 @@ pub enum Change {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::error::NoConnection;
 
     fn view(is_usable: bool, is_forwarded: bool, streams: usize) -> View {
         View {
@@ -428,6 +434,21 @@ mod tests {
         let failed = View { is_penalised: true, ..view(true, true, 0) };
         assert_eq!(choose(&[failed, view(true, false, 3)]), Ok(1));
         assert_eq!(choose(&[failed, view(false, false, 0)]), Ok(0));
+    }
+
+    #[test]
+    fn one_connect_without_an_answer_is_not_the_end_of_an_engine() {
+        const FAILURES: u32 = 3;
+        let engine = Engine::new(config::Engine::at("127.0.0.1".parse().expect("a host"), 6878));
+        let unanswered =
+            || Err(EngineError::Unreachable(NoConnection::Unanswered("no answer to the connect")));
+        let refused = || Err(EngineError::Unreachable(NoConnection::Refused("refused".to_owned())));
+        assert_eq!(engine.record_check(Ok(None), FAILURES), Some(Change::Up));
+        assert_eq!(engine.record_check(unanswered(), FAILURES), None);
+        assert_eq!(engine.record_check(unanswered(), FAILURES), None);
+        assert_eq!(engine.record_check(unanswered(), FAILURES), Some(Change::Down));
+        assert_eq!(engine.record_check(Ok(None), FAILURES), Some(Change::Up));
+        assert_eq!(engine.record_check(refused(), FAILURES), Some(Change::Down));
     }
 
     #[test]

@@ -149,7 +149,7 @@ impl Request<'_> {
     /// Applies a scripted fault; `None` if the call is to be answered as usual.
     pub(super) fn fault(&self, step: &Call) -> Option<Reply> {
         match step {
-            Call::Normal | Call::Prebuffering => None,
+            Call::Normal | Call::Prebuffering | Call::Filling(_) => None,
             Call::Slow(time) => {
                 self.wait(*time);
                 None

@@ -41,7 +41,7 @@ pub use self::checker::{Checker, Gap, Latency, Report};
 pub use self::content::{Begin, Burst, Content, Delivery, Framing, Media, Pace};
 pub use self::counts::{Counts, RequestRecord};
 pub use self::numbered::{Numbered, now_us};
-pub use self::script::{Call, Entry, Event, Getstream, Head, Health, Order, Playback, Script, Steps};
+pub use self::script::{Call, Entry, Event, Fill, Getstream, Head, Health, Order, Playback, Script, Steps};
 pub use self::sessions::{EndedReaders, SessionRules};
 
 use self::listener::Listener;
@@ -215,6 +215,14 @@ impl SimEngine {
         });
         shut_down(&sockets);
         refused
+    }
+
+    /// Forgets all sessions, as a restart between two calls does; connections stay as they are.
+    pub fn forget_sessions(&self) {
+        self.shared.control(|state| {
+            let lost = state.sessions.lose_all();
+            state.count_ended(&lost, |counts| counts.sessions_lost += 1);
+        });
     }
 
     /// Counters of the whole engine.

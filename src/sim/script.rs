@@ -171,6 +171,19 @@ pub enum Call {
     Error(String),
     /// `status` is `prebuf` for ever. Means nothing to a stop.
     Prebuffering,
+    /// `status` is `buf`, whatever is sent. Means nothing to a stop.
+    Filling(Fill),
+}
+
+/// How an engine that fills its buffer gets on, while perhaps it sends nothing (engine-contract.md sections 3 and 8.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fill {
+    /// `downloaded` rises: 100 kB a second since the session was opened.
+    Rises,
+    /// `downloaded` stays, `progress` rises: a percent a second.
+    Progresses,
+    /// Both stay as they are, with peers and all.
+    StandsStill,
 }
 
 impl Call {

@@ -1,14 +1,17 @@
 //! stat: how a session is getting on (engine-contract.md 3), from what was really sent.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::api::{Reply, Request, UNKNOWN_SESSION};
-use super::script::Call;
+use super::script::{Call, Fill};
 use super::sessions::Session;
 use super::state::Playable;
+
+/// Who has the content.
+const PEERS: u32 = 5;
 
 /// Engines count in pieces of this size.
 const PIECE_BYTES: u64 = 16_384;
@@ -32,7 +35,6 @@ impl Request<'_> {
             return Reply::error_text(UNKNOWN_SESSION);
         };
         let is_activity = self.record.param("skip_player_activity") != Some("1");
-        let is_prebuffering = step == Call::Prebuffering;
         let response = self.shared.control(|state| {
             let now = Instant::now();
             let Some(session) = state.sessions.get_mut(token, content) else {
@@ -45,15 +47,32 @@ impl Request<'_> {
             let is_first = !session.was_asked;
             session.was_asked = true;
             let session = session.clone();
-            let stat = stat_response(&mut state.contents[content], &session, is_prebuffering, now);
-            Some(if is_first && stat["status"] != "dl" { json!({}) } else { stat })
+            let mut stat = stat_response(&mut state.contents[content], &session, &step, now);
+            if let Call::Filling(fill) = step {
+                fill_in(&mut stat, fill, now.duration_since(session.opened));
+            }
+            let is_new = is_first && matches!(stat["status"].as_str(), Some("idle" | "prebuf"));
+            Some(if is_new { json!({}) } else { stat })
         });
         response.map_or_else(|| Reply::error_text(UNKNOWN_SESSION), |stat| Reply::response(&stat))
     }
 }
 
+/// The fields of an engine that fills its buffer, this long after the session was opened.
+fn fill_in(stat: &mut Value, fill: Fill, since: Duration) {
+    let (downloaded, progress) = match fill {
+        Fill::Rises => (100_000 * since.as_millis() / 1000, 40),
+        Fill::Progresses => (1_000_000, since.as_secs().min(99)),
+        Fill::StandsStill => (1_000_000, 40),
+    };
+    let downloaded = u64::try_from(downloaded).unwrap_or(u64::MAX).next_multiple_of(PIECE_BYTES);
+    (stat["status"], stat["peers"]) = (json!("buf"), json!(PEERS));
+    (stat["downloaded"], stat["progress"]) = (json!(downloaded), json!(progress));
+}
+
 /// The fields of section 3, from what was really sent.
-fn stat_response(known: &mut Playable, session: &Session, is_prebuffering: bool, now: Instant) -> Value {
+fn stat_response(known: &mut Playable, session: &Session, step: &Call, now: Instant) -> Value {
+    let is_prebuffering = *step == Call::Prebuffering;
     let content = Arc::clone(&known.content);
     let waited = now.duration_since(session.opened);
     let prebuffer = content.delivery.prebuffer;
@@ -79,7 +98,7 @@ fn stat_response(known: &mut Playable, session: &Session, is_prebuffering: bool,
     let mut stat = json!({
         "status": status,
         "progress": if is_on { 0 } else { progress.min(99) },
-        "peers": if status == "idle" || is_prebuffering { 0 } else { 5 },
+        "peers": if status == "idle" || is_prebuffering { 0 } else { PEERS },
         "speed_down": u64::try_from(speed).unwrap_or(u64::MAX),
         "speed_up": 7,
         "downloaded": downloaded,

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::RecvTimeoutError;
 
 use crate::engine::api::{Liveness, OpenSession};
+use crate::engine::blame::Fault;
 use crate::engine::error::EngineError;
 use crate::engine::playback::{Playback, Player};
 use crate::engine::pool::{Content, Engine, Reservation, Unavailable};
@@ -20,7 +21,7 @@ use super::fanout::Ending;
 use super::pump::Pump;
 use super::registry::{FETCHER_STACK_BYTES, Registry};
 use super::session::Session;
-use super::state::{Event, State, Why};
+use super::state::{Event, Outcome, State, Why};
 
 /// How often a fetcher that waits for its turn on an engine looks again.
 const TURN_INTERVAL: Duration = Duration::from_millis(50);
@@ -77,9 +78,18 @@ impl Run<'_> {
         self.pump.begin(attempt);
         let session = self.session;
         let id = session.stream_id();
-        let (engine, liveness) = self.open(registry, attempt, deadline)?;
+        let (mut engine, mut liveness) = self.open(registry, attempt, deadline)?;
         log::info!("Started fetcher for {id}");
-        let playback = self.play(&engine, attempt, deadline)?;
+        let playback = match self.play(&engine, attempt, deadline) {
+            // The engine was restarted in between, or somebody stopped the content there: that takes a new session, not a
+            // new player (engine-contract.md section 11). Once; an engine that forgets again is no better the third time.
+            Err(Why::SessionLost) => {
+                log::warn!("Engine {} lost the session of {id} before it played", engine.settings.name);
+                (engine, liveness) = self.open(registry, attempt, deadline)?;
+                self.play(&engine, attempt, deadline)?
+            }
+            outcome => outcome?,
+        };
         log::info!("Stream response received for {id}, status: {}", playback.status());
         session.apply(&Event::Connected(attempt));
         log::info!("Stream {id} connected");
@@ -88,7 +98,7 @@ impl Run<'_> {
             Liveness::Live | Liveness::Unknown => Ending::Broken,
         };
         let started = self.opened.as_mut().map(|(reservation, _)| reservation);
-        Err(self.pump.run(playback, ending, || started.into_iter().for_each(Reservation::end_start)))
+        Err(self.pump.run(playback, ending, || started.into_iter().for_each(Reservation::record_start)))
     }
 
     /// Opens a session on the best engine, after the one that was lost is stopped.
@@ -100,6 +110,7 @@ impl Run<'_> {
     ) -> Result<(Arc<Engine>, Liveness), Why> {
         let session = self.session;
         let id = session.stream_id();
+        let mut tried = 0;
         loop {
             log::info!("Selecting engine for stream {id}");
             let mut reservation = self.reserve(registry, deadline)?;
@@ -121,9 +132,13 @@ impl Run<'_> {
             let opened = match open_under_either_name(&engine, session.key(), deadline) {
                 Ok(opened) => opened,
                 Err(error) => {
-                    engine.record_failure(&error);
+                    engine.record_failure(session.key().name, &error, Fault::of(&error));
                     let is_gone = matches!(error, EngineError::Unreachable(_));
-                    let has_others = registry.pool().engines().iter().any(|other| other.is_usable());
+                    tried += 1;
+                    let engines = registry.pool().engines();
+                    let is_other = |other: &Arc<Engine>| !Arc::ptr_eq(other, &engine) && other.is_usable();
+                    // Each has one try: who does not answer stays up, and would be asked again and again.
+                    let has_others = tried < engines.len() && engines.iter().any(is_other);
                     if is_gone && has_others && session.is_current(attempt) {
                         log::warn!("Engine {} cannot take stream {id}: {error}", engine.settings.name);
                         continue;
@@ -153,12 +168,17 @@ impl Run<'_> {
     }
 
     /// A place on an engine; waits for a turn, or for a stream that nobody watches to give way, as long as there is time.
-    fn reserve(&self, registry: &Registry, deadline: Instant) -> Result<Reservation, Why> {
+    fn reserve(&mut self, registry: &Registry, deadline: Instant) -> Result<Reservation, Why> {
+        if let Some((reservation, _)) = &mut self.opened {
+            // What is lost must not take the turn of what follows it.
+            reservation.end_start();
+        }
         let preferred = self.opened.as_ref().map(|(reservation, _)| &reservation.engine);
+        let name = self.session.key().name;
         let mut displaced: Option<Arc<Session>> = None;
         let patience = Instant::now() + ROOM_PATIENCE;
         loop {
-            let unavailable = match registry.pool().reserve(content_of(self.session), preferred) {
+            let unavailable = match registry.pool().reserve(name, content_of(self.session), preferred) {
                 Ok(reservation) => return Ok(reservation),
                 Err(unavailable) => unavailable,
             };
@@ -239,14 +259,28 @@ impl Run<'_> {
                 Ok(playback) => return Ok(playback),
                 Err(error) => error,
             };
+            if !self.session.is_current(attempt) {
+                // Cut short: that tells of the engine only if its time was over.
+                if let State::Stopping(Outcome { why: Why::ConnectTimeout(..), .. }) = self.session.state() {
+                    let silent = EngineError::Silent(began.elapsed());
+                    engine.record_failure(self.session.key().name, &silent, Fault::Content);
+                }
+                return Err(Why::Asked);
+            }
+            if let EngineError::Status(500 | 403, _) = &error {
+                // To be told if the deadline comes before the next try.
+                self.session.record_refusal(&error.to_string());
+            }
             let text = match &error {
+                error if error.is_unknown_session() => return Err(Why::SessionLost),
                 EngineError::Status(500 | 403, _) if is_warming_up(engine, opened)? => error.to_string(),
                 EngineError::Silent(_) => {
-                    engine.record_failure(&error);
+                    // It has opened a session, so it is there: nobody sends this content, most likely.
+                    engine.record_failure(self.session.key().name, &error, Fault::Content);
                     return Err(self.session.connect_timeout());
                 }
                 _ => {
-                    engine.record_failure(&error);
+                    engine.record_failure(self.session.key().name, &error, Fault::Engine);
                     return Err(Why::Engine(error));
                 }
             };
@@ -340,10 +374,7 @@ impl Drop for Run<'_> {
         let _gone = Gone(self.session);
         // Nothing, if the reason is known; else this is a panic.
         self.session.apply(&Event::Stop(Why::Panicked));
-        let has_started = self.session.first_data_after().is_some();
-        if !has_started {
-            log_end(self.session);
-        }
+        log_failed_start(self.session);
         let limit = match self.session.state() {
             State::Stopping(outcome) if outcome.why == Why::Shutdown => LAST_STOP_LIMIT,
             _ => STOP_LIMIT,
@@ -351,10 +382,6 @@ impl Drop for Run<'_> {
         let own = self.opened.take();
         for (reservation, opened) in own.into_iter().chain(self.session.take_adopted()) {
             stop(self.session.stream_id(), reservation, opened, limit);
-        }
-        if has_started {
-            // Late, so that its clients have been sent the rest.
-            log_end(self.session);
         }
     }
 }
@@ -368,23 +395,13 @@ impl Drop for Gone<'_> {
     }
 }
 
-/// The closing line of a stream, or why it never began.
-fn log_end(session: &Session) {
-    let view = session.view();
-    let id = &view.stream_id;
-    let (State::Stopping(outcome) | State::Stopped(outcome)) = &view.state else {
+/// Why a stream never began. The closing line of one that did is the session's, since its clients may yet be sent the rest.
+fn log_failed_start(session: &Session) {
+    let State::Stopping(Outcome { why, had_started: false }) = session.state() else {
         return;
     };
-    let why = &outcome.why;
-    if outcome.had_started {
-        let seconds = view.facts.started_at.and_then(|at| at.elapsed().ok()).unwrap_or_default().as_secs();
-        let (bytes_in, bytes_out, restarts) = (view.bytes_in, view.bytes_out, view.restarts);
-        log::info!(
-            "Stream {id} ended after {seconds} s, {bytes_in} bytes in, {bytes_out} bytes out, {restarts} restarts: {why}"
-        );
-        return;
-    }
-    match why {
+    let id = session.stream_id();
+    match &why {
         Why::ConnectTimeout(limit, _) => {
             log::warn!("Timeout waiting for connection of {id} after {}s", limit.as_secs_f32());
         }

@@ -172,13 +172,12 @@ impl Registry {
                             continue;
                         }
                         let stats = Arc::clone(&self.stats);
-                        let session = Session::new(key.clone(), &self.settings, stats, &self.memory);
+                        let client = Arc::clone(client);
+                        let seat = Session::begin(key.clone(), &self.settings, stats, client, &self.memory);
+                        let session = Arc::clone(seat.session());
                         if let Some(infohash) = table.infohash_of(&key.name) {
                             session.record_infohash(infohash);
                         }
-                        let Ok(seat) = session.take_seat(Arc::clone(client)) else {
-                            return Err(NoSeat::StillStopping);
-                        };
                         table.live.insert(key.clone(), Arc::clone(&session));
                         drop(table);
                         self.start(&session);

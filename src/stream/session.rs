@@ -8,10 +8,14 @@
 //! Lock rule: the session's lock may be taken under the registry's, never the other way round, and the fan-out's under
 //! neither. Nothing is interrupted, closed or logged under it.
 
+mod seat;
+mod telling;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender};
@@ -27,11 +31,13 @@ use crate::engine::pool::{Engine, Reservation};
 use crate::engine::stat::Watched;
 
 use super::backlog::Bounds;
-use super::fanout::{Fanout, JoinAt, Progress, Subscription};
+use super::fanout::{Fanout, JoinAt};
 use super::flow::Flow;
 use super::memory::Memory;
 use super::state::{Event, Hint, Life, Limits, Source, State, Why};
-use super::view::{ClientView, Facts, View};
+use super::view::Facts;
+
+pub use self::seat::{ClientRecord, Seat};
 
 /// After so much silence, an engine that does not know the session is believed; one that flows is not given up for a word.
 const ASK_AFTER_SILENCE: Duration = Duration::from_secs(5);
@@ -62,33 +68,22 @@ struct Core {
     interrupter: Option<Interrupter>,
     /// Where the engine's word on the current attempt's session is found.
     source: Option<(Arc<Engine>, Option<Arc<Watched>>)>,
+    /// The engine's words when it was asked to play and was not ready.
+    refusal: Option<String>,
     /// Sessions of this very content that other names of it had opened on the same engine: stopping one would stop all.
     adopted: Vec<(Reservation, OpenSession)>,
     last_seat_left: Option<Instant>,
     facts: Facts,
 }
 
-/// What is known of a client.
-#[derive(Debug)]
-pub struct ClientRecord {
-    /// Its number, unique in the process.
-    pub id: u64,
-    /// Where it comes from.
-    pub address: SocketAddr,
-    /// What it calls itself, as it came: to be escaped when shown.
-    pub user_agent: Option<String>,
-    /// When it asked.
-    pub connected_at: SystemTime,
-    /// Set once it streams.
-    progress: OnceLock<Arc<Progress>>,
-}
-
-impl ClientRecord {
-    /// A client that has just asked.
-    #[must_use]
-    pub fn new(id: u64, address: SocketAddr, user_agent: Option<String>) -> Self {
-        Self { id, address, user_agent, connected_at: SystemTime::now(), progress: OnceLock::new() }
-    }
+/// What an engine says of a source.
+struct Word {
+    attempt: u32,
+    is_unknown: bool,
+    engine_is_well: bool,
+    is_filling: bool,
+    hint: Hint,
+    refusal: Option<String>,
 }
 
 /// A newcomer found the stream on its way out.
@@ -135,6 +130,7 @@ impl Session {
             seats: BTreeMap::new(),
             interrupter: None,
             source: None,
+            refusal: None,
             adopted: Vec::new(),
             last_seat_left: None,
             facts,
@@ -154,6 +150,19 @@ impl Session {
             changed: Condvar::new(),
             stop: crossbeam_channel::bounded(1),
         })
+    }
+
+    /// A stream that starts now, for this client: who is the first always has a seat.
+    #[must_use]
+    pub fn begin(
+        key: ContentKey,
+        settings: &config::Stream,
+        stats: Arc<Stats>,
+        client: Arc<ClientRecord>,
+        memory: &Arc<Memory>,
+    ) -> Seat {
+        let session = Self::new(key, settings, stats, memory);
+        session.sit(&mut session.core.lock(), client)
     }
 
     /// What the stream is shared by.
@@ -187,9 +196,10 @@ impl Session {
     /// When the stream is on its way out: a newcomer needs another one.
     pub fn take_seat(self: &Arc<Self>, client: Arc<ClientRecord>) -> Result<Seat, Closing> {
         let mut core = self.core.lock();
-        if !core.life.state.is_open() {
-            return Err(Closing);
-        }
+        if core.life.state.is_open() { Ok(self.sit(&mut core, client)) } else { Err(Closing) }
+    }
+
+    fn sit(self: &Arc<Self>, core: &mut Core, client: Arc<ClientRecord>) -> Seat {
         let join_at = match core.life.state {
             State::Active | State::Lingering { .. } => JoinAt::Behind(self.start_behind),
             _ => JoinAt::First,
@@ -197,7 +207,7 @@ impl Session {
         let activations = core.life.activations;
         core.life = core.life.step(&Event::SeatTaken, Instant::now(), &self.limits);
         core.seats.insert(client.id, Arc::clone(&client));
-        Ok(Seat { session: Arc::clone(self), client, join_at, activations })
+        Seat { session: Arc::clone(self), client, join_at, activations }
     }
 
     /// Lets an event happen. Wakes everybody if it changed something, and ends the fetcher's work if it is time.
@@ -262,34 +272,46 @@ impl Session {
             interrupter.interrupt();
         }
         if is_free {
-            self.fanout.clear();
+            self.close_book();
         }
     }
 
     /// Lets time pass: deadlines and silence.
     pub fn tick(&self) {
-        let now = Instant::now();
-        let last_picture = self.flow.last_picture();
-        let (attempt, source) = {
+        self.judge(self.hear());
+    }
+
+    /// What the engine says of the current source.
+    fn hear(&self) -> Word {
+        let (attempt, source, refusal) = {
             let core = self.core.lock();
-            (core.life.attempt, core.source.clone())
+            (core.life.attempt, core.source.clone(), core.refusal.clone())
         };
+        let last_picture = self.flow.last_picture();
         let watched = source.as_ref().and_then(|(_, watched)| watched.as_ref());
-        let silent_for = now.saturating_duration_since(last_picture);
-        let given = self.flow.given();
-        if silent_for >= ASK_AFTER_SILENCE
-            && watched.is_some_and(|watched| watched.is_unknown_since(last_picture))
-        {
-            self.apply(&Event::SourceLost { attempt, why: Why::SessionLost, given });
-            return;
-        }
-        self.apply(&Event::Tick(Source {
-            silent_for,
-            given,
+        Word {
+            attempt,
+            is_unknown: watched.is_some_and(|watched| watched.is_unknown_since(last_picture)),
             engine_is_well: source.as_ref().is_none_or(|(engine, _)| engine.is_usable()),
-            is_filling: watched.is_some_and(|watched| watched.is_filling(last_picture, now)),
+            is_filling: watched.is_some_and(|watched| watched.is_filling(last_picture, Instant::now())),
             hint: Hint::of(watched.and_then(|watched| watched.last()).as_ref()),
-        }));
+            refusal,
+        }
+    }
+
+    fn judge(&self, word: Word) {
+        let core = self.core.lock();
+        // Looked at under the lock: first packets are seen before they are reported, so whoever finds the stream active
+        // does not find the silence before its recovery.
+        let silent_for = Instant::now().saturating_duration_since(self.flow.last_picture());
+        let given = self.flow.given();
+        let event = if word.is_unknown && silent_for >= ASK_AFTER_SILENCE {
+            Event::SourceLost { attempt: word.attempt, why: Why::SessionLost, given }
+        } else {
+            let Word { engine_is_well, is_filling, hint, refusal, .. } = word;
+            Event::Tick(Source { silent_for, given, engine_is_well, is_filling, hint, refusal })
+        };
+        self.commit(core, &event);
     }
 
     /// The number of the current source.
@@ -316,9 +338,8 @@ impl Session {
     /// What is said of an engine that did not begin to play in time.
     #[must_use]
     pub(super) fn connect_timeout(&self) -> Why {
-        let source = self.core.lock().source.clone();
-        let stat = source.and_then(|(_, watched)| watched?.last());
-        Why::ConnectTimeout(self.limits.connect, Hint::of(stat.as_ref()))
+        let Word { hint, refusal, .. } = self.hear();
+        Why::connect_timeout(self.limits.connect, hint, refusal)
     }
 
     /// Whether this attempt is the one to recover the source.
@@ -377,29 +398,6 @@ impl Session {
     #[must_use]
     pub fn stopped(&self) -> &Receiver<()> {
         &self.stop.1
-    }
-
-    /// Records which engine was chosen.
-    pub fn record_engine(&self, engine: &Engine) {
-        let settings = &engine.settings;
-        let engine = (settings.name.clone(), settings.host.as_str().to_owned(), settings.port);
-        self.core.lock().facts.engine = Some(engine);
-    }
-
-    /// Records what the engine told about its session, and where it can be asked about it.
-    pub fn record_opened(&self, engine: &Arc<Engine>, opened: &OpenSession) {
-        let watched = opened.stat.clone().map(|stat| engine.watch(stat));
-        let mut core = self.core.lock();
-        if core.life.state.is_open() {
-            core.source = Some((Arc::clone(engine), watched));
-        }
-        core.facts.playback_session_id.clone_from(&opened.playback_session_id);
-        core.facts.liveness = opened.liveness;
-    }
-
-    /// Records which content it is.
-    pub(super) fn record_infohash(&self, infohash: Digest) {
-        self.core.lock().facts.infohash = Some(infohash);
     }
 
     /// Has the engine asked about the session now, since it has begun to play.
@@ -468,53 +466,12 @@ impl Session {
         true
     }
 
-    /// The stream as it is now.
-    #[must_use]
-    pub fn view(&self) -> View {
-        let now = Instant::now();
-        let (life, facts, seats, last_seat_left, watched, bytes_out_of_gone) = {
-            let core = self.core.lock();
-            let seats: Vec<_> = core.seats.values().cloned().collect();
-            let watched = core.source.as_ref().and_then(|(_, watched)| watched.clone());
-            let gone = self.bytes_out_of_gone.load(Ordering::Relaxed);
-            (core.life.clone(), core.facts.clone(), seats, core.last_seat_left, watched, gone)
-        };
-        let idle_for = match last_seat_left {
-            Some(left) if seats.is_empty() => now.saturating_duration_since(left),
-            _ => Duration::ZERO,
-        };
-        let mut clients = Vec::with_capacity(seats.len());
-        let mut waiting = 0;
-        for record in seats {
-            let Some(progress) = record.progress.get() else {
-                waiting += 1;
-                continue;
-            };
-            let (sent_bytes, skips) = (progress.sent_bytes(), progress.skips());
-            let lag = self.fanout.lag_of(progress, now);
-            clients.push(ClientView { record, sent_bytes, lag, skips });
-        }
-        let sent: u64 = clients.iter().map(|client| client.sent_bytes).sum();
-        View {
-            key: self.key.clone(),
-            stream_id: self.stream_id.clone(),
-            restarts: life.activations.saturating_sub(1),
-            state: life.state,
-            swarm: watched.and_then(|watched| watched.last()),
-            facts,
-            clients,
-            waiting,
-            idle_for,
-            bytes_in: self.flow.bytes(),
-            bytes_out: sent + bytes_out_of_gone,
-            bitrate_bps: self.fanout.bitrate_bps(now),
-            keyframe_interval: self.fanout.keyframe_interval(),
-        }
-    }
-
     fn leave(&self, client: &ClientRecord) {
         let mut core = self.core.lock();
-        core.seats.remove(&client.id);
+        if core.seats.remove(&client.id).is_none() {
+            // Its other seat on this stream has left for both.
+            return;
+        }
         if let Some(progress) = client.progress.get() {
             // Under the lock, so that a view counts it once: with the seats or with those that are gone.
             self.bytes_out_of_gone.fetch_add(progress.sent_bytes(), Ordering::Relaxed);
@@ -527,62 +484,13 @@ impl Session {
         // Under the same lock: nobody can take a seat between the last one's leaving and its meaning.
         self.commit(core, &Event::LastSeatLeft);
         if is_free {
-            self.fanout.clear();
-        }
-    }
-}
-
-/// A client's place on a stream, from its request to its end. Dropping it is leaving.
-pub struct Seat {
-    session: Arc<Session>,
-    client: Arc<ClientRecord>,
-    join_at: JoinAt,
-    /// Of the stream, when the seat was taken.
-    activations: u32,
-}
-
-impl Seat {
-    /// The stream.
-    #[must_use]
-    pub fn session(&self) -> &Arc<Session> {
-        &self.session
-    }
-
-    /// The client.
-    #[must_use]
-    pub fn client(&self) -> &ClientRecord {
-        &self.client
-    }
-
-    /// Waits for the outcome of the start, at most until `deadline`; `None` when it is not known by then. Everybody who
-    /// waits for one start gets the same outcome.
-    ///
-    /// # Errors
-    ///
-    /// Why the stream did not start.
-    pub fn wait_started(&self, deadline: Instant) -> Option<Result<(), Why>> {
-        let mut core = self.session.core.lock();
-        loop {
-            if let Some(outcome) = core.life.outcome_since(self.activations) {
-                return Some(outcome);
-            }
-            if self.session.changed.wait_until(&mut core, deadline).timed_out() {
-                return core.life.outcome_since(self.activations);
-            }
+            self.close_book();
         }
     }
 
-    /// Begins to stream.
-    #[must_use]
-    pub fn join(&self) -> Subscription {
-        let subscription = self.session.fanout.join(self.join_at);
-        let _first = self.client.progress.set(Arc::clone(subscription.progress()));
-        subscription
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.session.leave(&self.client);
+    /// It is over and nobody has a seat any more: whoever was the last, client or fetcher, does this, once.
+    fn close_book(&self) {
+        self.fanout.clear();
+        self.log_totals();
     }
 }

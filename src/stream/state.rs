@@ -16,16 +16,13 @@
 //! Each source of a stream is an *attempt* with a number, and what is said of an attempt that is no longer the current
 //! one is not heard. It takes values and `now`; it reads no clock, holds no lock, does no I/O.
 
-use std::fmt;
+mod why;
+
 use std::time::{Duration, Instant};
 
-use crate::engine::error::EngineError;
-use crate::engine::pool::Unavailable;
-use crate::engine::stat::Stat;
-use crate::escape::Escaped;
-use crate::id::ContentKey;
-
 use super::fanout::Ending;
+
+pub use self::why::{Hint, Why};
 
 /// Pauses before the attempts of a recovery: at once, then with more and more patience.
 const BACK_OFF: [Duration; 5] = [
@@ -110,142 +107,6 @@ pub struct Outcome {
     pub had_started: bool,
 }
 
-/// Why a stream ended, or never started.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Why {
-    /// No engine can take it.
-    NoEngine(Unavailable),
-    /// The engine refused, failed or broke off.
-    Engine(EngineError),
-    /// No playback connection in time.
-    ConnectTimeout(Duration, Hint),
-    /// The engine was still warming up when the time was over; its last text.
-    NotReady(Duration, String),
-    /// No packets in time.
-    FirstDataTimeout(Duration, Hint),
-    /// The body ended before the first packets.
-    EndedWithoutData,
-    /// What came is no MPEG-TS.
-    NotMpegTs,
-    /// The body ended.
-    SourceEnded(Ending),
-    /// The source was silent for so long.
-    Stalled(Duration, Hint),
-    /// The engine does not know the session any more.
-    SessionLost,
-    /// The source was lost and did not come back within this time; first what was lost.
-    NotRecovered(Box<Why>, Duration),
-    /// Source after source gave next to nothing.
-    Unstable,
-    /// Nobody came back.
-    Idle,
-    /// Everybody left during the start.
-    Abandoned,
-    /// Nobody watched, and another stream needed the room.
-    GaveWay,
-    /// Somebody asked for it.
-    Asked,
-    /// The proxy shuts down.
-    Shutdown,
-    /// The fetcher panicked.
-    Panicked,
-    /// The system had no thread for the fetcher.
-    NoThread,
-    /// It is the same content as a stream that runs already, which has this key.
-    SameAs(Box<ContentKey>),
-}
-
-impl Why {
-    /// How this looks to the clients.
-    #[must_use]
-    pub fn ending(&self) -> Ending {
-        match self {
-            Self::SourceEnded(ending) => *ending,
-            Self::Asked => Ending::Complete,
-            _ => Ending::Broken,
-        }
-    }
-
-    /// Whether something went wrong that a person may want to know of.
-    #[must_use]
-    pub fn is_trouble(&self) -> bool {
-        !matches!(
-            self,
-            Self::Idle
-                | Self::GaveWay
-                | Self::Abandoned
-                | Self::Asked
-                | Self::Shutdown
-                | Self::SameAs(_)
-                | Self::SourceEnded(Ending::Complete)
-        )
-    }
-
-    /// Whether the next request within seconds would find the same: worth remembering for so long.
-    #[must_use]
-    pub fn will_last(&self) -> bool {
-        match self {
-            Self::Engine(error) => !matches!(error, EngineError::Unreachable(_)),
-            Self::ConnectTimeout(..)
-            | Self::NotReady(..)
-            | Self::FirstDataTimeout(..)
-            | Self::EndedWithoutData
-            | Self::NotMpegTs => true,
-            _ => false,
-        }
-    }
-}
-
-impl fmt::Display for Why {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoEngine(Unavailable::AllDown) => {
-                f.write_str("no AceStream engine is up; check that one runs at the configured host and port")
-            }
-            Self::NoEngine(Unavailable::AllFull) => {
-                f.write_str("every AceStream engine has as many streams as it may")
-            }
-            Self::Engine(error) => fmt::Display::fmt(error, f),
-            Self::NoEngine(Unavailable::AllStarting) => {
-                f.write_str("every AceStream engine is busy starting other streams")
-            }
-            Self::NoEngine(Unavailable::OtherVariant) => {
-                f.write_str("every AceStream engine with room plays this content with other parameters")
-            }
-            Self::ConnectTimeout(limit, hint) => {
-                write!(f, "the engine did not begin to play within {:.1} s{hint}", limit.as_secs_f32())
-            }
-            Self::NotReady(limit, text) => {
-                let limit = limit.as_secs_f32();
-                write!(f, "the engine was not ready to play within {limit:.1} s: {}", Escaped(text))
-            }
-            Self::FirstDataTimeout(limit, hint) => {
-                write!(f, "the engine answered but sent no picture within {:.1} s{hint}", limit.as_secs_f32())
-            }
-            Self::EndedWithoutData => f.write_str("the engine ended the stream before it sent any picture"),
-            Self::NotMpegTs => f.write_str("the engine sent something that is not MPEG-TS"),
-            Self::SourceEnded(Ending::Complete) => f.write_str("the content ended"),
-            Self::SourceEnded(Ending::Broken) => f.write_str("the engine ended the stream"),
-            Self::Stalled(limit, hint) => {
-                write!(f, "the engine sent nothing for {:.1} s{hint}", limit.as_secs_f32())
-            }
-            Self::SessionLost => f.write_str("the engine does not know its playback session any more"),
-            Self::NotRecovered(lost, limit) => {
-                write!(f, "{lost}, and it did not come back within {:.1} s", limit.as_secs_f32())
-            }
-            Self::Unstable => write!(f, "the engine ended the stream {MAX_BARREN} times at once"),
-            Self::Idle => f.write_str("nobody watches any more"),
-            Self::GaveWay => f.write_str("nobody watched, and another stream needed the room"),
-            Self::Abandoned => f.write_str("everybody left before it started"),
-            Self::Asked => f.write_str("stopped on request"),
-            Self::Shutdown => f.write_str("the proxy is shutting down"),
-            Self::Panicked => f.write_str("the proxy failed on this stream; its log tells more"),
-            Self::NoThread => f.write_str("the system has no thread for this stream"),
-            Self::SameAs(_) => f.write_str("it is the same content as another stream"),
-        }
-    }
-}
-
 /// What can happen to a stream.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -286,7 +147,7 @@ pub enum Yield {
 }
 
 /// How the source is, as far as can be seen from outside.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Source {
     /// Time since picture or sound came.
     pub silent_for: Duration,
@@ -298,40 +159,8 @@ pub struct Source {
     pub is_filling: bool,
     /// What the engine knows of the swarm.
     pub hint: Hint,
-}
-
-/// What an engine's word on its session explains to a person.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hint {
-    /// It gave none.
-    None,
-    /// It has found nobody to load from.
-    NoPeers,
-    /// It has found so many.
-    Peers(u64),
-}
-
-impl Hint {
-    /// The hint in an engine's last word.
-    #[must_use]
-    pub fn of(stat: Option<&Stat>) -> Self {
-        match stat.and_then(|stat| stat.peers) {
-            None => Self::None,
-            Some(0) => Self::NoPeers,
-            Some(peers) => Self::Peers(peers),
-        }
-    }
-}
-
-impl fmt::Display for Hint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::None => Ok(()),
-            Self::NoPeers => f.write_str("; it has found no peers"),
-            Self::Peers(1) => f.write_str("; it has 1 peer, which is not enough"),
-            Self::Peers(peers) => write!(f, "; it has {peers} peers, which is not enough"),
-        }
-    }
+    /// With which words it has refused to play, as long as it only was not ready.
+    pub refusal: Option<String>,
 }
 
 /// How long things may take.
@@ -492,7 +321,10 @@ impl Life {
     fn pass_time(&mut self, source: &Source, now: Instant, limits: &Limits) {
         match &self.state {
             State::Starting { phase, deadline, .. } if now >= *deadline => match phase {
-                Phase::Connecting => self.end(&Why::ConnectTimeout(limits.connect, source.hint)),
+                Phase::Connecting => {
+                    let refusal = source.refusal.clone();
+                    self.end(&Why::connect_timeout(limits.connect, source.hint, refusal));
+                }
                 Phase::AwaitingData => self.end(&Why::FirstDataTimeout(limits.first_data, source.hint)),
             },
             State::Starting { abandon_at: Some(at), .. } if now >= *at => self.end(&Why::Abandoned),

@@ -101,11 +101,8 @@ impl Crowd {
     /// Ends all clients; what the judges say, together.
     pub(crate) fn finish(self) -> Result<Verdict, Error> {
         drop(self.stop);
-        let mut all = Verdict {
-            report: Report::default(),
-            before: Report::default(),
-            longest_silence: Duration::ZERO,
-        };
+        let mut all =
+            Verdict { report: Report::default(), before: Report::default(), longest_silence: Duration::ZERO };
         for _ in 0..self.judges {
             let verdict = self.verdicts.recv_timeout(Duration::from_secs(30))?;
             for report in [&verdict.before, &verdict.report] {

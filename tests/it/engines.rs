@@ -8,11 +8,16 @@
 //! | `of_equal_engines_...` | engines 4: least loaded of equals |
 //! | `when_all_engines_are_down_...` | engines 5: all unhealthy: none |
 
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use acerelay::config;
 use acerelay::id::Digest;
 use acerelay::sim::{Health, SimEngine};
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
-use super::harness::{Proxy, Viewer, broadcast, empty_engine, stream_path};
+use super::harness::{LONG, Proxy, Viewer, broadcast, empty_engine, stream_path};
 
 /// An engine that plays contents 1 to 9.
 fn engine() -> SimEngine {
@@ -165,6 +170,66 @@ fn when_all_engines_are_down_there_is_none() {
     wait_health(&proxy, &[false, true]);
     open(&proxy, [1]);
     assert_eq!(getstreams([&first, &second]), [0, 1]);
+}
+
+#[test]
+fn an_engine_that_comes_after_the_proxy_is_picked_up() {
+    let late = engine();
+    late.refuse().expect("the port is kept");
+    let proxy = Proxy::start(&[&late]);
+    for _ in 0..2 {
+        let mut reply = proxy.get(&stream_path(id(1)));
+        assert_eq!((reply.status, &reply.json()["error"]), (503, &"no_engine".into()));
+    }
+    assert_eq!((proxy.get("/readyz").status, proxy.get("/healthz").status), (503, 200));
+    late.accept().expect("the port is there");
+    wait_health(&proxy, &[true]);
+    assert_eq!(proxy.get("/readyz").status, 200);
+    // That there was none is no failure of the channel, to be remembered.
+    open(&proxy, [1]);
+    assert_eq!(getstreams([&late]), [1]);
+}
+
+/// A port where connects are neither accepted nor refused, as long as what is given lives.
+fn busy_port() -> (SocketAddr, Vec<TcpStream>, Socket) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
+    socket.listen(0).expect("it listens");
+    let address = socket.local_addr().ok().and_then(|address| address.as_socket()).expect("an address");
+    let mut waiting = Vec::new();
+    while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+        waiting.push(stream);
+        assert!(waiting.len() < 100, "its queue is never full");
+    }
+    (address, waiting, socket)
+}
+
+#[test]
+fn an_engine_that_answers_no_connect_is_not_down_at_once_but_the_stream_goes_to_the_next() {
+    let (busy, _waiting, _socket) = busy_port();
+    let well = engine();
+    let proxy = Proxy::start_with(&[&well], |config| {
+        let busy = config::Engine::at(busy.ip().into(), busy.port());
+        config.engines.insert(0, config::Engine { forwarded: true, ..busy });
+        config.health.failures = 1000;
+    });
+    open(&proxy, [1]);
+    let told = engines(&proxy)[0].clone();
+    assert!(
+        told["last_error"].as_str().is_some_and(|error| error.contains("no answer to the connect")),
+        "{told}"
+    );
+    assert!(told["healthy"].is_null(), "{told}");
+    assert_eq!(getstreams([&well]), [1]);
+    // And if it is the only one, that is told; once, and not until the deadline is over.
+    let proxy = Proxy::start_with(&[&well], |config| {
+        config.engines = vec![config::Engine::at(busy.ip().into(), busy.port())];
+        config.health.failures = 1000;
+    });
+    let began = Instant::now();
+    let mut reply = proxy.get(&stream_path(id(1)));
+    assert_eq!((reply.status, &reply.json()["error"]), (503, &"no_engine".into()));
+    assert!(began.elapsed() < LONG / 2, "{:?}", began.elapsed());
 }
 
 #[test]

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use acerelay::config::Config;
-use acerelay::sim::{Call, Entry, Getstream, Health, Order, Playback, Script, Steps};
+use acerelay::sim::{Call, Entry, Getstream, Health, Order, Playback, Script, SimEngine, Steps};
 
 use super::harness::{
     End, ID, INFOHASH, LONG, OTHER_ID, Proxy, SLACK, Viewer, assert_all_stopped, assert_seamed, assert_whole,
-    broadcast, engine, engine_of_nine, nth_id, scripted, stream_path, wait_engine,
+    broadcast, engine, engine_of_nine, nth_id, pause, scripted, stream_path, wait_engine,
 };
 
 fn recovering(config: &mut Config) {
@@ -147,6 +147,104 @@ fn after_a_failed_start_the_next_stream_goes_to_another_engine() {
     viewer.take_packets(50);
     assert_whole(&viewer.leave());
     assert_eq!((failing.counts().getstreams, well.counts().getstreams), (1, 1));
+}
+
+/// Two engines, the first of which is preferred and has these dead channels beside its live ones.
+fn preferred_with_dead(script: &Script, numbers: &[u8]) -> (SimEngine, SimEngine, Proxy) {
+    let engines = [(); 2].map(|()| engine_of_nine(&Script::new()));
+    for number in numbers {
+        engines[0].set_script(nth_id(*number), script.clone());
+    }
+    let proxy = Proxy::start_with(&[&engines[0], &engines[1]], |config| {
+        config.engines[0].forwarded = true;
+        config.stream.connect_timeout = Duration::from_secs(4);
+    });
+    let [first, second] = engines;
+    (first, second, proxy)
+}
+
+fn plays(proxy: &Proxy, number: u8) {
+    let mut viewer = Viewer::open(proxy.address, nth_id(number));
+    viewer.take_packets(50);
+    assert_whole(&viewer.leave());
+}
+
+fn not_there() -> Script {
+    Script::new().getstream(Getstream::Error("failed to load content".to_owned()))
+}
+
+fn nobody_sends_it() -> Script {
+    Script::new().playback(Playback::entry(Entry::Never))
+}
+
+#[test]
+fn a_dead_channel_moves_no_live_one_to_another_engine() {
+    for (dead, status) in [(not_there(), 502), (nobody_sends_it(), 504)] {
+        let (first, second, proxy) = preferred_with_dead(&dead, &[1]);
+        assert_eq!(proxy.get(&stream_path(nth_id(1))).status, status);
+        plays(&proxy, 2);
+        assert_eq!((first.counts_of(nth_id(2)).playbacks, second.counts().getstreams), (1, 0));
+        let told = proxy.status()["engines"][0].clone();
+        assert!(told["healthy"] == true && told["last_error"].is_null(), "{told}");
+    }
+}
+
+#[test]
+fn a_channel_that_one_engine_does_not_find_is_asked_for_on_another_next_time() {
+    let (first, second, proxy) = preferred_with_dead(&not_there(), &[1]);
+    let began = Instant::now();
+    // The failure is remembered for five seconds.
+    while proxy.get(&stream_path(nth_id(1))).status != 200 {
+        assert!(began.elapsed() < LONG, "it is never found");
+        pause(Duration::from_millis(200));
+    }
+    assert_eq!((first.counts_of(nth_id(1)).getstreams, second.counts_of(nth_id(1)).playbacks), (1, 1));
+}
+
+#[test]
+fn an_engine_that_finds_nothing_of_several_stands_behind_the_others() {
+    for (dead, status) in [(not_there(), 502), (nobody_sends_it(), 504)] {
+        let (first, second, proxy) = preferred_with_dead(&dead, &[1, 2]);
+        for number in [1, 2] {
+            assert_eq!(proxy.get(&stream_path(nth_id(number))).status, status);
+            // Who waits is told at the deadline; what it says of the engine is known once the start is over.
+            proxy.wait_gone(nth_id(number));
+        }
+        plays(&proxy, 3);
+        assert_eq!((first.counts_of(nth_id(3)).getstreams, second.counts_of(nth_id(3)).playbacks), (0, 1));
+        assert!(proxy.status()["engines"][0]["last_error"].is_string());
+    }
+}
+
+#[test]
+fn the_only_engine_takes_the_next_channel_however_many_failed() {
+    let engine = engine_of_nine(&Script::new().getstream(Getstream::Status(500, "out of order".to_owned())));
+    engine.set_script(nth_id(4), Script::new());
+    let proxy = Proxy::start(&[&engine]);
+    for number in 1..=3 {
+        assert_eq!(proxy.get(&stream_path(nth_id(number))).status, 502);
+    }
+    plays(&proxy, 4);
+    assert_all_stopped(&engine, 1);
+}
+
+#[test]
+fn a_start_that_somebody_ended_is_not_held_against_its_engine() {
+    let (first, second, proxy) = preferred_with_dead(&nobody_sends_it(), &[1]);
+    let waiting = proxy.ask(nth_id(1));
+    wait_engine(&first, "it is asked to play", |counts| counts.playback_requests == 1);
+    let mut connection = proxy.connect();
+    connection.send_request("DELETE", &format!("/proxy/sessions/{}", nth_id(1)), "");
+    assert_eq!(connection.reply().status, 204);
+    assert_eq!(waiting.reply().status, 503);
+    proxy.wait_gone(nth_id(1));
+    // Neither this channel nor another is looked for elsewhere.
+    for number in [1, 2] {
+        first.set_script(nth_id(number), Script::new());
+        plays(&proxy, number);
+    }
+    assert_eq!((first.counts().playbacks, second.counts().getstreams), (2, 0));
+    assert!(proxy.status()["engines"][0]["last_error"].is_null());
 }
 
 #[test]

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use acerelay::id::ContentKey;
-use acerelay::sim::{Call, Entry, Getstream, Head, Playback, Script, Steps};
+use acerelay::sim::{Call, Entry, Event, Getstream, Head, Playback, Script, Steps};
 use acerelay::stream::session::ClientRecord;
 use acerelay::stream::state::Why;
 use acerelay::threads::{SMALL_STACK_BYTES, Threads};
 
 use super::harness::{
-    Bystander, End, ID, LONG, OTHER_ID, Proxy, SLACK, STACK_BYTES, Viewer, assert_all_stopped, assert_whole,
-    engine, scripted, wait_engine,
+    Bystander, Connection, End, ID, LONG, OTHER_ID, Proxy, SLACK, STACK_BYTES, Viewer, assert_all_stopped,
+    assert_whole, engine, scripted, wait_engine,
 };
 
 /// An engine whose first content never gets further than this.
@@ -78,6 +78,84 @@ fn waiters_are_told_of_a_shutdown_while_the_playback_hangs() {
 fn waiters_are_told_of_a_shutdown_while_getstream_is_slow_and_its_session_is_stopped() {
     let slow = Getstream::Slow(Duration::from_secs(1));
     check_waiters_are_told(Script::new().getstream(slow), 1);
+}
+
+/// A getstream cannot be cut, since nobody could stop what it opens. Nobody waits for its stream any more when it is
+/// answered: the session is stopped then, once, and who asked meanwhile gets one of his own.
+#[track_caller]
+fn check_late_session_is_stopped(
+    abandon: Duration,
+    answers: Steps<Getstream>,
+    lost_before: u64,
+    end: impl FnOnce(&Proxy, Connection),
+) {
+    let lost = Steps::first(lost_before as usize, Playback::after(400_000, Event::End));
+    let engine = scripted(Script::new().getstream(answers).playback(lost));
+    let proxy = Proxy::start_with(&[&engine], |config| {
+        config.stream.abandon = abandon;
+        config.stream.recover_timeout = LONG;
+    });
+    let waiting = proxy.ask(ID);
+    wait_engine(&engine, "its getstream is on its way", |counts| {
+        counts.getstreams == lost_before + 1 && counts.getstreams_now == 1
+    });
+    end(&proxy, waiting);
+    proxy.wait_session(ID, "it is given up", |session| session["state"] == "stopping");
+    assert_eq!(engine.counts_of(ID).getstreams_now, 1, "it is not cut");
+    let newcomer = proxy.ask(ID);
+    assert!(engine.wait_for_content(ID, LONG, |counts| counts.stops == lost_before + 1), "it is stopped");
+    let counts = engine.counts_of(ID);
+    assert_eq!(
+        (counts.sessions_opened, counts.playback_requests),
+        (lost_before + 1, lost_before),
+        "{counts:?}"
+    );
+    let mut viewer = Viewer::of(newcomer.reply());
+    viewer.take_packets(500);
+    assert_whole(&viewer.leave());
+    proxy.wait_gone(ID);
+    let counts = engine.counts_of(ID);
+    let stopped = (counts.sessions_stopped, counts.stops, counts.stops_unknown, counts.sessions_leaked);
+    assert_eq!(stopped, (lost_before + 2, lost_before + 2, 0, 0), "{counts:?}");
+    assert_eq!((counts.sessions_opened, counts.readers_max), (lost_before + 2, 1), "{counts:?}");
+}
+
+const SOON: Duration = Duration::from_millis(100);
+
+fn late() -> Getstream {
+    Getstream::Slow(Duration::from_secs(5))
+}
+
+#[test]
+fn a_session_that_is_opened_when_everybody_has_left_is_stopped_once() {
+    check_late_session_is_stopped(SOON, Steps::first(1, late()), 0, |_, waiting| drop(waiting));
+}
+
+#[test]
+fn a_session_that_is_opened_after_its_stream_was_deleted_is_stopped_once() {
+    check_late_session_is_stopped(LONG, Steps::first(1, late()), 0, |proxy, waiting| {
+        let mut connection = proxy.connect();
+        connection.send_request("DELETE", &format!("/proxy/sessions/{ID}"), "");
+        assert_eq!(connection.reply().status, 204);
+        // At once, not when the engine answers.
+        assert_eq!(waiting.reply().status, 503);
+    });
+}
+
+#[test]
+fn a_session_that_is_opened_after_its_start_gave_way_is_stopped_once() {
+    check_late_session_is_stopped(LONG, Steps::first(1, late()), 0, |proxy, waiting| {
+        drop(waiting);
+        proxy.wait_session(ID, "nobody waits", |session| session["waiting_count"] == 0);
+        assert_eq!(proxy.session(ID)["state"], "starting");
+        Viewer::open(proxy.address, OTHER_ID).take_packets(1);
+    });
+}
+
+#[test]
+fn a_session_that_is_opened_when_everybody_has_left_the_lost_source_is_stopped_once() {
+    let answers = Steps::each([Getstream::Normal, late()]);
+    check_late_session_is_stopped(LONG, answers, 1, |_, waiting| drop(waiting));
 }
 
 #[test]

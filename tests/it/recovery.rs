@@ -10,7 +10,7 @@ use acerelay::sim::{
 
 use super::harness::{
     Bystander, End, ID, INFOHASH, LONG, OTHER_ID, OTHER_INFOHASH, Proxy, SLACK, Viewer, assert_all_stopped,
-    assert_seamed, broadcast, engine, engine_with, scripted, stream_path, wait_engine,
+    assert_seamed, broadcast, engine, engine_with, pause, scripted, stream_path, wait_engine,
 };
 
 /// Long enough for everything here.
@@ -261,6 +261,76 @@ fn a_source_that_does_not_come_back_in_time_ends_its_clients() {
 }
 
 #[test]
+fn who_waits_for_a_source_that_does_not_come_back_is_told_why() {
+    let error = Getstream::Error("gone off the air".to_owned());
+    let script = lost_first(1, Event::End).getstream(Steps::first(1, Getstream::Normal).then(error));
+    let engine = scripted(script);
+    let proxy =
+        Proxy::start_with(&[&engine], |config| config.stream.recover_timeout = Duration::from_secs(3));
+    let viewer = Viewer::open(proxy.address, ID);
+    proxy.wait_session(ID, "it is lost", |session| session["state"] == "recovering");
+    let mut reply = proxy.get(&stream_path(ID));
+    let json = reply.json();
+    assert_eq!((reply.status, &json["error"]), (502, &"engine_error".into()), "{json}");
+    let detail = "the engine ended the stream, and it did not come back within 3.0 s";
+    assert_eq!(json["detail"], detail);
+    assert_eq!(viewer.finish().1, End::Closed);
+    assert_all_stopped(&engine, 1);
+}
+
+#[test]
+fn a_stream_can_be_deleted_while_its_source_is_lost() {
+    let script = lost_first(1, Event::End)
+        .playback(Steps::each([Playback::after(400_000, Event::End)]).then(Playback::entry(Entry::Never)));
+    let engine = scripted(script);
+    let proxy = Proxy::start_with(&[&engine], recovering);
+    let viewer = Viewer::open(proxy.address, ID);
+    wait_engine(&engine, "it is asked again", |counts| counts.playback_requests == 2);
+    let waiting = proxy.ask(ID);
+    proxy.wait_session(ID, "somebody waits", |session| session["waiting_count"] == 1);
+    let mut connection = proxy.connect();
+    connection.send_request("DELETE", &format!("/proxy/sessions/{ID}"), "");
+    assert_eq!(connection.reply().status, 204);
+    let (report, end) = viewer.finish();
+    assert_eq!(end, End::Complete);
+    super::harness::assert_whole(&report);
+    assert_eq!(waiting.reply().status, 503);
+    proxy.wait_gone(ID);
+    assert_all_stopped(&engine, 2);
+}
+
+/// Its clients take nothing for a while, so neither is anything taken from it.
+#[test]
+fn a_source_that_is_made_to_wait_is_not_silent() {
+    let stall = Duration::from_secs(1);
+    let media = Media::Numbered(Numbered::at_rate(20_000_000));
+    let engine = engine_with(Content::live(ID, INFOHASH, media).delivery(Delivery::unlimited()));
+    let proxy = Proxy::start_with(&[&engine], |config| {
+        recovering(config);
+        config.stream.stall_timeout = stall;
+    });
+    let mut viewer = Viewer::open(proxy.address, ID);
+    viewer.take_packets(100);
+    let sent = |engine: &SimEngine| engine.counts().bytes_sent;
+    let mut last = (sent(&engine), Instant::now());
+    let began = Instant::now();
+    // The engine stands still for longer than a silent source may, and not because of itself.
+    while last.1.elapsed() < 3 * stall {
+        assert!(began.elapsed() < LONG, "the engine is never made to wait");
+        pause(Duration::from_millis(50));
+        let now = sent(&engine);
+        if now != last.0 {
+            last = (now, Instant::now());
+        }
+    }
+    viewer.take_packets(100_000);
+    super::harness::assert_whole(&viewer.leave());
+    let session = proxy.session(ID);
+    assert_eq!(session["restarts"], 0, "{session:#}");
+    assert_all_stopped(&engine, 1);
+}
+
+#[test]
 fn a_source_that_gives_next_to_nothing_three_times_is_unstable() {
     let engine = scripted(Script::new().playback(Playback::after(20_000, Event::End)));
     let proxy = Proxy::start_with(&[&engine], recovering);
@@ -285,8 +355,9 @@ fn a_source_that_ends_again_and_again_keeps_its_clients_for_ever() {
     viewer.take_seams(6);
     let report = viewer.leave();
     assert_seamed(&report, 6);
-    // A stream of 8 Mbit/s, with a keyframe each fifth of a second.
-    assert!(report.missing < 6 * 3000, "{report:?}");
+    // Each is looked for at once, so a gap is below a second of this stream of 8 Mbit/s, as long as the machine has time.
+    let missing: Vec<_> = report.gaps.iter().map(|gap| gap.missing).collect();
+    assert!(missing.iter().filter(|missing| **missing > 5000).count() <= 2, "{missing:?}");
     assert!(proxy.session(ID)["restarts"].as_u64() >= Some(6));
     proxy.wait_gone(ID);
     let counts = engine.counts();

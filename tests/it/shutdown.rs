@@ -140,9 +140,13 @@ fn while_a_source_is_recovered() {
         let proxy = Proxy::start_with(&[&engine], recovering);
         let viewer = Viewer::open(proxy.address, ID);
         wait_engine(&engine, "it is asked again", |counts| counts.getstreams >= 2);
-        proxy.wait_session(ID, "it is lost", |session| session["state"] == "recovering");
+        let waiting = proxy.ask(ID);
+        proxy.wait_session(ID, "it is lost, and somebody waits", |session| {
+            session["state"] == "recovering" && session["waiting_count"] == 1
+        });
         let [report] = shut_down_under(proxy, [viewer]);
         assert_whole(&report);
+        assert_eq!(waiting.reply().status, 503);
         assert_all_stopped(&engine, sessions);
     }
 }

@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 
 use acerelay::config::Config;
 use acerelay::id::Digest;
-use acerelay::sim::{Call, Entry, Event, Getstream, Head, Playback, Script, Settings, SimEngine};
+use acerelay::sim::{
+    Call, Entry, Event, Fill, Getstream, Head, Playback, Script, Settings, SimEngine, Steps,
+};
 
 use super::harness::{
     Bystander, End, ID, INFOHASH, LONG, OTHER_ID, OTHER_INFOHASH, Proxy, SLACK, Viewer, assert_all_stopped,
-    assert_whole, broadcast, engine_with, pause, scripted, short, stream_path,
+    assert_whole, broadcast, engine_with, pause, scripted, short, stream_path, wait_engine,
 };
 
 /// The limit that a test runs into; long enough for the other stream to start within it.
@@ -233,6 +235,15 @@ fn an_engine_that_stays_cold_is_given_up_at_the_connect_deadline_with_its_text()
     check_refused(&scripted(script), short_connect, |_| {}, &expected);
 }
 
+/// The deadline comes while its stat is waited for.
+#[test]
+fn an_engine_that_stays_cold_and_says_nothing_else_is_given_up_with_its_text_all_the_same() {
+    let script = Script::new().playback(Playback::status(500, "start timeout")).stat(Call::Hang);
+    let expected =
+        Refusal { says: "within 1.5 s: the engine answered with status 500: start timeout", ..START_TIMEOUT };
+    check_refused(&scripted(script), short_connect, |_| {}, &expected);
+}
+
 #[test]
 fn headers_that_are_late_work() {
     check_plays(&scripted(Script::new().playback(Playback::head(Head::Late(LATE)))), short_connect, LATE);
@@ -345,7 +356,7 @@ fn a_playback_url_that_is_the_body_itself_works() {
 
 #[test]
 fn a_failed_start_is_remembered_for_5_s_and_then_tried_again() {
-    let first_fails = acerelay::sim::Steps::first(1, Getstream::Error("not yet".to_owned()));
+    let first_fails = Steps::first(1, Getstream::Error("not yet".to_owned()));
     let engine = scripted(Script::new().getstream(first_fails));
     let proxy = Proxy::start(&[&engine]);
     let mut reply = proxy.get(&stream_path(ID));
@@ -367,4 +378,95 @@ fn a_failed_start_is_remembered_for_5_s_and_then_tried_again() {
     assert_whole(&viewer.leave());
     assert_eq!(engine.counts().getstreams, 2);
     assert_all_stopped(&engine, 1);
+}
+
+/// What was asked of an engine for the first content: sessions opened and stopped, in order.
+fn opens_and_stops(engine: &SimEngine) -> Vec<&'static str> {
+    let (id, infohash) = (ID.to_string(), INFOHASH.to_string());
+    let what = |request: &acerelay::sim::RequestRecord| {
+        if request.path == "/ace/getstream" && request.param("id") == Some(&id) {
+            Some("open")
+        } else if request.path.contains(&infohash) && request.param("method") == Some("stop") {
+            Some("stop")
+        } else {
+            None
+        }
+    };
+    engine.requests().iter().filter_map(what).collect()
+}
+
+/// The engine is restarted while the start waits for it to warm up.
+#[test]
+fn a_session_that_the_engine_forgot_before_it_played_is_opened_anew() {
+    let cold = Steps::first(4, Playback::status(500, "start timeout"));
+    let engine = scripted(Script::new().playback(cold).stat(Call::Prebuffering));
+    let proxy = Proxy::start(&[&engine]);
+    let waiting = proxy.ask(ID);
+    wait_engine(&engine, "it is asked to play", |counts| counts.playback_requests >= 1);
+    engine.forget_sessions();
+    let mut viewer = Viewer::of(waiting.reply());
+    viewer.take_packets(300);
+    assert_whole(&viewer.leave());
+    proxy.wait_gone(ID);
+    assert_eq!(opens_and_stops(&engine), ["open", "stop", "open", "stop"]);
+    let counts = engine.counts();
+    assert_eq!(
+        (counts.sessions_lost, counts.stops_unknown, counts.sessions_stopped),
+        (1, 1, 1),
+        "{counts:?}"
+    );
+    assert_eq!((counts.sessions_open, counts.readers_max), (0, 1), "{counts:?}");
+    let mut players: Vec<_> = engine.requests();
+    players.retain(|request| request.path == "/ace/getstream");
+    assert_ne!(players[0].param("pid"), players[1].param("pid"));
+}
+
+/// Its own place and its own turn do not stand in the way of the second one.
+#[test]
+fn a_session_that_the_engine_says_it_does_not_know_is_opened_anew_at_once() {
+    let start = || {
+        let lost = Steps::first(1, Playback::status(403, "unknown playback session id"));
+        let engine = scripted(Script::new().playback(lost));
+        let proxy = Proxy::start_with(&[&engine], |config| {
+            (config.engines[0].max_streams, config.engines[0].max_starts) = (1, 1);
+        });
+        let began = Instant::now();
+        let mut viewer = Viewer::open(proxy.address, ID);
+        let took = began.elapsed();
+        viewer.take_packets(100);
+        assert_whole(&viewer.leave());
+        assert_all_stopped(&engine, 2);
+        assert_eq!(opens_and_stops(&engine), ["open", "stop", "open", "stop"]);
+        took
+    };
+    // At best of several, on a machine however busy; who waits for a turn waits for two seconds.
+    let took = (0..3).map(|_| start()).min().expect("three");
+    assert!(took < Duration::from_millis(1500), "{took:?}");
+}
+
+#[test]
+fn an_engine_that_forgets_every_session_is_given_up_after_the_second() {
+    check_playback(
+        Playback::status(403, "unknown playback session id"),
+        &Refusal { says: "does not know its playback session", opened: 2, stopped: 2, ..ENGINE_ERROR },
+    );
+    // And that is remembered, as any failure of the engine is: who asks again at once costs it nothing.
+    let engine = scripted(Script::new().playback(Playback::status(403, "unknown playback session id")));
+    let proxy = Proxy::start(&[&engine]);
+    for _ in 0..3 {
+        assert_eq!(proxy.get(&stream_path(ID)).status, 502);
+    }
+    assert_eq!(engine.counts().getstreams, 2);
+}
+
+/// An engine that is busy with what it loads is no reason to leave a player in the dark for longer than was configured.
+#[test]
+fn a_start_is_bounded_however_much_the_engine_loads() {
+    let never = Script::new().playback(Playback::never_a_byte()).stat(Call::Filling(Fill::Rises));
+    check_refused(
+        &scripted(never),
+        |config| config.stream.first_data_timeout = Duration::from_secs(8),
+        |_| {},
+        &Refusal { says: "no picture within 8.0 s", after: Duration::from_secs(8), ..START_TIMEOUT },
+    );
 }

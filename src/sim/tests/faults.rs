@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::super::{Call, Entry, Event, Getstream, Head, Health, Order, Playback, Script, SimEngine, Steps};
+use super::super::{
+    Call, Entry, Event, Fill, Getstream, Head, Health, Order, Playback, Script, SimEngine, Steps,
+};
 use super::client::*;
 
 const MOMENT: Duration = Duration::from_millis(100);
@@ -287,6 +289,43 @@ fn stat_can_fail_or_never_get_on() {
     assert_eq!(get(&engine, url).text(), r#"{"response": {}, "error": null}"#);
     let stat = get(&engine, url).json();
     assert_eq!((&stat["response"]["status"], &stat["response"]["downloaded"]), (&"prebuf".into(), &0.into()));
+}
+
+#[test]
+fn stat_can_tell_of_loading_whatever_is_sent() {
+    for (fill, downloads, progresses) in
+        [(Fill::Rises, true, false), (Fill::Progresses, false, true), (Fill::StandsStill, false, false)]
+    {
+        let engine = scripted(Script::new().stat(Call::Filling(fill)));
+        let started = start_as(&engine, "1");
+        let stat = || get(&engine, started.url("stat_url")).json()["response"].clone();
+        let first = stat();
+        assert_eq!((&first["status"], &first["peers"]), (&"buf".into(), &5.into()), "{first}");
+        let number = |stat: &Value, field: &str| stat[field].as_u64().expect("a number");
+        let began = Instant::now();
+        let (mut has_downloaded, mut has_progressed) = (false, false);
+        while began.elapsed() < Duration::from_millis(1200) {
+            engine.wait_for(MOMENT, |_| false);
+            let now = stat();
+            has_downloaded |= number(&now, "downloaded") > number(&first, "downloaded");
+            has_progressed |= number(&now, "progress") > number(&first, "progress");
+        }
+        assert_eq!((has_downloaded, has_progressed), (downloads, progresses), "{fill:?}");
+        assert_eq!(engine.counts().bytes_sent, 0);
+    }
+}
+
+/// Restarted so fast that nobody finds it closed.
+#[test]
+fn an_engine_can_forget_its_sessions() {
+    let engine = scripted(Script::new());
+    let started = start_as(&engine, "1");
+    engine.forget_sessions();
+    let error = get(&engine, started.url("stat_url")).json()["error"].clone();
+    assert_eq!(error, "unknown playback session id");
+    let counts = engine.counts();
+    assert_eq!((counts.sessions_open, counts.sessions_lost, counts.sessions_opened), (0, 1, 1), "{counts:?}");
+    assert_eq!(get(&engine, start_as(&engine, "1").url("stat_url")).status, 200);
 }
 
 #[test]

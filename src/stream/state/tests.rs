@@ -20,7 +20,16 @@ fn tick(silent_s: u64) -> Event {
         engine_is_well: true,
         is_filling: false,
         hint: Hint::NoPeers,
+        refusal: None,
     })
+}
+
+/// At the same time the engine has said that it is not ready to play.
+fn refused(silent_s: u64) -> Event {
+    match tick(silent_s) {
+        Event::Tick(source) => Event::Tick(Source { refusal: Some("start timeout".to_owned()), ..source }),
+        other => other,
+    }
 }
 
 fn lost(attempt: u32, given: Yield) -> Event {
@@ -70,6 +79,7 @@ fn every_transition_is_the_one_of_the_table() {
             engine_is_well: false,
             is_filling: false,
             hint: Hint::None,
+            refusal: None,
         })
     };
     let filling = |silent_s| {
@@ -79,6 +89,7 @@ fn every_transition_is_the_one_of_the_table() {
             engine_is_well: true,
             is_filling: true,
             hint: Hint::None,
+            refusal: None,
         })
     };
     let barren_silence = || {
@@ -88,6 +99,7 @@ fn every_transition_is_the_one_of_the_table() {
             engine_is_well: true,
             is_filling: false,
             hint: Hint::None,
+            refusal: None,
         })
     };
     let active = || (5, FirstPackets(0));
@@ -107,6 +119,9 @@ fn every_transition_is_the_one_of_the_table() {
         (vec![(4, Connected(0)), (9, Connected(0))], "AwaitingData until 24".into()),
         (vec![(29, tick(29))], "Connecting until 30".into()),
         (vec![(30, tick(30))], format!("stopping: {}", Why::ConnectTimeout(LIMITS.connect, Hint::NoPeers))),
+        (vec![(29, refused(29))], "Connecting until 30".into()),
+        (vec![(30, refused(30))], format!("stopping: {}", Why::NotReady(LIMITS.connect, "start timeout".into()))),
+        (vec![(4, Connected(0)), (24, refused(24))], format!("stopping: {}", Why::FirstDataTimeout(LIMITS.first_data, Hint::NoPeers))),
         (vec![(4, Connected(0)), (24, tick(24))], format!("stopping: {}", Why::FirstDataTimeout(LIMITS.first_data, Hint::NoPeers))),
         (vec![(2, lost(0, Barren))], format!("stopping: {ended}")),
         (vec![(2, lost(1, Barren))], "Connecting until 30".into()),
@@ -215,6 +230,7 @@ fn any_event() -> impl Strategy<Value = Event> {
             engine_is_well,
             is_filling,
             hint: Hint::None,
+            refusal: None,
         })
     };
     prop_oneof![

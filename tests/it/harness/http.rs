@@ -57,6 +57,11 @@ impl Connection {
         Self { socket, peer, buffer: Vec::new(), at: 0 }
     }
 
+    /// Where this end of it is: how a log names the client.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.socket.local_addr().expect("a live socket")
+    }
+
     /// Sends this text as it is.
     pub(crate) fn send(&mut self, text: &str) {
         self.socket.write_all(text.as_bytes()).expect("it reads");

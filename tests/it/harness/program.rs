@@ -134,6 +134,20 @@ impl Running {
         }
     }
 
+    /// The lines of the log up to the first that has this in it.
+    pub(crate) fn log_until(&self, text: &str) -> Vec<String> {
+        let deadline = Instant::now() + LONG;
+        let mut log = Vec::new();
+        while let Ok(line) = self.stderr.recv_deadline(deadline) {
+            let is_last = line.contains(text);
+            log.push(line);
+            if is_last {
+                return log;
+            }
+        }
+        panic!("no line of the log has {text:?} in it: {log:#?}");
+    }
+
     /// Waits for a line of the log that has this in it.
     pub(crate) fn wait_log(&self, text: &str) {
         assert!(self.logs_within(LONG, text), "no line of the log has {text:?} in it");
