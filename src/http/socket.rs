@@ -7,7 +7,7 @@
 
 #![expect(unsafe_code, reason = "descriptors by number and TCP_INFO have no safe interface")]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener};
@@ -170,6 +170,15 @@ fn peer_of(descriptor: BorrowedFd<'_>, local_port: u16) -> Option<SocketAddr> {
     (local.port() == local_port).then_some(peer)
 }
 
+/// What tells this connection from all others, if it was one to our port and is closed for both sides: it has no peer any
+/// more. The kernel numbers sockets, not descriptors, and uses no number twice.
+fn cookie_if_closed(descriptor: BorrowedFd<'_>, local_port: u16) -> Option<u64> {
+    let is_closed = info(descriptor).is_ok_and(|info| info[0] == TCP_CLOSE);
+    let socket = SockRef::from(&descriptor);
+    let local = is_closed.then(|| socket.local_addr().ok()?.as_socket()).flatten()?;
+    if local.port() == local_port { socket.cookie().ok() } else { None }
+}
+
 /// The numbers of all descriptors there are.
 fn descriptors() -> io::Result<impl Iterator<Item = RawFd>> {
     let number = |entry: io::Result<std::fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
@@ -244,8 +253,8 @@ impl Seen {
 pub(super) struct Descriptors {
     /// The connections to our port.
     pub(super) connections: Vec<Seen>,
-    /// Descriptors of connections that their peers have reset, and that nobody has let go of yet.
-    pub(super) reset: usize,
+    /// The cookies of connections that are closed for both sides, and that nobody has let go of yet.
+    pub(super) closed: HashSet<u64>,
     /// All of them.
     pub(super) count: usize,
 }
@@ -264,7 +273,7 @@ pub(super) fn look(local_port: u16) -> io::Result<Descriptors> {
         // between, they fail or tell of another connection, and whoever acts on that looks again at a duplicate.
         let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
         let Some(peer) = peer_of(borrowed, local_port) else {
-            found.reset += usize::from(info(borrowed).is_ok_and(|info| info[0] == TCP_CLOSE));
+            found.closed.extend(cookie_if_closed(borrowed, local_port));
             continue;
         };
         seen.entry(peer).or_insert_with(|| {
@@ -337,6 +346,7 @@ fn is_shortage(error: &io::Error) -> bool {
 mod tests {
     use std::io::{Read, Write};
     use std::net::TcpStream;
+    use std::time::Instant;
 
     use super::*;
 
@@ -411,8 +421,22 @@ mod tests {
         assert!(count >= 7, "{count}");
         seen[2].abort().expect("a descriptor");
         assert_eq!(clients[1].read(&mut [0; 1]).expect("an end"), 0);
-        drop(accepted);
-        assert_eq!(look(local.port()).expect("a list").connections, []);
+        // Closed by both sides, but not let go of.
+        clients[1].shutdown(Shutdown::Write).expect("a live socket");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let found = loop {
+            let found = look(local.port()).expect("a list");
+            if found.connections.len() == 2 {
+                break found;
+            }
+            assert!(Instant::now() < deadline, "{found:?}");
+        };
+        assert_eq!(found.closed.len(), 1, "{found:?}");
+        let duplicate = accepted[1].try_clone().expect("a descriptor");
+        assert_eq!(look(local.port()).expect("a list").closed, found.closed, "a duplicate is the same");
+        drop((accepted, duplicate));
+        let found = look(local.port()).expect("a list");
+        assert!(found.connections.is_empty() && found.closed.is_empty(), "{found:?}");
         seen[2].abort().expect("it has gone already");
     }
 
