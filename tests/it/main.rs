@@ -17,6 +17,7 @@ mod life;
 mod many;
 mod metrics;
 mod page;
+mod panics;
 mod parsers;
 mod players;
 mod race;

@@ -166,20 +166,33 @@ impl Running {
         }
     }
 
-    /// Waits for a line of the log that has this in it.
-    pub(crate) fn wait_log(&self, text: &str) {
-        assert!(self.logs_within(LONG, text), "no line of the log has {text:?} in it");
+    /// Waits for a line of the log that has this in it, and gives it.
+    pub(crate) fn wait_log(&self, text: &str) -> String {
+        let line = self.line_within(LONG, text);
+        line.unwrap_or_else(|| panic!("no line of the log has {text:?} in it"))
     }
 
     /// Whether a line of the log that has this in it comes within this time.
     pub(crate) fn logs_within(&self, limit: Duration, text: &str) -> bool {
+        self.line_within(limit, text).is_some()
+    }
+
+    fn line_within(&self, limit: Duration, text: &str) -> Option<String> {
         let deadline = Instant::now() + limit;
         while let Ok(line) = self.stderr.recv_deadline(deadline) {
             if line.contains(text) {
-                return true;
+                return Some(line);
             }
         }
-        false
+        None
+    }
+
+    /// Ends it, and gives the lines of the log that were not read.
+    pub(crate) fn end(mut self) -> Vec<String> {
+        self.signal("-TERM");
+        self.wait(LONG);
+        let deadline = Instant::now() + LONG;
+        std::iter::from_fn(|| self.stderr.recv_deadline(deadline).ok()).collect()
     }
 }
 

@@ -176,7 +176,7 @@ fn a_good_answer_is_one_whatever_stands_beside_it_and_whichever_host_it_names() 
     let envelope = prop::sample::select(vec!["response", "result"]);
     let good = (noise(), noise(), host, envelope, prop::option::of(any::<bool>()));
     let number = std::cell::Cell::new(0_u32);
-    check(24, &good, |(inside, outside, host, envelope, is_text)| {
+    check(12, &good, |(inside, outside, host, envelope, is_text)| {
         number.set(number.get() + 1);
         let mut start = open_by_hand(&engine, number.get());
         for (name, value) in &mut start {

@@ -153,6 +153,8 @@ fn a_packet_of_garbage_is_read_within_its_bounds() {
         if let Some(pcr) = packet.pcr() {
             prop_assert!(has_flags && head[5] & 0x10 != 0 && head[4] >= 7 && pcr < (1 << 33) * 300 + 512);
         }
+        let shown = format!("{packet:?}");
+        prop_assert!(shown.contains(&packet.pid().to_string()), "{shown}");
         let before = indicator_before(&packet);
         let before = Packet::new(&before);
         prop_assert!(before.pid() == packet.pid() && before.payload().is_none() && before.discontinuity());
