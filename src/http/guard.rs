@@ -82,16 +82,15 @@ impl Wear {
         self.parked.store(count as u64, Ordering::Relaxed);
     }
 
-    /// Connections that will be there for ever, as far as is known.
-    pub(super) fn count(&self) -> u64 {
-        let [forgotten, parked] = [&self.forgotten, &self.parked].map(|count| count.load(Ordering::Relaxed));
-        forgotten.max(parked)
+    /// How many were given up.
+    pub(super) fn forgotten(&self) -> u64 {
+        self.forgotten.load(Ordering::Relaxed)
     }
 
     /// Whether the process had better be started anew.
     #[must_use]
     pub fn is_worn_out(&self) -> bool {
-        self.count() >= self.max
+        self.forgotten().max(self.parked.load(Ordering::Relaxed)) >= self.max
     }
 }
 

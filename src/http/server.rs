@@ -314,8 +314,8 @@ impl Shared {
         let Judged { guilty, stuck } = guard.look(&found.connections, too_many as usize, now);
         let parked = leftovers.count_parked(&found.closed, self.limits.patience.end, now);
         guard.wear().set_parked(stuck + parked);
-        // Whoever is there for ever is not to be freed.
-        let unread = found.closed.len().saturating_sub(guard.wear().count() as usize);
+        // What is there for ever is not to be freed.
+        let unread = found.closed.len().saturating_sub(parked.max(guard.wear().forgotten() as usize));
         self.unread.store(unread, Ordering::Relaxed);
         for connection in &guilty {
             if let Err(error) = reserve.lend(|| connection.abort()) {

@@ -234,7 +234,7 @@ fn any_answer_to_stat_is_an_error_or_as_many_numbers_as_it_has() {
         {
             match &answer[name] {
                 Value::Number(given) => {
-                    prop_assert_eq!(number, given.as_u64().filter(|_| given.as_i64().is_some()))
+                    prop_assert_eq!(number, given.as_u64().filter(|_| given.as_i64().is_some()));
                 }
                 Value::Null | Value::Array(_) | Value::Object(_) => prop_assert_eq!(number, None),
                 _ => {}

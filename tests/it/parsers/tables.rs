@@ -82,8 +82,11 @@ fn any_programmes() -> impl Strategy<Value = Vec<Programme>> {
     })
 }
 
+/// A programme's number, the PID of its map, and its streams.
+type Entry = (u16, Pid, Vec<(u8, Pid)>);
+
 /// What was read, in the terms of what was written.
-fn read(tables: &PsiCache) -> Vec<(u16, Pid, Vec<(u8, Pid)>)> {
+fn read(tables: &PsiCache) -> Vec<Entry> {
     let programmes = tables.programmes().iter();
     programmes
         .map(|programme| {
@@ -94,7 +97,7 @@ fn read(tables: &PsiCache) -> Vec<(u16, Pid, Vec<(u8, Pid)>)> {
         .collect()
 }
 
-fn written(programmes: &[Programme]) -> Vec<(u16, Pid, Vec<(u8, Pid)>)> {
+fn written(programmes: &[Programme]) -> Vec<Entry> {
     let streams = |programme: &Programme| {
         programme.streams.iter().map(|(kind, pid, _)| (*kind, Pid::new(*pid))).collect::<Vec<_>>()
     };
@@ -146,7 +149,7 @@ fn damaged_tables_change_nothing_and_whole_ones_are_read_behind_them() {
         // Each table is the old one, the new one, or not there yet.
         let after = written(&new);
         for (number, pid, streams) in read(&tables) {
-            let is_known = |(other, other_pid, other_streams): &(u16, Pid, Vec<_>)| {
+            let is_known = |(other, other_pid, other_streams): &Entry| {
                 (*other, *other_pid) == (number, pid) && (streams.is_empty() || *other_streams == streams)
             };
             prop_assert!(before.iter().chain(&after).any(is_known), "{number} on {pid}: {streams:?}");
