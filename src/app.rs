@@ -107,7 +107,8 @@ impl App {
             (Threads::new(), Threads::new(), Threads::new());
         let pool = Arc::new(Pool::new(engines));
         let stats = Arc::new(Stats::default());
-        let wear = Arc::new(Wear::default());
+        let descriptors = descriptor_limit();
+        let wear = Arc::new(Wear::new(descriptors));
         let start_limit = stream.connect_timeout + stream.first_data_timeout + Duration::from_secs(2);
         let keepalive = stream.keepalive;
         let registry = Registry::new(stream, Arc::clone(&pool), Arc::clone(&stats), fetcher_threads.clone());
@@ -130,7 +131,7 @@ impl App {
             let front = Arc::clone(&front);
             Box::new(move |request| routes::handle(&front, request))
         };
-        let limits = Limits { streams: server.max_clients, descriptors: descriptor_limit(), patience };
+        let limits = Limits { streams: server.max_clients, descriptors, patience };
         let server = Server::start(listener, limits, wear, &service_threads, client_threads.clone(), handler)
             .map_err(StartError::Thread)?;
 

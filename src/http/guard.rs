@@ -6,10 +6,10 @@
 //!
 //! Lock rule: the one lock is held for look-ups; jobs are run and dropped outside it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -26,13 +26,15 @@ const SPARE_BYTES: u64 = 64 * 1024;
 /// of `tiny_http`.
 const MIN_IDLE: usize = 1024;
 
-/// A connection that was cut and is still there after this time will be there for ever: a thread of `tiny_http` hangs in
-/// it.
-const PARKED_AFTER: Duration = Duration::from_secs(30);
+/// A connection's request is on its way for so long before the connection is ended for want of descriptors.
+const SPARED: Duration = Duration::from_secs(2);
 
 /// Parked connections after which the process says that it is not well, so that it is started anew: each costs a thread
-/// (a few kilobytes) and two descriptors.
-const MAX_PARKED: usize = 2000;
+/// (30 kB) and two descriptors.
+const MAX_PARKED: u64 = 2000;
+
+/// Or after so many times fewer than there may be descriptors: a quarter of these is then gone for good.
+const DESCRIPTORS_PER_PARKED: u64 = 8;
 
 /// How long peers may take for what they have to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,31 +43,73 @@ pub struct Patience {
     pub silence: Duration,
     /// Saying a whole request, from the connection or the last answer on. Longer than `silence`.
     pub head: Duration,
+    /// Ending a connection that was cut. One that is there longer will be there for ever, since a thread of `tiny_http`
+    /// hangs in it: it answers a request line that says `HTTP/2.0` or `HTTP/3.0` by itself, and waits before it does for
+    /// the request's own turn to write to be over, while it holds that request. Nothing outside can end that.
+    pub end: Duration,
 }
 
 impl Default for Patience {
     /// A person's slow phone sends its request within a second; the rest is for lost packets.
     fn default() -> Self {
-        Self { silence: Duration::from_secs(10), head: Duration::from_secs(15) }
+        let [silence, head, end] = [10, 15, 30].map(Duration::from_secs);
+        Self { silence, head, end }
     }
 }
 
 /// What peers have cost the process for good.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Wear {
-    parked: AtomicUsize,
+    forgotten: AtomicU64,
+    parked: AtomicU64,
+    max: u64,
 }
 
 impl Wear {
-    /// Counts a thread that was given up.
-    pub(super) fn add_parked(&self) {
-        self.parked.fetch_add(1, Ordering::Relaxed);
+    /// No cost yet, in a process that may have so many descriptors.
+    #[must_use]
+    pub fn new(descriptors: u64) -> Self {
+        let max = MAX_PARKED.min(descriptors / DESCRIPTORS_PER_PARKED).max(1);
+        Self { forgotten: AtomicU64::new(0), parked: AtomicU64::new(0), max }
+    }
+
+    /// Counts a connection that was given up: its thread is parked from now on.
+    pub(super) fn add_forgotten(&self) {
+        self.forgotten.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// So many connections are parked at a look, by the signs. In time those that were forgotten are among them.
+    pub(super) fn set_parked(&self, count: usize) {
+        self.parked.store(count as u64, Ordering::Relaxed);
+    }
+
+    /// How many were given up.
+    pub(super) fn forgotten(&self) -> u64 {
+        self.forgotten.load(Ordering::Relaxed)
     }
 
     /// Whether the process had better be started anew.
     #[must_use]
     pub fn is_worn_out(&self) -> bool {
-        self.parked.load(Ordering::Relaxed) >= MAX_PARKED
+        self.forgotten().max(self.parked.load(Ordering::Relaxed)) >= self.max
+    }
+}
+
+/// Sockets that are closed and that nobody has let go of yet, by their cookies. A closed socket does not tell any more
+/// which connection it was.
+#[derive(Debug, Default)]
+pub(super) struct Leftovers {
+    since: HashMap<u64, Instant>,
+}
+
+impl Leftovers {
+    /// Compares with those there are now: how many have been there so long that they will be for ever?
+    pub(super) fn count_parked(&mut self, closed: &HashSet<u64>, limit: Duration, now: Instant) -> usize {
+        self.since.retain(|cookie, _| closed.contains(cookie));
+        for cookie in closed {
+            self.since.entry(*cookie).or_insert(now);
+        }
+        self.since.values().filter(|since| now.saturating_duration_since(**since) >= limit).count()
     }
 }
 
@@ -92,7 +136,6 @@ struct Connection<J> {
     is_condemned: bool,
     /// When it was told to end.
     cut_at: Option<Instant>,
-    is_parked: bool,
 }
 
 impl<J> Connection<J> {
@@ -105,7 +148,6 @@ impl<J> Connection<J> {
             stream: None,
             is_condemned: false,
             cut_at: None,
-            is_parked: false,
         }
     }
 }
@@ -119,6 +161,15 @@ pub(super) enum Arrival<J> {
     Later,
     /// It waits, but its connection has to be ended: by this handle if there is one.
     Excess(Option<Arc<Handle>>),
+}
+
+/// What came of a look at the connections.
+#[derive(Debug)]
+pub(super) struct Judged {
+    /// These have to go.
+    pub(super) guilty: Vec<Seen>,
+    /// So many had to go long ago, and are still there.
+    pub(super) stuck: usize,
 }
 
 /// What is next on a connection whose request is done.
@@ -217,10 +268,10 @@ impl<J> Guard<J> {
         drop(stream);
     }
 
-    /// Compares with the sockets there are. Whoever is returned has to go; `too_many` descriptors are to be won back by
-    /// ending those that have waited longest without a request in work.
-    pub(super) fn look(&self, seen: &[Seen], too_many: usize, now: Instant) -> Vec<Seen> {
-        let mut guilty = Vec::new();
+    /// Compares with the sockets there are. `too_many` descriptors are to be won back by ending those that have waited
+    /// longest without a request in work.
+    pub(super) fn look(&self, seen: &[Seen], too_many: usize, now: Instant) -> Judged {
+        let (mut guilty, mut stuck) = (Vec::new(), 0);
         let mut idle = Vec::new();
         let mut table = self.table.lock();
         let known: HashMap<_, _> = seen.iter().map(|seen| (seen.peer, seen)).collect();
@@ -230,11 +281,8 @@ impl<J> Guard<J> {
             let allowed = SPARE_BYTES + connection.requests * self.max_head_bytes;
             let idle_for = now.saturating_duration_since(connection.idle_since);
             if let Some(at) = connection.cut_at {
-                let is_stuck = now.saturating_duration_since(at) >= PARKED_AFTER && !connection.is_busy;
-                if is_stuck && !connection.is_parked {
-                    connection.is_parked = true;
-                    self.wear.add_parked();
-                }
+                let is_over = now.saturating_duration_since(at) >= self.patience.end;
+                stuck += usize::from(is_over && !connection.is_busy);
             } else if seen.received_bytes > allowed || !connection.is_busy && idle_for >= self.patience.head {
                 connection.cut_at = Some(now);
                 guilty.push(*seen);
@@ -243,15 +291,18 @@ impl<J> Guard<J> {
             }
         }
         // Two descriptors a connection.
-        let surplus = too_many.div_ceil(2).max(idle.len().saturating_sub(self.max_idle));
+        let (wanted, surplus) = (too_many.div_ceil(2), idle.len().saturating_sub(self.max_idle));
         idle.sort_unstable_by_key(|(since, _)| *since);
-        for (_, seen) in idle.into_iter().take(surplus) {
+        let has_to_go = |(number, (since, _)): &(usize, (Instant, Seen))| {
+            *number < surplus || *number < wanted && now.saturating_duration_since(*since) >= SPARED
+        };
+        for (_, (_, seen)) in idle.into_iter().enumerate().take_while(has_to_go) {
             if let Some(connection) = table.get_mut(&seen.peer) {
                 connection.cut_at = Some(now);
             }
             guilty.push(seen);
         }
-        guilty
+        Judged { guilty, stuck }
     }
 }
 
@@ -266,7 +317,7 @@ mod tests {
     }
 
     fn guard_for(streams: usize) -> Guard<u32> {
-        Guard::new(Patience::default(), 1000, streams, Arc::default())
+        Guard::new(Patience::default(), 1000, streams, Arc::new(Wear::new(u64::MAX)))
     }
 
     fn peer(port: u16) -> SocketAddr {
@@ -328,7 +379,8 @@ mod tests {
     }
 
     fn cut(guard: &Guard<u32>, seen: &[Seen], too_many: usize, now: Instant) -> Vec<u16> {
-        let mut ports: Vec<_> = guard.look(seen, too_many, now).iter().map(|seen| seen.peer.port()).collect();
+        let mut ports: Vec<_> =
+            guard.look(seen, too_many, now).guilty.iter().map(|seen| seen.peer.port()).collect();
         ports.sort_unstable();
         ports
     }
@@ -367,22 +419,55 @@ mod tests {
             cut(&guard, &seen[..count], 0, start + Duration::from_millis(count as u64));
         }
         guard.arrive(peer(1), 10, start);
-        assert_eq!(cut(&guard, &seen, 3, start + Duration::from_secs(1)), [2, 3]);
+        assert_eq!(cut(&guard, &seen, 3, start + Duration::from_secs(1)), NOBODY, "they may be about to ask");
+        assert_eq!(cut(&guard, &seen, 3, start + Duration::from_millis(2002)), [2]);
+        assert_eq!(cut(&guard, &seen, 3, start + Duration::from_secs(3)), [3, 4]);
         let many: Vec<_> = (1..=1500).map(|port| Seen::new(peer(port), 0)).collect();
         assert_eq!(cut(&self::guard(), &many, 0, start).len(), 1500 - MIN_IDLE);
         assert_eq!(cut(&guard_for(1400), &many, 0, start).len(), 100, "so many streams are allowed");
     }
 
     #[test]
-    fn what_stays_after_it_was_cut_counts_as_wear() {
+    fn what_stays_after_it_was_cut_is_stuck() {
         let (guard, start) = (guard(), Instant::now());
-        let seen: Vec<_> = (1..=MAX_PARKED as u16).map(|port| Seen::new(peer(port), 0)).collect();
-        let times = [0, 15, 44, 45, 46].map(Duration::from_secs);
-        let worn = times.map(|time| {
-            guard.look(&seen, 0, start + time);
-            guard.wear.is_worn_out()
-        });
-        assert_eq!(worn, [false, false, false, true, true]);
-        assert_eq!(guard.wear.parked.load(Ordering::Relaxed), MAX_PARKED);
+        let seen: Vec<_> = (1..=9).map(|port| Seen::new(peer(port), 0)).collect();
+        guard.look(&seen, 0, start);
+        guard.look(&seen, 0, start + Duration::from_secs(15));
+        // One of them was only late.
+        guard.arrive(peer(5), 50, start + Duration::from_secs(16));
+        let stuck = [44, 45, 46].map(|time| guard.look(&seen, 0, start + Duration::from_secs(time)).stuck);
+        assert_eq!(stuck, [0, 8, 8]);
+        assert_eq!(guard.look(&seen[7..], 0, start + Duration::from_secs(47)).stuck, 2);
+    }
+
+    #[test]
+    fn what_stays_after_it_was_closed_is_parked() {
+        let (mut leftovers, start) = (Leftovers::default(), Instant::now());
+        let mut count = |cookies: &[u64], time| {
+            let closed = cookies.iter().copied().collect();
+            leftovers.count_parked(&closed, Duration::from_secs(30), start + Duration::from_secs(time))
+        };
+        assert_eq!(count(&[1, 2], 0), 0);
+        assert_eq!(count(&[1, 2, 3], 29), 0);
+        assert_eq!(count(&[1, 3, 4], 30), 1);
+        assert_eq!(count(&[1, 2, 3], 60), 2, "what has gone in between begins anew");
+        assert_eq!(count(&[], 90), 0);
+    }
+
+    #[test]
+    fn parked_threads_never_take_more_than_a_quarter_of_the_descriptors() {
+        for (descriptors, bearable) in [(0, 0), (200, 24), (1024, 127), (16_000, 1999), (u64::MAX, 1999)] {
+            let wear = Wear::new(descriptors);
+            let count = (0..=MAX_PARKED).take_while(|_| {
+                wear.add_forgotten();
+                !wear.is_worn_out()
+            });
+            assert_eq!(count.count(), bearable, "{descriptors}");
+            let wear = Wear::new(descriptors);
+            wear.set_parked(bearable);
+            assert!(!wear.is_worn_out(), "{descriptors}");
+            wear.set_parked(bearable + 1);
+            assert!(wear.is_worn_out());
+        }
     }
 }

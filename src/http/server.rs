@@ -21,7 +21,7 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::threads::{SMALL_STACK_BYTES, Threads};
 
 use super::front::{Pass, Turnstile};
-use super::guard::{Arrival, Guard, Patience, Turn, Wear};
+use super::guard::{Arrival, Guard, Judged, Leftovers, Patience, Turn, Wear};
 use super::request::{Job, Keeper, MAX_HEAD_BYTES, Request, Verdict};
 use super::response::{Code, Response};
 use super::selfcheck::{self, Signs};
@@ -39,6 +39,10 @@ const QUICK_REQUESTS: u64 = 8;
 
 /// How often the sockets are looked at: what a peer can send until then is what its endless head costs.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// And how soon again while descriptors are short: each look wins some back, and an accept thread that finds none left
+/// dies without a word.
+const SHORTAGE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Requests from connections of a replaced server wait no longer than this.
 const RETIRED_INTERVAL: Duration = Duration::from_millis(20);
@@ -168,6 +172,7 @@ struct Serving {
     /// With the time of their last request.
     retired: Vec<(Instant, tiny_http::Server)>,
     next_look: Instant,
+    leftovers: Leftovers,
     /// Connections so far when some waited to be accepted at the last look.
     opened_at_backlog: Option<u64>,
     rebuild_at: Option<Instant>,
@@ -183,6 +188,7 @@ impl Serving {
             server,
             retired: Vec::new(),
             next_look: now,
+            leftovers: Leftovers::default(),
             opened_at_backlog: None,
             rebuild_at: None,
             rebuilt: now,
@@ -194,8 +200,12 @@ impl Serving {
         while !self.shared.is_stopping.load(Ordering::Acquire) {
             let now = Instant::now();
             if now >= self.next_look {
-                self.next_look = now + LOOK_INTERVAL;
-                self.shared.look(now);
+                let looked = self.shared.look(&mut self.leftovers, now);
+                self.next_look = now + if looked.is_short { SHORTAGE_INTERVAL } else { LOOK_INTERVAL };
+                if looked.ended > 0 {
+                    // There is room now.
+                    self.rebuild_at = self.rebuild_at.map(|_| now);
+                }
                 // A thread that was not joined keeps its stack.
                 self.shared.threads.reap();
                 self.listen_for_the_deaf(now);
@@ -209,7 +219,9 @@ impl Serving {
                 Err(_) if self.shared.is_stopping.load(Ordering::Acquire) => break,
                 Err(error) => {
                     log::debug!("accept failed ({error}); listening again");
-                    self.plan_rebuild(Instant::now());
+                    let now = Instant::now();
+                    self.next_look = self.next_look.min(now + SHORTAGE_INTERVAL);
+                    self.plan_rebuild(now);
                 }
             }
             self.take_from_retired();
@@ -223,8 +235,8 @@ impl Serving {
             .max(Instant::now())
     }
 
-    /// Connections that wait to be accepted, a second apart, and none that was read in between, not even our own: the
-    /// accept thread is dead.
+    /// Connections that wait to be accepted, at two looks, and none that was read in between, not even our own: the accept
+    /// thread is dead.
     fn listen_for_the_deaf(&mut self, now: Instant) {
         let has_backlog = socket::backlog(&self.shared.listener).is_ok_and(|count| count > 0);
         let opened = has_backlog.then(|| self.shared.keeper.guard.opened());
@@ -272,6 +284,14 @@ impl Serving {
     }
 }
 
+/// What came of a look at all connections.
+struct Looked {
+    /// Descriptors are short.
+    is_short: bool,
+    /// Connections that were ended.
+    ended: usize,
+}
+
 impl Shared {
     fn build(&self) -> io::Result<tiny_http::Server> {
         let listener = self.keeper.reserve.lend(|| self.listener.try_clone())?;
@@ -281,17 +301,23 @@ impl Shared {
     }
 
     /// Looks at all connections and ends those that have to go.
-    fn look(&self, now: Instant) {
+    fn look(&self, leftovers: &mut Leftovers, now: Instant) -> Looked {
         let Keeper { guard, reserve, local_port, stream_ceiling } = &*self.keeper;
         let found = match reserve.lend(|| socket::look(*local_port)) {
             Ok(found) => found,
-            Err(error) => return log::warn!("The connections cannot be looked at: {error}"),
+            Err(error) => {
+                log::warn!("The connections cannot be looked at: {error}");
+                return Looked { is_short: true, ended: 0 };
+            }
         };
         let descriptors = found.count as u64;
         let too_many = descriptors.saturating_sub(*stream_ceiling);
-        let guilty = guard.look(&found.connections, too_many as usize, now);
-        // Two descriptors a connection.
-        self.unread.store(found.reset / 2, Ordering::Relaxed);
+        let Judged { guilty, stuck } = guard.look(&found.connections, too_many as usize, now);
+        let parked = leftovers.count_parked(&found.closed, self.limits.patience.end, now);
+        guard.wear().set_parked(stuck + parked);
+        // What is there for ever is not to be freed.
+        let unread = found.closed.len().saturating_sub(parked.max(guard.wear().forgotten() as usize));
+        self.unread.store(unread, Ordering::Relaxed);
         for connection in &guilty {
             if let Err(error) = reserve.lend(|| connection.abort()) {
                 log::warn!("The connection from {} cannot be ended: {error}", connection.peer);
@@ -303,6 +329,7 @@ impl Shared {
         if descriptors < self.limits.descriptors {
             reserve.fill();
         }
+        Looked { is_short: too_many > 0, ended: guilty.len() }
     }
 
     fn dispatch(self: &Arc<Self>, request: tiny_http::Request) {
@@ -319,7 +346,7 @@ impl Shared {
             let ended = self.keeper.abort(peer);
             if verdict == Verdict::Forget || ended.is_err() {
                 mem::forget(request);
-                self.keeper.guard.wear().add_parked();
+                self.keeper.guard.wear().add_forgotten();
                 return;
             }
         }
@@ -378,7 +405,7 @@ impl Shared {
                 Ok(()) => drop(job),
                 Err(_) => {
                     mem::forget(job);
-                    self.keeper.guard.wear().add_parked();
+                    self.keeper.guard.wear().add_forgotten();
                 }
             }
         }

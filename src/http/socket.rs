@@ -7,7 +7,7 @@
 
 #![expect(unsafe_code, reason = "descriptors by number and TCP_INFO have no safe interface")]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener};
@@ -215,6 +215,16 @@ fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
     }
 }
 
+/// What tells this connection from all others, if it was one to our port and is closed for both sides: it has no peer any
+/// more. The kernel numbers sockets, not descriptors, and uses no number twice.
+fn cookie_if_closed(number: RawFd, local_port: u16) -> Option<u64> {
+    let is_closed = info(number).is_ok_and(|info| info[0] == TCP_CLOSE);
+    if !is_closed || !has_port(number, local_port) {
+        return None;
+    }
+    option(number, libc::SOL_SOCKET, libc::SO_COOKIE).ok().map(u64::from_ne_bytes)
+}
+
 /// The numbers of all descriptors there are.
 fn descriptors() -> io::Result<impl Iterator<Item = RawFd>> {
     let number = |entry: io::Result<std::fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
@@ -223,13 +233,20 @@ fn descriptors() -> io::Result<impl Iterator<Item = RawFd>> {
 
 /// The beginning of the kernel's `struct tcp_info`; zero where an old kernel has less of it.
 fn info(number: RawFd) -> io::Result<[u8; INFO_BYTES]> {
-    let mut info = [0_u8; INFO_BYTES];
-    let mut length = INFO_BYTES as libc::socklen_t;
+    option(number, libc::IPPROTO_TCP, libc::TCP_INFO)
+}
+
+/// An option of a socket, as far as it fits; zero behind what the kernel has of it.
+fn option<const BYTES: usize>(
+    number: RawFd,
+    level: libc::c_int,
+    name: libc::c_int,
+) -> io::Result<[u8; BYTES]> {
+    let mut value = [0_u8; BYTES];
+    let mut length = BYTES as libc::socklen_t;
     // SAFETY: the kernel writes no more than `length` bytes to the buffer.
-    let result = unsafe {
-        libc::getsockopt(number, libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &raw mut length)
-    };
-    if result == 0 { Ok(info) } else { Err(io::Error::last_os_error()) }
+    let result = unsafe { libc::getsockopt(number, level, name, value.as_mut_ptr().cast(), &raw mut length) };
+    if result == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
 }
 
 fn field<const N: usize>(info: &[u8; INFO_BYTES], at: usize) -> [u8; N] {
@@ -282,8 +299,8 @@ impl Seen {
 pub(super) struct Descriptors {
     /// The connections to our port.
     pub(super) connections: Vec<Seen>,
-    /// Descriptors of connections that their peers have reset, and that nobody has let go of yet.
-    pub(super) reset: usize,
+    /// The cookies of connections that are closed for both sides, and that nobody has let go of yet.
+    pub(super) closed: HashSet<u64>,
     /// All of them.
     pub(super) count: usize,
 }
@@ -299,7 +316,7 @@ pub(super) fn look(local_port: u16) -> io::Result<Descriptors> {
     for number in descriptors()? {
         found.count += 1;
         let Some(peer) = peer_of(number).filter(|_| has_port(number, local_port)) else {
-            found.reset += usize::from(info(number).is_ok_and(|info| info[0] == TCP_CLOSE));
+            found.closed.extend(cookie_if_closed(number, local_port));
             continue;
         };
         seen.entry(peer).or_insert_with(|| {
@@ -372,6 +389,7 @@ fn is_shortage(error: &io::Error) -> bool {
 mod tests {
     use std::io::{Read, Write};
     use std::net::TcpStream;
+    use std::time::Instant;
 
     use super::*;
 
@@ -446,8 +464,22 @@ mod tests {
         assert!(count >= 7, "{count}");
         seen[2].abort().expect("a descriptor");
         assert_eq!(clients[1].read(&mut [0; 1]).expect("an end"), 0);
-        drop(accepted);
-        assert_eq!(look(local.port()).expect("a list").connections, []);
+        // Closed by both sides, but not let go of.
+        clients[1].shutdown(Shutdown::Write).expect("a live socket");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let found = loop {
+            let found = look(local.port()).expect("a list");
+            if found.connections.len() == 2 {
+                break found;
+            }
+            assert!(Instant::now() < deadline, "{found:?}");
+        };
+        assert_eq!(found.closed.len(), 1, "{found:?}");
+        let duplicate = accepted[1].try_clone().expect("a descriptor");
+        assert_eq!(look(local.port()).expect("a list").closed, found.closed, "a duplicate is the same");
+        drop((accepted, duplicate));
+        let found = look(local.port()).expect("a list");
+        assert!(found.connections.is_empty() && found.closed.is_empty(), "{found:?}");
         seen[2].abort().expect("it has gone already");
     }
 

@@ -18,6 +18,8 @@ mod life;
 mod many;
 mod metrics;
 mod page;
+mod panics;
+mod parsers;
 mod patience;
 mod players;
 mod race;

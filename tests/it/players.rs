@@ -5,10 +5,11 @@ use std::net::{Shutdown, TcpStream};
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
-use acerelay::sim::{Entry, Playback, Script};
+use acerelay::sim::{Content, Entry, Media, Numbered, Playback, Script};
 
 use super::harness::{
-    Connection, End, ID, OTHER_ID, Proxy, SLACK, Viewer, assert_whole, engine, scripted, stream_path,
+    Connection, End, ID, INFOHASH, OTHER_ID, Proxy, SLACK, Viewer, assert_whole, engine, engine_with,
+    scripted, stream_path, whole,
 };
 
 #[test]
@@ -135,4 +136,132 @@ fn an_address_has_as_many_clients_as_it_may() {
     next.take_packets(20);
     second.take_packets(100);
     assert_whole(&second.leave());
+}
+
+#[test]
+fn whatever_a_player_says_beside_what_it_asks_for_it_gets_the_same_stream() {
+    let engine = engine();
+    let proxy = Proxy::start(&[&engine]);
+    for lines in [
+        // No User-Agent, and the least that HTTP/1.1 asks for.
+        "Host: x\r\n",
+        // Less than that.
+        "",
+        "Host: x\r\nRange: bytes=0-\r\n",
+        "Host: x\r\nRange: bytes=1000-1999\r\nIf-Range: \"x\"\r\n",
+        "Host: x\r\nIcy-MetaData: 1\r\nUser-Agent: VLC/3.0.18 LibVLC/3.0.18\r\n",
+        "Host: x\r\nAccept-Encoding: gzip, deflate\r\nAccept: */*;q=0.1\r\nTE: trailers\r\n",
+        "Host: x\r\nGetContentFeatures.DLNA.ORG: 1\r\nTransferMode.DLNA.ORG: Streaming\r\n",
+        "Host: x\r\nConnection: Keep-Alive\r\nKeep-Alive: 300\r\n",
+        // curl, when it may: it is content with HTTP/1.1.
+        "Host: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAA\r\n",
+        // A web player on another site's page.
+        "Host: box.lan\r\nOrigin: https://player.example\r\nReferer: https://player.example/tv\r\nSec-Fetch-Mode: cors\r\n",
+        "Host: evil.example\r\nUser-Agent: <script>alert(1)</script>\r\n",
+        "Host: x\r\nIf-None-Match: *\r\nIf-Modified-Since: Sat, 01 Jan 2022 00:00:00 GMT\r\n",
+    ] {
+        let mut connection = proxy.connect();
+        connection.send(&format!("GET {} HTTP/1.1\r\n{lines}\r\n", stream_path(ID)));
+        let reply = connection.reply();
+        assert_eq!(reply.status, 200, "{lines}");
+        assert_eq!(reply.header("Access-Control-Allow-Origin"), Some("*"), "{lines}");
+        for absent in
+            ["Content-Range", "Content-Encoding", "Content-Length", "Upgrade", "ETag", "icy-metaint"]
+        {
+            assert_eq!(reply.header(absent), None, "{lines}");
+        }
+        let mut viewer = Viewer::of(reply);
+        viewer.take_packets(20);
+        assert_whole(&viewer.leave());
+    }
+}
+
+#[test]
+fn a_connection_carries_one_thing_after_the_other() {
+    let engine = engine();
+    let proxy = Proxy::start(&[&engine]);
+    let mut connection = proxy.connect();
+    for id in [ID, OTHER_ID] {
+        let mut reply = connection.get("/proxy/status");
+        reply.json();
+        connection = reply.into_connection();
+        connection.send_request("HEAD", &stream_path(id), "");
+        connection = connection.reply_to_head().into_connection();
+        let mut viewer = Viewer::of(connection.get(&stream_path(id)));
+        viewer.take_packets(20);
+        let mut remote = proxy.connect();
+        remote.send_request("DELETE", &format!("/proxy/sessions/{id}"), "");
+        assert_eq!(remote.reply().status, 204);
+        assert_eq!(viewer.take_to_end(), End::Complete);
+        assert_whole(viewer.report());
+        let mut reply = viewer.reply.into_connection().get("/nowhere");
+        assert_eq!((reply.status, &reply.json()["error"]), (404, &"not_found".into()));
+        let mut reply = reply.into_connection().get(&format!("/ace/{id}x.ts"));
+        assert_eq!(reply.status, 404);
+        reply.text();
+        let mut reply = reply.into_connection().get("/ace/getstream?id=x");
+        assert_eq!((reply.status, &reply.json()["error"]), (400, &"bad_request".into()));
+        connection = reply.into_connection();
+    }
+    assert_eq!(connection.get("/healthz").status, 200);
+}
+
+#[test]
+fn a_stream_that_ends_is_ended_as_each_kind_of_client_understands() {
+    const PACKETS: u64 = 3000;
+    let kinds = [
+        ("HTTP/1.1", "Host: x\r\n", End::Complete),
+        ("HTTP/1.1", "Host: x\r\nConnection: close\r\n", End::Complete),
+        ("HTTP/1.1", "Host: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n", End::Complete),
+        ("HTTP/1.0", "", End::Closed),
+        ("HTTP/1.0", "Connection: keep-alive\r\n", End::Closed),
+    ];
+    let media = Media::Numbered(Numbered::at_rate(2_000_000).end_after(PACKETS));
+    let engine = engine_with(Content::film(ID, INFOHASH, media).delivery(whole()));
+    for (version, lines, expected) in kinds {
+        let proxy = Proxy::start(&[&engine]);
+        let mut connection = proxy.connect();
+        connection.send(&format!("GET {} {version}\r\n{lines}\r\n", stream_path(ID)));
+        let reply = connection.reply();
+        let is_last = version == "HTTP/1.0" || lines.contains("close") || lines.contains("Upgrade");
+        let mut viewer = Viewer::of(reply);
+        assert_eq!(viewer.take_to_end(), expected, "{version} {lines}");
+        assert_eq!(viewer.report().last, Some(PACKETS - 1), "{version} {lines}");
+        assert_whole(viewer.report());
+        if expected == End::Complete && is_last {
+            assert_eq!(viewer.reply.into_connection().read_to_end(), "", "{lines}");
+        } else if expected == End::Complete {
+            assert_eq!(viewer.reply.into_connection().get("/healthz").status, 200);
+        }
+    }
+}
+
+#[test]
+fn two_players_of_one_make_behind_one_address_are_two_clients() {
+    let engine = engine();
+    let proxy = Proxy::start(&[&engine]);
+    let mut viewers = [(); 2].map(|()| {
+        let mut connection = proxy.connect();
+        connection.send(&format!(
+            "GET {} HTTP/1.1\r\nHost: x\r\nUser-Agent: VLC/3.0.18\r\nX-Forwarded-For: 192.0.2.7\r\n\r\n",
+            stream_path(ID)
+        ));
+        Viewer::of(connection.reply())
+    });
+    viewers.iter_mut().for_each(|viewer| viewer.take_packets(20));
+    let session = proxy.wait_session(ID, "both watch", |session| session["client_count"] == 2);
+    let clients = session["clients"].as_array().expect("a list");
+    let agents: Vec<_> = clients.iter().map(|client| &client["user_agent"]).collect();
+    assert_eq!(agents, ["VLC/3.0.18"; 2]);
+    // Ids rise, so the second has the higher one. It is sent away, and the first does not notice.
+    let ids = clients.iter().map(|client| client["client_id"].as_str().expect("an id").parse::<u64>());
+    let newest = ids.map(|id| id.expect("a number")).max().expect("two clients");
+    let [mut stays, mut goes] = viewers;
+    let mut remote = proxy.connect();
+    remote.send_request("DELETE", &format!("/proxy/sessions/{ID}/clients/{newest}"), "");
+    assert_eq!(remote.reply().status, 204);
+    assert_eq!(goes.take_to_end(), End::Complete);
+    stays.take_packets(300);
+    assert_whole(&stays.leave());
+    assert_eq!(engine.counts().getstreams, 1);
 }

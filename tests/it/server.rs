@@ -3,11 +3,11 @@
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
-use acerelay::sim::{Entry, Order, Playback, Script};
+use acerelay::sim::{Entry, Getstream, Order, Playback, Script};
 use serde_json::Value;
 
 use super::harness::{
-    Connection, ID, INFOHASH, OTHER_ID, Proxy, Viewer, assert_whole, engine, in_parallel, scripted,
+    Connection, ID, INFOHASH, OTHER_ID, Proxy, Running, Viewer, assert_whole, engine, in_parallel, scripted,
     stream_path,
 };
 
@@ -365,4 +365,34 @@ fn a_request_with_a_body_is_refused() {
     assert_eq!((reply.status, &reply.json()["error"]), (400, &"bad_request".into()));
     assert_eq!(reply.into_connection().read_to_end(), "", "nothing behind it can be trusted");
     assert_eq!(engine.counts().getstreams, 0);
+}
+
+#[test]
+fn what_peers_say_is_one_line_of_the_log_and_no_more() {
+    let evil = "gone\r\n2026-01-01T00:00:00.000Z [ERROR] forged \u{1b}[2J\u{202e}\u{0}";
+    let engine = scripted(Script::new().getstream(Getstream::Error(evil.to_owned())));
+    let program = Running::start(&["--engine", &engine.addr().to_string(), "--log-level", "trace"]);
+    let mut connection = Connection::open(program.address);
+    connection.send_request("GET", &stream_path(ID), "");
+    let mut reply = connection.reply();
+    let json = reply.json();
+    let detail = json["detail"].as_str().expect("a sentence");
+    assert!(detail.contains(r"gone\r\n") && !detail.contains(char::is_control), "{detail:?}");
+    let mut connection = Connection::open(program.address);
+    connection
+        .send(&format!("GET {} HTTP/1.1\r\nUser-Agent: a\tb \\n [ERROR]\r\n\r\n", stream_path(OTHER_ID)));
+    let mut viewer = Viewer::of(connection.reply());
+    viewer.take_packets(20);
+    drop(viewer);
+    let mut connection = Connection::open(program.address);
+    connection.send("DELETE /proxy/sessions/%0a%1b[2J HTTP/1.1\r\nHost: evil.example\r\n\r\n");
+    assert_eq!(connection.reply().status, 403);
+    let lines = program.end();
+    for line in &lines {
+        let is_clean = !line.contains(|letter: char| letter.is_control() || !letter.is_ascii());
+        assert!(is_clean && !line.starts_with("2026-01-01T00:00:00.000Z"), "{line:?}");
+    }
+    for told in [r"gone\r\n2026", r"forged \u{1b}[2J\u{202e}\u{0}", r"(a\tb \\n [ERROR])"] {
+        assert!(lines.iter().any(|line| line.contains(told)), "{told} in {lines:#?}");
+    }
 }

@@ -1,5 +1,6 @@
 //! The program itself as a child process, and what it takes of the system.
 
+use std::env;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -18,7 +19,7 @@ use super::{LONG, pause};
 /// The program with this environment and no other, in a directory without a configuration.
 pub(crate) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_acerelay"));
-    for (name, _) in std::env::vars_os() {
+    for (name, _) in env::vars_os() {
         let name = name.to_string_lossy();
         let is_systemd = ["JOURNAL_STREAM", "NOTIFY_SOCKET", "WATCHDOG_USEC"].contains(&&*name);
         if name.starts_with("ACERELAY_") || is_systemd {
@@ -27,6 +28,40 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
     }
     command.args(arguments).current_dir(directory()).stdin(Stdio::null());
     command
+}
+
+/// A test of ours, alone in a process: `module::name`. It has to be marked as ignored, and to do its work only if it [`is_alone`].
+pub(crate) fn alone_in_a_process(test: &str) -> Command {
+    let mut command = Command::new(env::current_exe().expect("the program of the tests"));
+    command.args(["--exact", test, "--ignored", "--nocapture", "--quiet"]).env(ALONE, "");
+    // Held open as long as the one who started it lives, and has it.
+    command.current_dir(directory()).stdin(Stdio::piped());
+    command
+}
+
+/// Says that a process is [`alone_in_a_process`].
+const ALONE: &str = "ACERELAY_TEST_ALONE";
+
+/// Whether this process is for one test alone. Else somebody has asked for all that is ignored.
+pub(crate) fn is_alone() -> bool {
+    env::var_os(ALONE).is_some()
+}
+
+/// The same program under limits that a shell sets. As this user, if one is given.
+pub(crate) fn under(limits: &str, user: Option<u32>, program: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("{{ {limits}; }} && exec \"$0\" \"$@\"")]).arg(program.get_program());
+    shell.args(program.get_args()).current_dir(directory()).stdin(Stdio::piped());
+    if let Some(user) = user {
+        shell.uid(user);
+    }
+    for (name, value) in program.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell
 }
 
 /// A directory of cargo's for the files of tests.
@@ -69,31 +104,28 @@ impl Running {
 
     /// Under limits that a shell sets: `ulimit -n 200`. As this user, if one is given.
     pub(crate) fn start_under(limits: &str, user: Option<u32>, arguments: &[&str]) -> Self {
-        let program = command(&[]);
-        let mut shell = Command::new("sh");
-        shell.args(["-c", &format!("{{ {limits}; }} && exec \"$0\" \"$@\"")]).arg(program.get_program());
-        shell.current_dir(directory()).stdin(Stdio::null());
-        if let Some(user) = user {
-            shell.uid(user);
-        }
-        for (name, _) in program.get_envs() {
-            shell.env_remove(name);
-        }
-        Self::start_as(shell, arguments)
+        Self::start_as(under(limits, user, &command(&[])), arguments)
     }
 
     fn start_as(mut command: Command, arguments: &[&str]) -> Self {
         command.args(["--listen", "127.0.0.1:0"]).args(arguments);
+        Self::start_this(command)
+    }
+
+    /// This program, which tells where it listens as ours does.
+    pub(crate) fn start_this(mut command: Command) -> Self {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("it starts");
         let stdout = lines(child.stdout.take().expect("a pipe"));
         let stderr = lines(child.stderr.take().expect("a pipe"));
         let mut running = Self { child, stdout, stderr, address: SocketAddr::from(([0; 4], 0)) };
-        let first = running.stdout.recv_timeout(LONG).expect("a line");
-        let address =
-            first.strip_prefix("Listening on http://").expect("the line that tells where it listens");
-        running.address = address.parse().expect("an address");
-        running
+        loop {
+            let line = running.stdout.recv_timeout(LONG).expect("the line that tells where it listens");
+            if let Some((_, address)) = line.split_once("Listening on http://") {
+                running.address = address.parse().expect("an address");
+                return running;
+            }
+        }
     }
 
     pub(crate) fn before(engine: &SimEngine) -> Self {
@@ -148,20 +180,33 @@ impl Running {
         panic!("no line of the log has {text:?} in it: {log:#?}");
     }
 
-    /// Waits for a line of the log that has this in it.
-    pub(crate) fn wait_log(&self, text: &str) {
-        assert!(self.logs_within(LONG, text), "no line of the log has {text:?} in it");
+    /// Waits for a line of the log that has this in it, and gives it.
+    pub(crate) fn wait_log(&self, text: &str) -> String {
+        let line = self.line_within(LONG, text);
+        line.unwrap_or_else(|| panic!("no line of the log has {text:?} in it"))
     }
 
     /// Whether a line of the log that has this in it comes within this time.
     pub(crate) fn logs_within(&self, limit: Duration, text: &str) -> bool {
+        self.line_within(limit, text).is_some()
+    }
+
+    fn line_within(&self, limit: Duration, text: &str) -> Option<String> {
         let deadline = Instant::now() + limit;
         while let Ok(line) = self.stderr.recv_deadline(deadline) {
             if line.contains(text) {
-                return true;
+                return Some(line);
             }
         }
-        false
+        None
+    }
+
+    /// Ends it, and gives the lines of the log that were not read.
+    pub(crate) fn end(mut self) -> Vec<String> {
+        self.signal("-TERM");
+        self.wait(LONG);
+        let deadline = Instant::now() + LONG;
+        std::iter::from_fn(|| self.stderr.recv_deadline(deadline).ok()).collect()
     }
 }
 

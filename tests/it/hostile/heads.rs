@@ -4,11 +4,12 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use super::{Victim, read_to_end};
+use super::impatient::PATIENCE;
+use super::{Victim, is_well, read_to_end};
 use crate::harness::{LONG, pause};
 
 pub(super) fn three_hundred_half_heads_and_those_who_drip_are_closed() {
-    let mut victim = Victim::start();
+    let mut victim = Victim::start_impatient(":", None);
     let head = "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Half: ";
     let mut halves: Vec<_> = (0..300).map(|_| victim.say(head)).collect();
     halves.extend((0..20).map(|_| victim.connect()));
@@ -17,18 +18,20 @@ pub(super) fn three_hundred_half_heads_and_those_who_drip_are_closed() {
     halves.extend((0..5).map(|_| victim.say("GET /caf\u{e9} HTTP/1.1\r\nHost: x\r\n\r\n")));
     // Keep-alive connections that ask for nothing more.
     halves.extend((0..20).map(|_| victim.say("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")));
-    let mut drips: Vec<_> = (0..20).map(|_| victim.say("GET /")).collect();
     let began = Instant::now();
+    let mut drips: Vec<_> = (0..20).map(|_| victim.say("GET /")).collect();
     victim.assert_answers();
     victim.assert_streams();
     eprintln!("half heads: at their height {:?}", victim.program.usage());
-    // A byte a second resets every deadline for reads; the one for whole heads stands.
+    // A byte resets every deadline for reads; the one for whole heads stands.
     while !drips.is_empty() {
         drips.retain_mut(|socket| socket.write_all(b"x").is_ok());
         assert!(began.elapsed() < LONG, "{} of them drip on", drips.len());
-        pause(Duration::from_millis(250));
+        pause(Duration::from_millis(100));
     }
-    eprintln!("half heads: the last one that dripped was cut after {:?}", began.elapsed());
+    let took = began.elapsed();
+    assert!(took >= PATIENCE.head, "{took:?}");
+    eprintln!("half heads: the last one that dripped was cut after {took:?}");
     for mut socket in halves {
         read_to_end(&mut socket);
     }
@@ -43,7 +46,10 @@ fn ask(victim: &Victim, head: &str) -> String {
 }
 
 /// `tiny_http` waits for ever to answer one of these, with a thread and two descriptors.
-const HTTP_2_REQUESTS: u64 = 20;
+const HTTP_2_REQUESTS: u64 = 100;
+
+const HTTP_2_HEADS: [&str; 3] =
+    ["PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "GET / HTTP/3.0\r\n\r\n", "GET / HTTP/2.0\r\nHost: x\r\n\r\n"];
 
 #[test]
 fn heads_that_are_none_cost_no_more_than_they_must() {
@@ -70,6 +76,7 @@ fn heads_that_are_too_large_or_unclean_are_refused(victim: &Victim) {
         "GET /healthz HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n".to_owned(),
         "nonsense\r\n\r\n".to_owned(),
         "GET /healthz HTTP/9.9\r\n\r\n".to_owned(),
+        "GET /healthz HTTP/2\r\n\r\n".to_owned(),
         "GET /healthz HTTP/1.1\r\nno header\r\n\r\n".to_owned(),
         "\u{16}\u{3}\u{1}\u{2}\u{0}\r\n\r\n".to_owned(),
     ] {
@@ -114,8 +121,49 @@ fn a_line_of_20_mb_costs_no_memory(victim: &Victim) {
 }
 
 fn requests_of_http_2_are_let_be(victim: &Victim) {
-    for number in 0..HTTP_2_REQUESTS {
-        let head = if number % 2 == 0 { "PRI * HTTP/2.0\r\n\r\n" } else { "GET / HTTP/3.0\r\n\r\n" };
+    for head in HTTP_2_HEADS.iter().cycle().take(HTTP_2_REQUESTS as usize) {
         drop(victim.say(head));
     }
+}
+
+pub(super) fn requests_of_http_2_are_ended_and_told_to_the_watchdog() {
+    /// Each takes two descriptors, and a quarter of 800 may be lost: 100 are too many.
+    const BEARABLE: usize = 60;
+    let mut victim = Victim::start_impatient("ulimit -n 800", None);
+    let mut heads = HTTP_2_HEADS.iter().cycle();
+    let began = Instant::now();
+    let sockets: Vec<_> = heads.by_ref().take(BEARABLE).map(|head| victim.say(head)).collect();
+    for mut socket in sockets {
+        assert_eq!(read_to_end(&mut socket), "");
+    }
+    assert!(began.elapsed() >= PATIENCE.head, "{:?}", began.elapsed());
+    victim.assert_recovers("HTTP/2.0", BEARABLE as u64);
+    // Of a burst a few may be ended before anybody has read them, and cost nothing.
+    let more: Vec<_> = heads.take(BEARABLE).map(|head| victim.say(head)).collect();
+    assert!(is_well(victim.address()));
+    let deadline = Instant::now() + LONG;
+    while is_well(victim.address()) {
+        assert!(Instant::now() < deadline, "it still says that it is well");
+        pause(Duration::from_millis(100));
+    }
+    victim.assert_streams();
+    drop(more);
+}
+
+/// The program's own patience, and that it is not longer than it says.
+pub(super) fn the_program_waits_as_long_as_it_says() {
+    let mut victim = Victim::start();
+    let began = Instant::now();
+    let [silent, half] = ["", "GET /healthz HTTP/1.1\r\nX: "].map(|text| victim.say(text));
+    let mut drip = victim.say("GET /");
+    while drip.write_all(b"x").is_ok() {
+        assert!(began.elapsed() < LONG, "it drips on");
+        pause(Duration::from_secs(1));
+    }
+    let took = began.elapsed();
+    assert!((15..30).contains(&took.as_secs()), "{took:?}");
+    for mut socket in [silent, half] {
+        assert!(!read_to_end(&mut socket).starts_with("HTTP/1.1 200"));
+    }
+    victim.assert_recovers("its own patience", 0);
 }

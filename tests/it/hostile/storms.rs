@@ -38,7 +38,7 @@ fn storms_of_resets_pass() {
 
 pub(super) fn twenty_thousand_connections_with_200_descriptors_pass() {
     const WANTED: usize = 20_000;
-    let mut victim = Victim::start_under("ulimit -n 200", None);
+    let mut victim = Victim::start_impatient("ulimit -n 200", None);
     let began = Instant::now();
     let (mut open, mut wanted) = (Vec::new(), 0);
     // Each stays open as long as there are not too many of our own.
@@ -72,7 +72,7 @@ pub(super) fn twenty_thousand_connections_with_200_descriptors_pass() {
 
 #[test]
 fn streams_leave_descriptors_to_the_rest() {
-    let mut victim = Victim::start_under("ulimit -n 120", None);
+    let mut victim = Victim::start_under("ulimit -n 120");
     let request = format!("GET {} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", stream_path(ID));
     let mut refused = 0;
     let sockets: Vec<_> = (0..40).map(|_| victim.say(&request)).collect();
@@ -97,7 +97,7 @@ pub(super) fn without_threads_it_waits_for_better_times() {
         eprintln!("SKIPPED: only root can start the program as somebody else, whose threads are limited");
         return;
     }
-    let mut victim = Victim::start_under("ulimit -p 100 2>/dev/null || ulimit -u 100", Some(NOBODY));
+    let mut victim = Victim::start_impatient("ulimit -p 100 2>/dev/null || ulimit -u 100", Some(NOBODY));
     let (mut halves, began) = (Vec::new(), Instant::now());
     // In a burst not each of them gets a thread at once.
     while !victim.program.logs_within(Duration::from_secs(2), "Nobody accepts connections") {
