@@ -1,10 +1,10 @@
 //! The server asks itself, as a client would, whether it is well.
 //!
 //! That is more than a check. The steady stream of connections keeps `tiny_http`'s `accept` from timing out, and the end
-//! of each frees one connection that was left unread in a burst, whose request brings on the next check. So there are
-//! more and more checks at once while connections come, and as many as were reset unread: those bring on none, and may even
-//! end the thread that reads them by a panic. A check can be left unread itself, behind others; the end of one that comes
-//! later frees it.
+//! of each frees one connection that was left unread in a burst, whose request brings on the next check. One that was
+//! reset meanwhile brings on none, and may even end the thread that reads it by a panic; so there are as many checks at
+//! once as there are of these. A check can be left unread itself, behind others: then only those that come later free
+//! them all, more and more at once while that helps.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -59,7 +59,6 @@ pub(super) fn run(
     stop: &Receiver<()>,
 ) {
     let mut failed_since: Option<Instant> = None;
-    let (mut opened_before, mut checks) = ((signs.opened)(), 1);
     loop {
         let unread = signs.unread.swap(0, Ordering::Relaxed) as u64;
         let pause = if unread > 0 { Duration::ZERO } else { INTERVAL };
@@ -72,10 +71,7 @@ pub(super) fn run(
             }
             default(pause) => {}
         }
-        checks = if (signs.opened)() > opened_before { 2 * checks } else { 1 }.clamp(1, MAX_CHECKS);
-        let outcome = check(server, unread.max(checks), signs.opened, reserve);
-        opened_before = (signs.opened)();
-        match outcome {
+        match check(server, unread, signs.opened, reserve) {
             Ok(()) => {
                 answers.fetch_add(1, Ordering::Relaxed);
                 if let Some(since) = failed_since.take() {
