@@ -5,11 +5,13 @@
 //! whole [`Config`] is for the program's start only. A default stands in this file alone, in the `Default`
 //! of its section (a test holds that the shipped `config.toml` says the same).
 //!
-//! The way of a file: `tree` reads TOML with line numbers, `check` says which section takes which keys,
-//! `rules` and `value` say which values, `print` writes the whole back as TOML. The `toml` crate is named
-//! here and nowhere else.
+//! The way of a file: `tree` reads TOML with line numbers, `check` says which sections there are, `keys` which
+//! keys they have, `rules` and `value` which values those take; `print` writes the whole back as TOML. So a new
+//! key is a field with its default here, a line in `keys`, and one in the shipped file. The `toml` crate is
+//! named here and nowhere else.
 
 mod check;
+mod keys;
 mod mistake;
 mod print;
 mod rules;
