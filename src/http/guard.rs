@@ -61,10 +61,16 @@ impl Wear {
         self.parked.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Threads that were given up.
+    #[must_use]
+    pub fn parked(&self) -> usize {
+        self.parked.load(Ordering::Relaxed)
+    }
+
     /// Whether the process had better be started anew.
     #[must_use]
     pub fn is_worn_out(&self) -> bool {
-        self.parked.load(Ordering::Relaxed) >= MAX_PARKED
+        self.parked() >= MAX_PARKED
     }
 }
 
