@@ -203,6 +203,41 @@ fn flags_go_over_the_environment_over_the_file_over_the_defaults() {
     assert_eq!(shown(&flags, &[]), "3.3.3.3:3 c1:1,c2:2,[::1]:3 TRACE -");
 }
 
+#[test]
+fn a_credential_is_the_admin_token_unless_the_environment_has_one() {
+    let scratch = Scratch::new("credential");
+    let config = scratch.file("config.toml", "[server]\nadmin_token = 'of-the-file'");
+    let config = config.to_str().expect("ASCII");
+    let directory = scratch.0.to_str().expect("ASCII");
+    let load = |variables: &[(&str, &str)]| settings(&["--config", config], variables).load();
+    let check = |variables: &[(&str, &str)], expected: &str| {
+        let token = load(variables).expect("good").config.server.admin_token.expect("a token");
+        assert!(token.matches(expected), "{variables:?}: not {expected}");
+    };
+    let here = ("CREDENTIALS_DIRECTORY", directory);
+    check(&[here], "of-the-file");
+    for text in ["credential", "credential\n", "credential\r\n"] {
+        scratch.file("admin_token", text);
+        check(&[here], "credential");
+        check(&[here, ("ACERELAY_ADMIN_TOKEN", "environment")], "environment");
+    }
+    check(&[], "of-the-file");
+    check(&[("CREDENTIALS_DIRECTORY", "")], "of-the-file");
+    // Somebody wanted a token: what is none must not leave the door open, nor be shown.
+    for text in ["", "\n", "two words", "a\nb", "s\u{e4}cret"] {
+        let path = scratch.file("admin_token", text);
+        let message = format!(
+            "{}:1: no header can carry this token; allowed are 1 to 256 ASCII characters without blanks",
+            path.display()
+        );
+        assert_eq!(load(&[here]).expect_err(text).to_string(), message);
+    }
+    fs::remove_file(scratch.0.join("admin_token")).expect("it is there");
+    fs::create_dir(scratch.0.join("admin_token")).expect("the name is free");
+    let error = load(&[here]).expect_err("a directory is no token");
+    assert!(matches!(error, ConfigError::Read { .. }), "{error}");
+}
+
 fn settings_searching() -> FileSource {
     FileSource::FirstOf(SEARCHED.map(PathBuf::from).to_vec())
 }
