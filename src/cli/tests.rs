@@ -1,6 +1,6 @@
 //! Which flags and variables there are, which goes over which, and the words for mistakes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 
 use proptest::prelude::*;
@@ -88,6 +88,49 @@ fn help_fits_a_screen_and_names_every_flag_and_variable() {
     for variable in variables {
         assert!(HELP.contains(&format!("ACERELAY_{variable}")), "{variable}");
     }
+}
+
+/// The words of a text that begin so, each once, in the order of the alphabet.
+fn words<'a>(text: &'a str, start: &str) -> BTreeSet<&'a str> {
+    let is_inner = |character: char| character.is_ascii_alphanumeric() || "-_".contains(character);
+    let words = text.split(|character| !is_inner(character));
+    words.filter(|word| word.starts_with(start) && word.len() > start.len()).collect()
+}
+
+#[test]
+fn manual_and_completions_have_what_help_has() {
+    let manual = include_str!("../../scripts/acerelay.1");
+    let long = words(HELP, "--");
+    assert!(long.len() >= 9 && long.contains("--log-level"), "{long:?}");
+    // In the manual's language `Fl -help` stands for `--help`.
+    let of_manual: BTreeSet<_> =
+        manual.split("Fl -").skip(1).filter_map(|rest| rest.split([' ', '\n']).next()).collect();
+    assert_eq!(of_manual, long.iter().map(|flag| &flag[2..]).collect());
+    for flag in &long {
+        let is_described = manual
+            .lines()
+            .any(|line| line.starts_with(".It") && line.contains(&format!("Fl {}", &flag[1..])));
+        assert!(is_described, "{flag} has no paragraph of its own");
+    }
+    assert_eq!(words(manual, "ACERELAY_"), words(HELP, "ACERELAY_"));
+    let codes = HELP.split_once("Exit codes: ").expect("they stand there").1;
+    let codes: BTreeSet<_> =
+        codes.split(|character: char| !character.is_ascii_digit()).filter(|code| !code.is_empty()).collect();
+    assert_eq!(codes.len(), 3, "{codes:?}");
+    let status = manual.split_once(".Sh EXIT STATUS").expect("a section").1;
+    let of_manual = status.lines().filter_map(|line| line.strip_prefix(".It "));
+    assert_eq!(of_manual.collect::<BTreeSet<_>>(), codes);
+
+    for completion in [
+        include_str!("../../scripts/completions/acerelay.bash"),
+        include_str!("../../scripts/completions/_acerelay"),
+    ] {
+        // The comment at its head names --help, and that is in the list anyway.
+        assert_eq!(words(completion, "--"), long);
+    }
+    let fish = include_str!("../../scripts/completions/acerelay.fish");
+    let of_fish = fish.split(" -l ").skip(1).filter_map(|rest| rest.split(' ').next());
+    assert_eq!(of_fish.collect::<BTreeSet<_>>(), long.iter().map(|flag| &flag[2..]).collect());
 }
 
 #[test]
