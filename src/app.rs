@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender};
 
@@ -117,6 +117,7 @@ impl App {
             pool,
             stats,
             started: Instant::now(),
+            started_at: SystemTime::now(),
             clients: Turnstile::new(server.max_clients),
             keepalive,
             write_timeout: server.write_timeout,

@@ -2,7 +2,8 @@
 //!
 //! [`parse`] is pure: it takes the arguments and a look-up of the environment, and touches nothing else.
 //! [`Settings::load`] then reads the file. Flags go over the environment, the environment over the file, the
-//! file over the defaults. An empty variable counts as one that is not set.
+//! file over the defaults. An empty variable counts as one that is not set. The admin token may also come as a
+//! credential of systemd's: a file that only this process can read, which goes over the configuration's.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -34,7 +35,8 @@ Usage: acerelay [OPTIONS]
 
 Environment, below the flags and above the file: ACERELAY_CONFIG,
 ACERELAY_LISTEN, ACERELAY_ENGINES (HOST:PORT,HOST:PORT), ACERELAY_LOG_LEVEL,
-ACERELAY_ADMIN_TOKEN (a DELETE must then present it).
+ACERELAY_ADMIN_TOKEN (a DELETE must then present it; systemd may give it as
+the credential admin_token instead).
 
 Exit codes: 0 done, 1 failed at work, 2 a wrong flag, variable or configuration.
 ";
@@ -44,6 +46,9 @@ pub const VERSION: &str = concat!("acerelay ", env!("CARGO_PKG_VERSION"));
 
 /// Where a configuration is looked for when none is named, the first that exists.
 const SEARCHED: [&str; 2] = ["config.toml", "/etc/acerelay/config.toml"];
+
+/// The name of the credential that holds the admin token, as in `LoadCredential=` of the unit (systemd.exec(5)).
+const TOKEN_CREDENTIAL: &str = "admin_token";
 
 /// What the program is asked to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -86,6 +91,8 @@ pub struct Settings {
     /// Which engines a run takes.
     pub engines: EngineSource,
     overrides: Overrides,
+    /// Where systemd puts the credential with the admin token, if it gives us any credentials.
+    token_file: Option<PathBuf>,
 }
 
 /// What goes over the file, where it is `Some`.
@@ -118,6 +125,10 @@ impl Settings {
         replace(&mut config.server.listen, listen);
         replace(&mut config.engines, engines);
         replace(&mut config.log.level, log_level);
+        let admin_token = match (admin_token, &self.token_file) {
+            (None, Some(path)) => AdminToken::read(path)?,
+            (token, _) => token,
+        };
         if admin_token.is_some() {
             config.server.admin_token = admin_token;
         }
@@ -267,11 +278,13 @@ pub fn parse(
         admin_token: environment.read("ACERELAY_ADMIN_TOKEN", AdminToken::from_str)?,
     };
     let file = file.or(environment.get("ACERELAY_CONFIG").map(PathBuf::from));
+    let credentials = environment.get("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     Ok(command(Settings {
         file: file
             .map_or_else(|| FileSource::FirstOf(SEARCHED.map(PathBuf::from).to_vec()), FileSource::Named),
         engines,
         overrides,
+        token_file: credentials.map(|directory| directory.join(TOKEN_CREDENTIAL)),
     }))
 }
 

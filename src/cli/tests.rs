@@ -1,6 +1,6 @@
 //! Which flags and variables there are, which goes over which, and the words for mistakes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 
 use proptest::prelude::*;
@@ -88,6 +88,49 @@ fn help_fits_a_screen_and_names_every_flag_and_variable() {
     for variable in variables {
         assert!(HELP.contains(&format!("ACERELAY_{variable}")), "{variable}");
     }
+}
+
+/// The words of a text that begin so, each once, in the order of the alphabet.
+fn words<'a>(text: &'a str, start: &str) -> BTreeSet<&'a str> {
+    let is_inner = |character: char| character.is_ascii_alphanumeric() || "-_".contains(character);
+    let words = text.split(|character| !is_inner(character));
+    words.filter(|word| word.starts_with(start) && word.len() > start.len()).collect()
+}
+
+#[test]
+fn manual_and_completions_have_what_help_has() {
+    let manual = include_str!("../../scripts/acerelay.1");
+    let long = words(HELP, "--");
+    assert!(long.len() >= 9 && long.contains("--log-level"), "{long:?}");
+    // In the manual's language `Fl -help` stands for `--help`.
+    let of_manual: BTreeSet<_> =
+        manual.split("Fl -").skip(1).filter_map(|rest| rest.split([' ', '\n']).next()).collect();
+    assert_eq!(of_manual, long.iter().map(|flag| &flag[2..]).collect());
+    for flag in &long {
+        let is_described = manual
+            .lines()
+            .any(|line| line.starts_with(".It") && line.contains(&format!("Fl {}", &flag[1..])));
+        assert!(is_described, "{flag} has no paragraph of its own");
+    }
+    assert_eq!(words(manual, "ACERELAY_"), words(HELP, "ACERELAY_"));
+    let codes = HELP.split_once("Exit codes: ").expect("they stand there").1;
+    let codes: BTreeSet<_> =
+        codes.split(|character: char| !character.is_ascii_digit()).filter(|code| !code.is_empty()).collect();
+    assert_eq!(codes.len(), 3, "{codes:?}");
+    let status = manual.split_once(".Sh EXIT STATUS").expect("a section").1;
+    let of_manual = status.lines().filter_map(|line| line.strip_prefix(".It "));
+    assert_eq!(of_manual.collect::<BTreeSet<_>>(), codes);
+
+    for completion in [
+        include_str!("../../scripts/completions/acerelay.bash"),
+        include_str!("../../scripts/completions/_acerelay"),
+    ] {
+        // The comment at its head names --help, and that is in the list anyway.
+        assert_eq!(words(completion, "--"), long);
+    }
+    let fish = include_str!("../../scripts/completions/acerelay.fish");
+    let of_fish = fish.split(" -l ").skip(1).filter_map(|rest| rest.split(' ').next());
+    assert_eq!(of_fish.collect::<BTreeSet<_>>(), long.iter().map(|flag| &flag[2..]).collect());
 }
 
 #[test]
@@ -201,6 +244,41 @@ fn flags_go_over_the_environment_over_the_file_over_the_defaults() {
     assert_eq!(shown(&[], &variables), "2.2.2.2:2 e1:1,e2:2 DEBUG e");
     assert_eq!(shown(&flags, &variables), "3.3.3.3:3 c1:1,c2:2,[::1]:3 TRACE e");
     assert_eq!(shown(&flags, &[]), "3.3.3.3:3 c1:1,c2:2,[::1]:3 TRACE -");
+}
+
+#[test]
+fn a_credential_is_the_admin_token_unless_the_environment_has_one() {
+    let scratch = Scratch::new("credential");
+    let config = scratch.file("config.toml", "[server]\nadmin_token = 'of-the-file'");
+    let config = config.to_str().expect("ASCII");
+    let directory = scratch.0.to_str().expect("ASCII");
+    let load = |variables: &[(&str, &str)]| settings(&["--config", config], variables).load();
+    let check = |variables: &[(&str, &str)], expected: &str| {
+        let token = load(variables).expect("good").config.server.admin_token.expect("a token");
+        assert!(token.matches(expected), "{variables:?}: not {expected}");
+    };
+    let here = ("CREDENTIALS_DIRECTORY", directory);
+    check(&[here], "of-the-file");
+    for text in ["credential", "credential\n", "credential\r\n"] {
+        scratch.file("admin_token", text);
+        check(&[here], "credential");
+        check(&[here, ("ACERELAY_ADMIN_TOKEN", "environment")], "environment");
+    }
+    check(&[], "of-the-file");
+    check(&[("CREDENTIALS_DIRECTORY", "")], "of-the-file");
+    // Somebody wanted a token: what is none must not leave the door open, nor be shown.
+    for text in ["", "\n", "two words", "a\nb", "s\u{e4}cret"] {
+        let path = scratch.file("admin_token", text);
+        let message = format!(
+            "{}:1: no header can carry this token; allowed are 1 to 256 ASCII characters without blanks",
+            path.display()
+        );
+        assert_eq!(load(&[here]).expect_err(text).to_string(), message);
+    }
+    fs::remove_file(scratch.0.join("admin_token")).expect("it is there");
+    fs::create_dir(scratch.0.join("admin_token")).expect("the name is free");
+    let error = load(&[here]).expect_err("a directory is no token");
+    assert!(matches!(error, ConfigError::Read { .. }), "{error}");
 }
 
 fn settings_searching() -> FileSource {

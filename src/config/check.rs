@@ -1,10 +1,10 @@
-//! Which section takes which keys, and what the sections must be together.
+//! Which sections there are, and what they must be together.
 
 use toml::de::{DeTable, DeValue};
 
 use super::mistake::{Mistake, Refused};
 use super::tree::{self, Findings, Section};
-use super::{Config, Engine, Health, Log, Server, Stream, rules};
+use super::{Config, Engine, keys};
 use crate::escape::Escaped;
 
 /// More engines than this are a slip, and each costs a thread.
@@ -31,22 +31,14 @@ pub(super) fn config(contents: &[u8]) -> Result<Config, Vec<Mistake>> {
     findings.or(config)
 }
 
-fn sections<'i>(mut document: DeTable<'i>, findings: &mut Findings) -> Config {
+fn sections(mut document: DeTable<'_>, findings: &mut Findings) -> Config {
     let mut config = Config::default();
     let Config { server, engines, health, stream, log } = &mut config;
-    read_section(&mut document, "server", findings, |section, findings| {
-        read_server(section, server, findings);
-    });
+    read_section(&mut document, "server", findings, server, keys::server);
     read_engines(&mut document, engines, findings);
-    read_section(&mut document, "health", findings, |section, findings| {
-        read_health(section, health, findings);
-    });
-    read_section(&mut document, "stream", findings, |section, findings| {
-        read_stream(section, stream, findings);
-    });
-    read_section(&mut document, "log", findings, |section, findings| {
-        read_log(section, log, findings);
-    });
+    read_section(&mut document, "health", findings, health, keys::health);
+    read_section(&mut document, "stream", findings, stream, keys::stream);
+    read_section(&mut document, "log", findings, log, keys::log);
     for key in document.keys() {
         let refused = match &**key.get_ref() {
             "channels" | "playlists" => Refused::new(
@@ -64,20 +56,17 @@ fn sections<'i>(mut document: DeTable<'i>, findings: &mut Findings) -> Config {
     config
 }
 
-/// Reads the table `name` by `read`, if the document has one.
-fn read_section<'i>(
+/// Reads the table `name` by the list of its `keys`, if the document has one.
+fn read_section<'i, 'f, T>(
     document: &mut DeTable<'i>,
     name: &'static str,
-    findings: &mut Findings,
-    read: impl FnOnce(&mut Section<'i>, &mut Findings),
+    findings: &'f mut Findings,
+    target: &mut T,
+    keys: fn(&mut Section<'i, 'f>, &mut T),
 ) {
     match tree::take(document, name) {
         None => {}
-        Some((_, DeValue::Table(table))) => {
-            let mut section = Section::new(name, table);
-            read(&mut section, findings);
-            section.finish(findings);
-        }
+        Some((_, DeValue::Table(table))) => Section::new(name, table, findings).read(target, keys),
         Some((span, other)) => {
             let refused = Refused::new(
                 format!("{} is no section", tree::shown(&other)),
@@ -88,71 +77,10 @@ fn read_section<'i>(
     }
 }
 
-fn read_server<'i>(section: &mut Section<'i>, server: &mut Server, findings: &mut Findings) {
-    let Server { listen, max_clients, max_clients_per_address, admin_token, public_url, write_timeout } =
-        server;
-    section.read("listen", listen, rules::listen_value, findings);
-    section.read("max_clients", max_clients, rules::whole(1..=100_000), findings);
-    section.read("max_clients_per_address", max_clients_per_address, rules::limit_or_none, findings);
-    section.read("admin_token", admin_token, rules::token, findings);
-    section.read("public_url", public_url, rules::text_or_none, findings);
-    section.read("write_timeout_s", write_timeout, rules::timeout, findings);
-}
-
-fn read_health<'i>(section: &mut Section<'i>, health: &mut Health, findings: &mut Findings) {
-    let Health { interval, timeout, failures } = health;
-    section.read("interval_s", interval, rules::timeout, findings);
-    section.read("timeout_s", timeout, rules::timeout, findings);
-    section.read("failures", failures, rules::whole(1..=1000), findings);
-}
-
-fn read_stream<'i>(section: &mut Section<'i>, stream: &mut Stream, findings: &mut Findings) {
-    let Stream {
-        connect_timeout,
-        first_data_timeout,
-        stall_timeout,
-        recover_timeout,
-        linger,
-        abandon,
-        max_streams,
-        backlog,
-        backlog_bytes,
-        memory_bytes,
-        start_behind,
-        keepalive,
-    } = stream;
-    section.read("connect_timeout_s", connect_timeout, rules::timeout, findings);
-    section.read("first_data_timeout_s", first_data_timeout, rules::timeout, findings);
-    section.read("stall_timeout_s", stall_timeout, rules::timeout, findings);
-    section.read("recover_timeout_s", recover_timeout, rules::seconds, findings);
-    section.read("linger_s", linger, rules::seconds, findings);
-    section.read("abandon_s", abandon, rules::seconds, findings);
-    section.read("max_streams", max_streams, rules::whole(1..=10_000), findings);
-    section.read("backlog_s", backlog, rules::timeout, findings);
-    section.read("backlog_mb", backlog_bytes, rules::megabytes, findings);
-    section.read("memory_mb", memory_bytes, rules::megabytes, findings);
-    section.read("start_behind_s", start_behind, rules::seconds, findings);
-    section.read("keepalive_s", keepalive, rules::seconds_or_never, findings);
-}
-
-fn read_log<'i>(section: &mut Section<'i>, log: &mut Log, findings: &mut Findings) {
-    let Log { level, file } = log;
-    section.read("level", level, rules::level_value, findings);
-    section.read("file", file, rules::path, findings);
-}
-
-fn read_engine<'i>(table: DeTable<'i>, findings: &mut Findings) -> Engine {
+fn read_engine(table: DeTable<'_>, findings: &mut Findings) -> Engine {
     let mut engine = Engine::default();
     engine.name.clear();
-    let mut section = Section::new("engines", table);
-    let Engine { host, port, name, forwarded, max_streams, max_starts } = &mut engine;
-    section.read("host", host, rules::text, findings);
-    section.read("port", port, rules::port, findings);
-    section.read("name", name, rules::name, findings);
-    section.read("forwarded", forwarded, rules::truth, findings);
-    section.read("max_streams", max_streams, rules::whole(1..=10_000), findings);
-    section.read("max_starts", max_starts, rules::whole(1..=10_000), findings);
-    section.finish(findings);
+    Section::new("engines", table, findings).read(&mut engine, keys::engine);
     if engine.name.is_empty() {
         engine.name = engine.authority();
     }
@@ -160,7 +88,7 @@ fn read_engine<'i>(table: DeTable<'i>, findings: &mut Findings) -> Engine {
 }
 
 /// Reads the engines of the file in place of the default one.
-fn read_engines<'i>(document: &mut DeTable<'i>, engines: &mut Vec<Engine>, findings: &mut Findings) {
+fn read_engines(document: &mut DeTable<'_>, engines: &mut Vec<Engine>, findings: &mut Findings) {
     let Some((span, value)) = tree::take(document, "engines") else {
         return;
     };

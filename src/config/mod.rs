@@ -5,11 +5,13 @@
 //! whole [`Config`] is for the program's start only. A default stands in this file alone, in the `Default`
 //! of its section (a test holds that the shipped `config.toml` says the same).
 //!
-//! The way of a file: `tree` reads TOML with line numbers, `check` says which section takes which keys,
-//! `rules` and `value` say which values, `print` writes the whole back as TOML. The `toml` crate is named
-//! here and nowhere else.
+//! The way of a file: `tree` reads TOML with line numbers, `check` says which sections there are, `keys` which
+//! keys they have, `rules` and `value` which values those take; `print` writes the whole back as TOML. So a new
+//! key is a field with its default here, a line in `keys`, and one in the shipped file. The `toml` crate is
+//! named here and nowhere else.
 
 mod check;
+mod keys;
 mod mistake;
 mod print;
 mod rules;
@@ -222,19 +224,7 @@ impl Config {
     ///
     /// When the file cannot be read, is larger than a mebibyte, or says something that is not allowed.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let mut bytes = Vec::new();
-        let outcome = File::open(path)
-            .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
-            .and_then(|_| {
-                if bytes.len() as u64 > MAX_FILE_BYTES {
-                    Err(io::Error::other("it is larger than 1 MiB"))
-                } else {
-                    Ok(())
-                }
-            });
-        if let Err(source) = outcome {
-            return Err(ConfigError::Read { path: path.to_owned(), source });
-        }
+        let bytes = contents(path)?;
         Self::parse(&path.display().to_string(), &bytes).map_err(ConfigError::Invalid)
     }
 
@@ -245,5 +235,44 @@ impl Config {
     /// All the mistakes that can be told at once.
     pub fn parse(file: &str, contents: &[u8]) -> Result<Self, Mistakes> {
         check::config(contents).map_err(|list| Mistakes::new(file, list))
+    }
+}
+
+impl AdminToken {
+    /// Reads a file that has the token and nothing else, but for a line's end; `None` if there is no such file.
+    ///
+    /// # Errors
+    ///
+    /// When it is there and cannot be read, or holds no token: a token that somebody wanted must not be
+    /// missed in silence.
+    pub fn read(path: &Path) -> Result<Option<Self>, ConfigError> {
+        let bytes = match contents(path) {
+            Err(error) if error.is_not_found() => return Ok(None),
+            outcome => outcome?,
+        };
+        // What is no UTF-8 is no token either, and is not shown.
+        let text = String::from_utf8_lossy(&bytes);
+        text.trim_end_matches(['\r', '\n']).parse().map(Some).map_err(|refused| {
+            let mistake = Mistake { line: 1, key: None, refused };
+            ConfigError::Invalid(Mistakes::new(&path.display().to_string(), vec![mistake]))
+        })
+    }
+}
+
+/// The contents of a file of settings.
+fn contents(path: &Path) -> Result<Vec<u8>, ConfigError> {
+    let mut bytes = Vec::new();
+    let outcome = File::open(path)
+        .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
+        .and_then(|_| {
+            if bytes.len() as u64 > MAX_FILE_BYTES {
+                Err(io::Error::other("it is larger than 1 MiB"))
+            } else {
+                Ok(())
+            }
+        });
+    match outcome {
+        Ok(()) => Ok(bytes),
+        Err(source) => Err(ConfigError::Read { path: path.to_owned(), source }),
     }
 }

@@ -1,4 +1,5 @@
-//! Which value a key takes: each rule turns a value of the file into its type, or says what is allowed.
+//! Which value a key takes: each rule turns a value of the file into its type, or says what is allowed, and
+//! knows the way back.
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -11,7 +12,7 @@ use log::LevelFilter;
 
 use super::mistake::Refused;
 use super::tree::{Value, shown};
-use super::{AdminToken, MEBIBYTE};
+use super::{AdminToken, Host, MEBIBYTE, PublicUrl, print};
 use crate::escape::Escaped;
 
 /// The longest time a key takes, a day: more is a slip of units, and far below what `Instant` can add.
@@ -23,51 +24,74 @@ const MIN_TIMEOUT_SECONDS: f64 = 0.1;
 /// The longest name of an engine; it stands in every log line about it.
 const MAX_NAME_CHARS: usize = 64;
 
-/// A whole number within `range`.
-pub(super) fn whole<T: TryFrom<i64>>(
-    range: RangeInclusive<i64>,
-) -> impl Fn(&Value<'_>) -> Result<T, Refused> {
-    move |value| {
-        let allowed = format!("allowed is a whole number from {} to {}", range.start(), range.end());
-        let Some(number) = value.as_integer() else {
-            return Err(Refused::new(format!("{} is no whole number", shown(value)), allowed));
-        };
-        i64::from_str_radix(number.as_str(), number.radix())
-            .ok()
-            .filter(|number| range.contains(number))
-            .and_then(|number| T::try_from(number).ok())
-            .ok_or_else(|| Refused::new(format!("{} is out of range", shown(value)), allowed))
+type Read<T> = dyn Fn(&Value<'_>) -> Result<T, Refused>;
+
+/// What a key's value may be, both ways.
+pub(super) struct Rule<T> {
+    /// Turns a value of the file into its type, or says what is allowed.
+    pub(super) read: Box<Read<T>>,
+    /// The same value as TOML; `None` for one that is kept to ourselves.
+    pub(super) show: fn(&T) -> Option<String>,
+}
+
+impl<T> Rule<T> {
+    fn new(
+        read: impl Fn(&Value<'_>) -> Result<T, Refused> + 'static,
+        show: fn(&T) -> Option<String>,
+    ) -> Self {
+        Self { read: Box::new(read), show }
     }
 }
 
-/// A limit, or 0 for none.
-pub(super) fn limit_or_none(value: &Value<'_>) -> Result<Option<NonZeroUsize>, Refused> {
-    whole(0..=100_000)(value).map(NonZeroUsize::new)
+/// A whole number within `range`.
+pub(super) fn whole<T: TryFrom<i64> + ToString>(range: RangeInclusive<i64>) -> Rule<T> {
+    Rule::new(move |value| whole_in(&range, value), |number| Some(number.to_string()))
 }
 
-/// A TCP port that can be connected to.
-pub(super) fn port(value: &Value<'_>) -> Result<u16, Refused> {
-    whole(1..=i64::from(u16::MAX))(value)
+fn whole_in<T: TryFrom<i64>>(range: &RangeInclusive<i64>, value: &Value<'_>) -> Result<T, Refused> {
+    let allowed = format!("allowed is a whole number from {} to {}", range.start(), range.end());
+    let Some(number) = value.as_integer() else {
+        return Err(Refused::new(format!("{} is no whole number", shown(value)), allowed));
+    };
+    i64::from_str_radix(number.as_str(), number.radix())
+        .ok()
+        .filter(|number| range.contains(number))
+        .and_then(|number| T::try_from(number).ok())
+        .ok_or_else(|| Refused::new(format!("{} is out of range", shown(value)), allowed))
+}
+
+/// A limit, or 0 for none.
+pub(super) fn limit_or_none() -> Rule<Option<NonZeroUsize>> {
+    Rule::new(
+        |value| whole_in(&(0..=100_000), value).map(NonZeroUsize::new),
+        |limit| Some(limit.map_or(0, NonZeroUsize::get).to_string()),
+    )
 }
 
 /// Megabytes, as bytes. A tebibyte is more than any box this runs on has.
-pub(super) fn megabytes(value: &Value<'_>) -> Result<u64, Refused> {
-    whole::<u64>(1..=1_048_576)(value).map(|megabytes| megabytes * MEBIBYTE)
+pub(super) fn megabytes() -> Rule<u64> {
+    Rule::new(
+        |value| whole_in::<u64>(&(1..=1_048_576), value).map(|megabytes| megabytes * MEBIBYTE),
+        |bytes| Some((bytes / MEBIBYTE).to_string()),
+    )
 }
 
 /// Seconds, where 0 has a meaning.
-pub(super) fn seconds(value: &Value<'_>) -> Result<Duration, Refused> {
-    seconds_from(0.0, value)
+pub(super) fn seconds() -> Rule<Duration> {
+    Rule::new(|value| seconds_from(0.0, value), |time| Some(print::seconds(*time)))
 }
 
 /// Seconds that something may take or last.
-pub(super) fn timeout(value: &Value<'_>) -> Result<Duration, Refused> {
-    seconds_from(MIN_TIMEOUT_SECONDS, value)
+pub(super) fn timeout() -> Rule<Duration> {
+    Rule { read: Box::new(|value| seconds_from(MIN_TIMEOUT_SECONDS, value)), ..seconds() }
 }
 
 /// Seconds, or 0 for never.
-pub(super) fn seconds_or_never(value: &Value<'_>) -> Result<Option<Duration>, Refused> {
-    seconds(value).map(|time| Some(time).filter(|time| !time.is_zero()))
+pub(super) fn seconds_or_never() -> Rule<Option<Duration>> {
+    Rule::new(
+        |value| seconds_from(0.0, value).map(|time| Some(time).filter(|time| !time.is_zero())),
+        |time| Some(print::seconds(time.unwrap_or_default())),
+    )
 }
 
 fn seconds_from(least: f64, value: &Value<'_>) -> Result<Duration, Refused> {
@@ -88,32 +112,13 @@ fn seconds_from(least: f64, value: &Value<'_>) -> Result<Duration, Refused> {
 }
 
 /// `true` or `false`.
-pub(super) fn truth(value: &Value<'_>) -> Result<bool, Refused> {
-    let refusal =
-        || Refused::new(format!("{} is no truth value", shown(value)), "allowed are true and false");
-    value.as_bool().ok_or_else(refusal)
-}
-
-/// A string that parses to what the key holds.
-pub(super) fn text<T: FromStr<Err = Refused>>(value: &Value<'_>) -> Result<T, Refused> {
-    string(value)?.parse()
-}
-
-/// The same, where the empty string stands for nothing.
-pub(super) fn text_or_none<T: FromStr<Err = Refused>>(value: &Value<'_>) -> Result<Option<T>, Refused> {
-    match string(value)? {
-        "" => Ok(None),
-        text => text.parse().map(Some),
-    }
-}
-
-/// The admin token. A value that is no string is not repeated either: it is still the secret.
-pub(super) fn token(value: &Value<'_>) -> Result<Option<AdminToken>, Refused> {
-    if value.is_str() {
-        text_or_none(value)
-    } else {
-        Err(Refused::new("the token is no string", "allowed is text in quotes"))
-    }
+pub(super) fn truth() -> Rule<bool> {
+    let read = |value: &Value<'_>| {
+        let refusal =
+            || Refused::new(format!("{} is no truth value", shown(value)), "allowed are true and false");
+        value.as_bool().ok_or_else(refusal)
+    };
+    Rule::new(read, |truth| Some(truth.to_string()))
 }
 
 fn string<'v>(value: &'v Value<'_>) -> Result<&'v str, Refused> {
@@ -121,41 +126,82 @@ fn string<'v>(value: &'v Value<'_>) -> Result<&'v str, Refused> {
     value.as_str().ok_or_else(refusal)
 }
 
-/// The name of an engine; empty for its default.
-pub(super) fn name(value: &Value<'_>) -> Result<String, Refused> {
-    let name = string(value)?;
-    if name.chars().any(char::is_control) || name.trim() != name || name.chars().count() > MAX_NAME_CHARS {
-        return Err(Refused::new(
-            format!("\"{}\" is no name", Escaped(name)),
-            format!(
-                "allowed are up to {MAX_NAME_CHARS} characters, without control characters and outer blanks; \
-                 empty for host:port"
-            ),
-        ));
+/// A string that parses, where the empty one stands for nothing.
+fn text_or_none<T: FromStr<Err = Refused>>(value: &Value<'_>) -> Result<Option<T>, Refused> {
+    match string(value)? {
+        "" => Ok(None),
+        text => text.parse().map(Some),
     }
-    Ok(name.to_owned())
+}
+
+/// The host of an engine.
+pub(super) fn host() -> Rule<Host> {
+    Rule::new(|value| string(value)?.parse(), |host| Some(print::quoted(host.as_str())))
+}
+
+/// A base URL, or empty for none.
+pub(super) fn url_or_none() -> Rule<Option<PublicUrl>> {
+    Rule::new(text_or_none, |url| Some(print::quoted(url.as_ref().map_or("", PublicUrl::as_str))))
+}
+
+/// The admin token, or empty for none. A value that is no string is not repeated: it is still the secret.
+pub(super) fn token() -> Rule<Option<AdminToken>> {
+    let read = |value: &Value<'_>| {
+        if value.is_str() {
+            text_or_none(value)
+        } else {
+            Err(Refused::new("the token is no string", "allowed is text in quotes"))
+        }
+    };
+    Rule::new(read, |token| token.is_none().then(|| print::quoted("")))
+}
+
+/// The name of an engine; empty for its default.
+pub(super) fn name() -> Rule<String> {
+    let read = |value: &Value<'_>| {
+        let name = string(value)?;
+        let is_long = name.chars().count() > MAX_NAME_CHARS;
+        if name.chars().any(char::is_control) || name.trim() != name || is_long {
+            return Err(Refused::new(
+                format!("\"{}\" is no name", Escaped(name)),
+                format!(
+                    "allowed are up to {MAX_NAME_CHARS} characters, without control characters and outer \
+                     blanks; empty for host:port"
+                ),
+            ));
+        }
+        Ok(name.to_owned())
+    };
+    Rule::new(read, |name| Some(print::quoted(name)))
 }
 
 /// A path, or empty for none.
-pub(super) fn path(value: &Value<'_>) -> Result<Option<PathBuf>, Refused> {
-    let path = string(value)?;
-    if path.chars().any(char::is_control) {
-        return Err(Refused::new(
-            format!("\"{}\" is no file name", Escaped(path)),
-            "allowed is a path without control characters, or empty for standard error",
-        ));
-    }
-    Ok(Some(path).filter(|path| !path.is_empty()).map(PathBuf::from))
+pub(super) fn path() -> Rule<Option<PathBuf>> {
+    let read = |value: &Value<'_>| {
+        let path = string(value)?;
+        if path.chars().any(char::is_control) {
+            return Err(Refused::new(
+                format!("\"{}\" is no file name", Escaped(path)),
+                "allowed is a path without control characters, or empty for standard error",
+            ));
+        }
+        Ok(Some(path).filter(|path| !path.is_empty()).map(PathBuf::from))
+    };
+    Rule::new(read, |path| {
+        let path = path.as_ref().map(|path| path.display().to_string());
+        Some(print::quoted(&path.unwrap_or_default()))
+    })
 }
 
-/// The address to listen on, of a file.
-pub(super) fn listen_value(value: &Value<'_>) -> Result<SocketAddr, Refused> {
-    listen(string(value)?)
+/// The address to listen on.
+pub(super) fn address() -> Rule<SocketAddr> {
+    Rule::new(|value| listen(string(value)?), |address| Some(print::quoted(&address.to_string())))
 }
 
-/// The level to log at, of a file.
-pub(super) fn level_value(value: &Value<'_>) -> Result<LevelFilter, Refused> {
-    level(string(value)?)
+/// The level to log at.
+pub(super) fn log_level() -> Rule<LevelFilter> {
+    let show = |level: &LevelFilter| Some(print::quoted(&level.as_str().to_ascii_lowercase()));
+    Rule::new(|value| level(string(value)?), show)
 }
 
 /// Reads `ADDRESS:PORT`; an IPv6 address stands in brackets, port 0 lets the system choose.

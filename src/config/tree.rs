@@ -8,7 +8,9 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::keys::Keys;
 use super::mistake::{Mistake, Refused};
+use super::rules::Rule;
 use crate::escape::Escaped;
 
 /// A value of the file, as yet unchecked.
@@ -66,45 +68,43 @@ fn key_at(text: &str, offset: usize) -> Option<String> {
 }
 
 /// One table of the file while it is read.
-pub(super) struct Section<'i> {
+pub(super) struct Section<'i, 'f> {
     /// As in the file, without brackets.
     name: &'static str,
     table: DeTable<'i>,
     taken: Vec<&'static str>,
+    findings: &'f mut Findings,
 }
 
-impl<'i> Section<'i> {
-    pub(super) fn new(name: &'static str, table: DeTable<'i>) -> Self {
-        Self { name, table, taken: Vec::new() }
+impl<'i, 'f> Section<'i, 'f> {
+    pub(super) fn new(name: &'static str, table: DeTable<'i>, findings: &'f mut Findings) -> Self {
+        Self { name, table, taken: Vec::new(), findings }
     }
 
-    /// Reads the value of `key` into `target` by `rule`; `target` stays as it is when the file is silent.
-    pub(super) fn read<T>(
-        &mut self,
-        key: &'static str,
-        target: &mut T,
-        rule: impl FnOnce(&Value<'i>) -> Result<T, Refused>,
-        findings: &mut Findings,
-    ) {
-        self.taken.push(key);
-        let Some(value) = self.table.remove(key) else {
-            return;
-        };
-        match rule(value.get_ref()) {
-            Ok(read) => *target = read,
-            Err(refused) => {
-                findings.add(value.span().start, Some(format!("{}.{key}", self.name)), refused);
-            }
-        }
-    }
-
-    /// Tells what is left as unknown.
-    pub(super) fn finish(self, findings: &mut Findings) {
+    /// Reads the values of these `keys` into `target`, and tells what is left as unknown.
+    pub(super) fn read<T>(mut self, target: &mut T, keys: fn(&mut Self, &mut T)) {
+        keys(&mut self, target);
         let allowed = format!("[{}] takes {}", self.name, self.taken.join(", "));
         for key in self.table.keys() {
             let name = format!("{}.{}", self.name, Escaped(key.get_ref()));
             let refused = Refused::new("unknown key", allowed.clone());
-            findings.add(key.span().start, Some(name), refused);
+            self.findings.add(key.span().start, Some(name), refused);
+        }
+    }
+}
+
+impl Keys for Section<'_, '_> {
+    /// `place` stays as it is when the file is silent.
+    fn key<T>(&mut self, name: &'static str, place: &mut T, rule: Rule<T>) {
+        self.taken.push(name);
+        let Some(value) = self.table.remove(name) else {
+            return;
+        };
+        match (rule.read)(value.get_ref()) {
+            Ok(read) => *place = read,
+            Err(refused) => {
+                self.findings.add(value.span().start, Some(format!("{}.{name}", self.name)), refused);
+            }
         }
     }
 }

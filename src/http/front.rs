@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 
@@ -30,6 +30,8 @@ pub struct Front {
     pub stats: Arc<Stats>,
     /// When the process began to serve.
     pub started: Instant,
+    /// The same by the clock on the wall, as it was then.
+    pub started_at: SystemTime,
     /// Streaming clients at once.
     pub clients: Turnstile,
     /// Quiet time after which a client is sent null packets.

@@ -88,10 +88,16 @@ impl Wear {
         self.forgotten.load(Ordering::Relaxed)
     }
 
+    /// Threads that hang for good.
+    #[must_use]
+    pub fn parked(&self) -> u64 {
+        self.forgotten().max(self.parked.load(Ordering::Relaxed))
+    }
+
     /// Whether the process had better be started anew.
     #[must_use]
     pub fn is_worn_out(&self) -> bool {
-        self.forgotten().max(self.parked.load(Ordering::Relaxed)) >= self.max
+        self.parked() >= self.max
     }
 }
 

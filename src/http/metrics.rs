@@ -5,9 +5,11 @@
 
 use std::collections::HashSet;
 use std::fmt::{Display, Write};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::stats::Distribution;
 
+use super::process::Usage;
 use super::response::{Code, Response};
 use super::snapshot::{EngineStatus, SessionStatus, Snapshot};
 
@@ -26,16 +28,19 @@ const REFUSALS: [Code; 6] = [
 
 /// The answer to a scrape.
 #[must_use]
-pub fn render(snapshot: &Snapshot) -> Response {
-    let mut text = Text(String::with_capacity(8 * 1024));
+pub fn render(snapshot: &Snapshot, usage: &Usage) -> Response {
+    let mut text = Text::new("acerelay_");
     server(&mut text, snapshot);
     totals(&mut text, snapshot);
     engines(&mut text, snapshot);
     streams(&mut text, snapshot);
+    // Under the names that Prometheus' own libraries give them, for which dashboards and alerts are there already.
+    text.prefix = "process_";
+    process(&mut text, snapshot.started_at, usage);
     Response::empty(200)
         .with("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
         .with("Cache-Control", "no-store")
-        .with_body(text.0.into_bytes())
+        .with_body(text.out.into_bytes())
 }
 
 fn server(text: &mut Text, snapshot: &Snapshot) {
@@ -45,6 +50,30 @@ fn server(text: &mut Text, snapshot: &Snapshot) {
     let running = u8::from(snapshot.running);
     text.single("running", "gauge", "1 while streams may be asked for, 0 during a shutdown.", running);
     text.single("threads", "gauge", "Threads of the proxy, the server's own pool apart.", snapshot.threads);
+    let help =
+        "Threads that peers have cost for good; when they are many, the proxy says that it is not well.";
+    text.single("parked_threads", "gauge", help, snapshot.parked);
+    let help = "1 while /healthz says that the proxy is well.";
+    text.single("healthy", "gauge", help, u8::from(!snapshot.is_worn_out));
+}
+
+fn process(text: &mut Text, started_at: SystemTime, usage: &Usage) {
+    let started_at = started_at.duration_since(UNIX_EPOCH).ok();
+    let exact = |number: Option<u64>| number.map(|number| number.to_string());
+    let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64().to_string());
+    for (name, kind, help, value) in [
+        ("cpu_seconds_total", "counter", "Time of all threads on a processor.", seconds(usage.cpu)),
+        ("resident_memory_bytes", "gauge", "Memory that is really there.", exact(usage.resident_bytes)),
+        ("virtual_memory_bytes", "gauge", "Address space.", exact(usage.virtual_bytes)),
+        ("threads", "gauge", "Threads of the process.", exact(usage.threads)),
+        ("open_fds", "gauge", "Descriptors that are open.", exact(usage.descriptors)),
+        ("max_fds", "gauge", "Descriptors that may be open.", exact(usage.max_descriptors)),
+        ("start_time_seconds", "gauge", "When it began to serve, in Unix time.", seconds(started_at)),
+    ] {
+        if let Some(value) = value {
+            text.single(name, kind, help, value);
+        }
+    }
 }
 
 fn totals(text: &mut Text, snapshot: &Snapshot) {
@@ -154,19 +183,27 @@ fn streams(text: &mut Text, snapshot: &Snapshot) {
     });
 }
 
-/// Text in the making. All names begin with the program's.
-struct Text(String);
+/// Text in the making. All names begin with `prefix`.
+struct Text {
+    prefix: &'static str,
+    out: String,
+}
 
 impl Text {
+    fn new(prefix: &'static str) -> Self {
+        Self { prefix, out: String::with_capacity(8 * 1024) }
+    }
+
     fn line(&mut self, line: std::fmt::Arguments<'_>) {
         // Writing to a String cannot fail.
-        let _written = self.0.write_fmt(line);
-        self.0.push('\n');
+        let _written = self.out.write_fmt(line);
+        self.out.push('\n');
     }
 
     fn family(&mut self, name: &str, kind: &str, help: &str) {
-        self.line(format_args!("# HELP acerelay_{name} {help}"));
-        self.line(format_args!("# TYPE acerelay_{name} {kind}"));
+        let prefix = self.prefix;
+        self.line(format_args!("# HELP {prefix}{name} {help}"));
+        self.line(format_args!("# TYPE {prefix}{name} {kind}"));
     }
 
     fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
@@ -178,7 +215,8 @@ impl Text {
         if !told.is_empty() {
             told.push('}');
         }
-        self.line(format_args!("acerelay_{name}{told} {value}"));
+        let prefix = self.prefix;
+        self.line(format_args!("{prefix}{name}{told} {value}"));
     }
 
     fn single(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
@@ -213,17 +251,15 @@ fn escaped(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use crate::stats::Histogram;
 
     use super::*;
 
     #[test]
     fn a_label_cannot_break_out_of_its_quotes() {
-        let mut text = Text(String::new());
+        let mut text = Text::new("acerelay_");
         text.sample("up", &[("engine", "a\"} 1\n\\"), ("b", "c")], 0);
-        assert_eq!(text.0, "acerelay_up{engine=\"a\\\"} 1\\n\\\\\",b=\"c\"} 0\n");
+        assert_eq!(text.out, "acerelay_up{engine=\"a\\\"} 1\\n\\\\\",b=\"c\"} 0\n");
     }
 
     #[test]
@@ -231,9 +267,9 @@ mod tests {
         let histogram = Histogram::default();
         histogram.record(Duration::from_millis(20));
         histogram.record(Duration::from_secs(100));
-        let mut text = Text(String::new());
+        let mut text = Text::new("acerelay_");
         text.histogram("x_seconds", &[("engine", "e")], &histogram.distribution());
-        let lines: Vec<_> = text.0.lines().collect();
+        let lines: Vec<_> = text.out.lines().collect();
         assert_eq!(lines[0], "acerelay_x_seconds_bucket{engine=\"e\",le=\"0.005\"} 0");
         assert_eq!(lines[1], "acerelay_x_seconds_bucket{engine=\"e\",le=\"0.025\"} 1");
         let [.., infinite, sum, count] = lines.as_slice() else {

@@ -2,7 +2,8 @@
 //!
 //! [`server`] and [`request`] hide `tiny_http`, [`socket`] everything that needs a raw descriptor, [`guard`] says which
 //! connections have to go. [`routes`] decides what a request asks for, [`admin`] whether it may; [`live`] streams;
-//! [`snapshot`] takes the one picture that status, [`metrics`] and, by way of status, the [`page`] are rendered from.
+//! [`snapshot`] takes the one picture that status, [`metrics`] and, by way of status, the [`page`] are rendered from;
+//! [`process`] adds to metrics what the process takes of the system.
 
 pub mod admin;
 pub mod front;
@@ -10,6 +11,7 @@ pub mod guard;
 pub mod live;
 pub mod metrics;
 pub mod page;
+pub mod process;
 pub mod request;
 pub mod response;
 pub mod routes;

@@ -13,6 +13,7 @@ use super::front::Front;
 use super::live;
 use super::metrics;
 use super::page;
+use super::process::Usage;
 use super::request::{Method, Request};
 use super::response::{Code, Response};
 use super::snapshot::Snapshot;
@@ -214,7 +215,7 @@ fn answer(front: &Front, route: Route) -> Response {
         Route::Sessions => Snapshot::take(front).sessions(),
         Route::Session(id) => Snapshot::take(front).session(&id),
         Route::Engines => Snapshot::take(front).engines(),
-        Route::Metrics => metrics::render(&Snapshot::take(front)),
+        Route::Metrics => metrics::render(&Snapshot::take(front), &Usage::read()),
         Route::Page => page::page(),
     }
 }

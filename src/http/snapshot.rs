@@ -36,7 +36,13 @@ pub struct Snapshot {
     #[serde(skip)]
     pub(super) totals: Totals,
     #[serde(skip)]
+    pub(super) started_at: SystemTime,
+    #[serde(skip)]
     pub(super) threads: usize,
+    #[serde(skip)]
+    pub(super) parked: u64,
+    #[serde(skip)]
+    pub(super) is_worn_out: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -126,7 +132,10 @@ impl Snapshot {
             engines: front.pool.engines().iter().map(|engine| EngineStatus::from(&**engine)).collect(),
             sessions,
             totals,
+            started_at: front.started_at,
             threads: front.threads.iter().map(Threads::count).sum(),
+            parked: front.wear.parked(),
+            is_worn_out: front.wear.is_worn_out(),
         }
     }
 

@@ -1,13 +1,25 @@
 //! `/metrics`: well formed, true, and nobody's trouble.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use acerelay::sim::{Getstream, Order, Script};
 
 use super::harness::{
-    Bystander, ID, LONG, OTHER_ID, Proxy, Viewer, assert_whole, engine, pause, scripted, stream_path,
+    Bystander, Connection, ID, LONG, OTHER_ID, Proxy, Running, Viewer, assert_whole, engine, pause, scripted,
+    stream_path,
 };
+
+/// What dashboards know of any process, by the names that Prometheus' own libraries give it.
+const PROCESS: [&str; 7] = [
+    "process_cpu_seconds_total",
+    "process_resident_memory_bytes",
+    "process_virtual_memory_bytes",
+    "process_threads",
+    "process_open_fds",
+    "process_max_fds",
+    "process_start_time_seconds",
+];
 
 /// What was scraped: each series, labels included, with its value.
 struct Scrape {
@@ -32,7 +44,8 @@ impl Scrape {
         while let Some(line) = lines.next() {
             let (family, help) =
                 line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' ')).expect("HELP first");
-            assert!(family.starts_with("acerelay_") && !help.trim().is_empty(), "{line}");
+            let is_ours = family.starts_with("acerelay_") || PROCESS.contains(&family);
+            assert!(is_ours && !help.trim().is_empty(), "{line}");
             let kind = lines.next().and_then(|line| line.strip_prefix(&format!("# TYPE {family} ")));
             let kind = kind.unwrap_or_else(|| panic!("TYPE behind HELP of {family}"));
             assert!(["counter", "gauge", "histogram"].contains(&kind), "{family} {kind}");
@@ -93,13 +106,13 @@ fn sample(line: &str) -> (&str, &str, f64) {
 
 /// Scrapes until it is so.
 fn wait_for(proxy: &Proxy, what: &str, is_met: impl Fn(&Scrape) -> bool) -> Scrape {
-    let deadline = std::time::Instant::now() + LONG;
+    let deadline = Instant::now() + LONG;
     loop {
         let scrape = Scrape::of(proxy);
         if is_met(&scrape) {
             return scrape;
         }
-        assert!(std::time::Instant::now() < deadline, "waited in vain until {what}: {:#?}", scrape.series);
+        assert!(Instant::now() < deadline, "waited in vain until {what}: {:#?}", scrape.series);
         pause(Duration::from_millis(20));
     }
 }
@@ -144,6 +157,45 @@ fn counters_move_and_series_of_streams_go_with_them() {
 }
 
 #[test]
+fn the_process_tells_what_it_takes_as_the_kernel_does() {
+    let engine = engine();
+    let before = SystemTime::now();
+    let running = Running::before(&engine);
+    let scrape = || Scrape::parse(&Connection::open(running.address).get("/metrics").text());
+    let first = scrape();
+    for name in PROCESS {
+        assert!(first.series.contains_key(name), "{name}");
+    }
+    let unix = |time: SystemTime| time.duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64();
+    let started = first.series["process_start_time_seconds"];
+    assert!((unix(before) - 0.1..=unix(SystemTime::now())).contains(&started), "{started}");
+    assert!(first.is("parked_threads", 0) && first.is("healthy", 1));
+
+    // Clients cost threads and descriptors, in the metrics as in the kernel's own account of the process.
+    let mut viewers = [(); 20].map(|()| Viewer::open(running.address, ID));
+    viewers.iter_mut().for_each(|viewer| viewer.take_packets(10));
+    let deadline = Instant::now() + LONG;
+    loop {
+        let (scrape, usage) = (scrape(), running.usage());
+        let told = |name: &str| scrape.series[name];
+        // The scrape has a connection of its own, and the self-check comes and goes.
+        let is_near = |name: &str, kernel: u64, slack: f64| (told(name) - kernel as f64).abs() <= slack;
+        let is_so = told("process_open_fds") >= first.series["process_open_fds"] + 20.0
+            && told("process_threads") >= first.series["process_threads"] + 20.0
+            && is_near("process_open_fds", usage.descriptors, 8.0)
+            && is_near("process_threads", usage.threads, 8.0)
+            && is_near("process_resident_memory_bytes", usage.resident_kb * 1024, 4e6)
+            && told("process_cpu_seconds_total") > 0.0;
+        if is_so {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{usage:?} {:#?}", scrape.series);
+        pause(Duration::from_millis(20));
+    }
+    assert!(first.series["process_max_fds"] >= first.series["process_open_fds"]);
+}
+
+#[test]
 fn the_dashboard_asks_for_what_there_is() {
     let engine = engine();
     let proxy = Proxy::start(&[&engine]);
@@ -151,14 +203,17 @@ fn the_dashboard_asks_for_what_there_is() {
     let dashboard = include_str!("../../scripts/grafana.json");
     serde_json::from_str::<serde_json::Value>(dashboard).expect("it is JSON");
     let readme = include_str!("../../README.md");
-    for text in [dashboard, readme] {
-        for (at, _) in text.match_indices("acerelay_") {
+    for (text, prefix) in
+        [dashboard, readme].into_iter().flat_map(|text| [(text, "acerelay_"), (text, "process_")])
+    {
+        for (at, _) in text.match_indices(prefix) {
             let is_part = |character: char| character.is_ascii_lowercase() || character == '_';
             let name: String = text[at..].chars().take_while(|character| is_part(*character)).collect();
             let family = name.strip_suffix("_bucket").unwrap_or(&name);
             // A package's file has the name's beginning, too.
             assert!(kinds.contains_key(family) || name == "acerelay_", "{name}");
         }
+        assert!(dashboard.contains(prefix), "the dashboard shows nothing of {prefix}");
     }
 }
 

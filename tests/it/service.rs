@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::binary::file;
-use super::harness::{ID, LONG, Running, Viewer, command, directory, engine, pause};
+use super::harness::{Connection, ID, LONG, Running, Viewer, command, directory, engine, pause};
 
 /// Where systemd would listen.
 struct Manager {
@@ -179,4 +179,30 @@ fn sighup_ends_nothing_without_a_log_file() {
     viewer.take_packets(10);
     running.signal("-TERM");
     assert_eq!(running.wait(LONG).code(), Some(0));
+}
+
+#[test]
+fn the_token_may_come_as_a_credential() {
+    let engine = engine();
+    let credentials = directory().join("credentials");
+    fs::create_dir_all(&credentials).expect("a directory of the test's own");
+    fs::write(credentials.join("admin_token"), "sesame\n").expect("a file of the test's own");
+    let environment = [("CREDENTIALS_DIRECTORY", credentials.as_os_str())];
+    let running = Running::start_in(&environment, &["--engine", &engine.addr().to_string()]);
+    for (lines, status) in
+        [("", 401), ("Authorization: Bearer other\r\n", 401), ("Authorization: Bearer sesame\r\n", 404)]
+    {
+        let mut connection = Connection::open(running.address);
+        connection.send_request("DELETE", "/proxy/sessions/none", lines);
+        assert_eq!(connection.reply().status, status, "{lines:?}");
+    }
+    // Nothing starts without the token that somebody wanted.
+    let unusable = directory().join("unusable-credentials");
+    fs::create_dir_all(&unusable).expect("a directory of the test's own");
+    fs::write(unusable.join("admin_token"), "open sesame").expect("a file of the test's own");
+    let output = command(&["--demo"]).env("CREDENTIALS_DIRECTORY", &unusable).output().expect("it ends");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(2), &b""[..]), "{stderr}");
+    assert!(stderr.contains("admin_token:1: no header can carry this token"), "{stderr}");
+    assert!(!stderr.contains("sesame"), "{stderr}");
 }
