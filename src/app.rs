@@ -155,7 +155,7 @@ impl App {
 
     fn start_services(&self, stopped: &Receiver<()>) -> io::Result<()> {
         let (registry, stop) = (Arc::clone(&self.front.registry), stopped.clone());
-        let keep_house = move || registry::keep_house(&registry, &stop);
+        let keep_house = move || registry::keep_house(&registry, &stop, socket::give_memory_back);
         self.service_threads.spawn("housekeeper", SMALL_STACK_BYTES, keep_house)?;
 
         let (server, stop) = (Arc::clone(&self.server), stopped.clone());

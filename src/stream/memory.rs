@@ -13,11 +13,16 @@ use parking_lot::Mutex;
 
 use super::fanout::Fanout;
 
+/// Less than this is not worth a look at what the allocator keeps.
+const MUCH_BYTES: u64 = 4 * 1024 * 1024;
+
 /// A bound for the backlogs of all hubs that were made with it.
 #[derive(Debug)]
 pub struct Memory {
     limit_bytes: u64,
     kept_bytes: AtomicU64,
+    /// The most that was held since much was freed last.
+    peak_bytes: AtomicU64,
     hubs: Mutex<Vec<Weak<Fanout>>>,
 }
 
@@ -25,7 +30,8 @@ impl Memory {
     /// Backlogs may hold so many bytes of packets together.
     #[must_use]
     pub fn new(limit_bytes: u64) -> Arc<Self> {
-        Arc::new(Self { limit_bytes, kept_bytes: AtomicU64::new(0), hubs: Mutex::default() })
+        let (kept_bytes, peak_bytes) = (AtomicU64::new(0), AtomicU64::new(0));
+        Arc::new(Self { limit_bytes, kept_bytes, peak_bytes, hubs: Mutex::default() })
     }
 
     /// What all backlogs hold now.
@@ -45,6 +51,17 @@ impl Memory {
     pub(super) fn change(&self, before: u64, after: u64) {
         // Wraps round for what was given up, and back: the sum is never below zero.
         self.kept_bytes.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
+    }
+
+    /// Whether much was freed since this last said so: more than half, and enough to care about.
+    pub(super) fn has_shrunk(&self) -> bool {
+        let kept = self.kept_bytes();
+        let peak = self.peak_bytes.fetch_max(kept, Ordering::Relaxed).max(kept);
+        let is_much = peak - kept >= MUCH_BYTES && kept < peak / 2;
+        if is_much {
+            self.peak_bytes.store(kept, Ordering::Relaxed);
+        }
+        is_much
     }
 
     /// Takes from the largest what is too much. A newest chunk is never taken.
@@ -115,6 +132,25 @@ mod tests {
         assert_eq!(memory.hubs.lock().len(), 1, "who has gone is forgotten");
         publish(&hub, 200);
         assert_eq!(memory.kept_bytes(), 100_000);
+    }
+
+    #[test]
+    fn it_is_told_once_that_much_was_freed() {
+        let memory = Memory::new(u64::MAX);
+        let [one, two] = [(); 2].map(|()| {
+            let hub = Fanout::new(Bounds { bytes: 100 << 20, ..BOUNDS }, &memory);
+            publish(&hub, 3000);
+            hub
+        });
+        let tell = || [memory.has_shrunk(), memory.has_shrunk()];
+        assert_eq!(tell(), [false, false]);
+        one.clear();
+        assert_eq!(tell(), [false, false], "half of it is still there");
+        two.clear();
+        assert_eq!(tell(), [true, false]);
+        publish(&one, 1000);
+        one.clear();
+        assert_eq!(tell(), [false, false], "it was little");
     }
 
     #[test]

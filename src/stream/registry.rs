@@ -403,10 +403,13 @@ fn unwatched<'a>(sessions: impl Iterator<Item = &'a Arc<Session>>) -> Option<Arc
         .map(|(_, session)| Arc::clone(session))
 }
 
-/// Drives every deadline of every stream, until `stop` is closed.
-pub fn keep_house(registry: &Registry, stop: &Receiver<()>) {
+/// Drives every deadline of every stream, until `stop` is closed; `give_back` is called when much memory has become free.
+pub fn keep_house(registry: &Registry, stop: &Receiver<()>, give_back: impl Fn()) {
     while stop.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
         registry.tick();
+        if registry.memory.has_shrunk() {
+            give_back();
+        }
     }
 }
 
