@@ -31,7 +31,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 
 /// Checks sent at once, and all that wait for an answer.
 const MAX_CHECKS: u64 = 16;
-const MAX_WAITING: usize = 64;
+pub(super) const MAX_WAITING: usize = 64;
 
 /// A check that is not answered in this time is taken for one left unread, and more are sent after it; doubled whenever
 /// these do not help either.
