@@ -245,8 +245,10 @@ impl Request {
             text.extend([name, ": ", value.as_str(), "\r\n"]);
         }
         text.push_str(&format!("Content-Length: {}\r\nConnection: close\r\n\r\n", response.body.len()));
+        // RFC 9110 section 9.3.2.
+        let body: &[u8] = if self.method() == Method::Head { &[] } else { &response.body };
         let mut writer = self.inner.into_writer();
-        let written = writer.write_all(text.as_bytes()).and_then(|()| writer.write_all(&response.body));
+        let written = writer.write_all(text.as_bytes()).and_then(|()| writer.write_all(body));
         if let Err(error) = written.and_then(|()| writer.flush()) {
             log::debug!("A refusal to {} did not get through: {error}", self.peer);
         }

@@ -31,8 +31,8 @@ use super::socket::{self, Reserve};
 const SPARE_REQUESTS: usize = 64;
 
 /// Questions after the server's health that may be in work at once, so that none is refused because of a rush: all of
-/// its own, and some of others.
-const HEALTH_REQUESTS: usize = selfcheck::MAX_WAITING + 16;
+/// the server's own, and as many of others.
+const HEALTH_REQUESTS: usize = 2 * selfcheck::MAX_WAITING;
 
 /// A connection's first requests can be answered by a thread that must not wait: the answers fit into its buffer.
 const QUICK_REQUESTS: u64 = 8;

@@ -265,3 +265,26 @@ fn two_players_of_one_make_behind_one_address_are_two_clients() {
     assert_whole(&stays.leave());
     assert_eq!(engine.counts().getstreams, 1);
 }
+
+#[test]
+fn an_answer_to_head_never_has_a_body() {
+    let engine = engine();
+    let proxy = Proxy::start(&[&engine]);
+    for (target, lines, status) in [
+        ("/healthz", "", 200),
+        ("/proxy/status", "", 200),
+        ("/nowhere", "", 404),
+        ("/ace/getstream?id=x", "", 400),
+        // Refused before anybody has looked at what it asks for.
+        ("/healthz\0", "", 400),
+        ("/healthz", "Transfer-Encoding: chunked\r\n", 400),
+        ("/healthz", "Content-Length: 5\r\nExpect: 100-continue\r\n", 400),
+    ] {
+        let mut connection = proxy.connect();
+        connection.send_request("HEAD", target, &format!("{lines}Connection: close\r\n"));
+        let reply = connection.reply_to_head();
+        assert_eq!(reply.status, status, "{target:?} {lines}");
+        assert!(reply.header("Content-Length").is_some_and(|length| length != "0"), "{target:?} {lines}");
+        assert_eq!(reply.into_connection().read_to_end(), "", "{target:?} {lines}");
+    }
+}
