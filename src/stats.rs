@@ -21,7 +21,9 @@ pub struct Stats {
     joins: AtomicU64,
     skips: AtomicU64,
     losses: AtomicU64,
+    stalls: AtomicU64,
     recoveries: AtomicU64,
+    failovers: AtomicU64,
     failed_starts: AtomicU64,
     first_data: Histogram,
     refusals: Mutex<BTreeMap<&'static str, u64>>,
@@ -42,8 +44,12 @@ pub struct Totals {
     pub skips: u64,
     /// How often a running stream lost its source.
     pub losses: u64,
+    /// How often it had fallen silent.
+    pub stalls: u64,
     /// How often a lost source was replaced.
     pub recoveries: u64,
+    /// How often by one of another engine.
+    pub failovers: u64,
     /// Starts that failed for a reason that is somebody's trouble.
     pub failed_starts: u64,
     /// Time from the first request to the first packets of a stream.
@@ -107,6 +113,16 @@ impl Stats {
         self.losses.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts a source that fell silent in mid-stream.
+    pub fn add_stall(&self) {
+        self.stalls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a lost source that was replaced by one of another engine.
+    pub fn add_failover(&self) {
+        self.failovers.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Counts a lost source that was replaced.
     pub fn add_recovery(&self) {
         self.recoveries.fetch_add(1, Ordering::Relaxed);
@@ -137,7 +153,9 @@ impl Stats {
             joins: self.joins.load(Ordering::Relaxed),
             skips: self.skips.load(Ordering::Relaxed),
             losses: self.losses.load(Ordering::Relaxed),
+            stalls: self.stalls.load(Ordering::Relaxed),
             recoveries: self.recoveries.load(Ordering::Relaxed),
+            failovers: self.failovers.load(Ordering::Relaxed),
             failed_starts: self.failed_starts.load(Ordering::Relaxed),
             first_data: self.first_data.distribution(),
             refusals: self.refusals.lock().clone(),

@@ -53,6 +53,8 @@ fn server(text: &mut Text, snapshot: &Snapshot) {
     let help =
         "Threads that peers have cost for good; when they are many, the proxy says that it is not well.";
     text.single("parked_threads", "gauge", help, snapshot.parked);
+    let help = "What the backlogs of all streams hold, which memory_mb bounds.";
+    text.single("backlog_bytes", "gauge", help, snapshot.backlog_bytes);
     let help = "1 while /healthz says that the proxy is well.";
     text.single("healthy", "gauge", help, u8::from(!snapshot.is_worn_out));
 }
@@ -84,7 +86,13 @@ fn totals(text: &mut Text, snapshot: &Snapshot) {
         ("starts_total", "Starts of streams, whatever came of them.", totals.starts),
         ("failed_starts_total", "Starts of streams that failed.", totals.failed_starts),
         ("source_losses_total", "How often a running stream lost its source.", totals.losses),
+        ("source_stalls_total", "How often the source of a running stream fell silent.", totals.stalls),
         ("source_recoveries_total", "How often a lost source was replaced.", totals.recoveries),
+        (
+            "failovers_total",
+            "How often a lost source was replaced by one of another engine.",
+            totals.failovers,
+        ),
         ("client_joins_total", "Clients that began to be sent a stream.", totals.joins),
         ("client_skips_total", "How often a client that fell behind was moved ahead.", totals.skips),
     ] {

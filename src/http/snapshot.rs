@@ -35,6 +35,8 @@ pub struct Snapshot {
     /// For metrics alone, like all that is skipped here.
     #[serde(skip)]
     pub(super) totals: Totals,
+    /// Of all streams.
+    pub(super) backlog_bytes: u64,
     #[serde(skip)]
     pub(super) started_at: SystemTime,
     #[serde(skip)]
@@ -132,6 +134,7 @@ impl Snapshot {
             engines: front.pool.engines().iter().map(|engine| EngineStatus::from(&**engine)).collect(),
             sessions,
             totals,
+            backlog_bytes: front.registry.backlog_bytes(),
             started_at: front.started_at,
             threads: front.threads.iter().map(Threads::count).sum(),
             parked: front.wear.parked(),

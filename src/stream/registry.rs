@@ -321,6 +321,12 @@ impl Registry {
         drop(dropped_later);
     }
 
+    /// What all backlogs hold.
+    #[must_use]
+    pub fn backlog_bytes(&self) -> u64 {
+        self.memory.kept_bytes()
+    }
+
     /// The streams there are, live ones first, newest first, then those that ended lately.
     #[must_use]
     pub fn sessions(&self) -> Vec<Arc<Session>> {

@@ -73,6 +73,8 @@ struct Core {
     /// Sessions of this very content that other names of it had opened on the same engine: stopping one would stop all.
     adopted: Vec<(Reservation, OpenSession)>,
     last_seat_left: Option<Instant>,
+    /// The engine that played last.
+    played_on: Option<String>,
     facts: Facts,
 }
 
@@ -133,6 +135,7 @@ impl Session {
             refusal: None,
             adopted: Vec::new(),
             last_seat_left: None,
+            played_on: None,
             facts,
         };
         Arc::new(Self {
@@ -231,6 +234,13 @@ impl Session {
         } else if core.life.activations > before.activations {
             self.stats.add_recovery();
         }
+        if core.life.activations > before.activations {
+            let engine = core.facts.engine.as_ref().map(|(name, ..)| name.clone());
+            let before = std::mem::replace(&mut core.played_on, engine);
+            if before.is_some() && before != core.played_on {
+                self.stats.add_failover();
+            }
+        }
         let is_recovering = |life: &Life| matches!(life.state, State::Recovering { .. });
         if is_recovering(&core.life) && !is_recovering(&before) {
             self.stats.add_loss();
@@ -254,6 +264,9 @@ impl Session {
             core.facts.ended_at = Some(SystemTime::now());
         }
         let is_free = matches!(core.life.state, State::Stopped(_)) && core.seats.is_empty();
+        if before.state == State::Active && matches!(core.life.state.why(), Some(Why::Stalled(..))) {
+            self.stats.add_stall();
+        }
         let lost = match &core.life.state {
             State::Recovering { lost, .. } if before.state == State::Active => Some(lost.clone()),
             _ => None,

@@ -186,6 +186,16 @@ impl State {
     pub fn is_open(&self) -> bool {
         !matches!(self, Self::Stopping(_) | Self::Stopped(_))
     }
+
+    /// Why nothing plays, if something did or was to.
+    #[must_use]
+    pub fn why(&self) -> Option<&Why> {
+        match self {
+            Self::Recovering { lost, .. } => Some(lost),
+            Self::Stopping(outcome) | Self::Stopped(outcome) => Some(&outcome.why),
+            Self::Starting { .. } | Self::Active | Self::Lingering { .. } => None,
+        }
+    }
 }
 
 impl Life {

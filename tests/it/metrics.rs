@@ -135,6 +135,7 @@ fn counters_move_and_series_of_streams_go_with_them() {
     let during = wait_for(&proxy, "all of it is counted", |scrape| {
         scrape.is("client_joins_total", 2)
             && scrape.value("sent_bytes_total") >= 2.0 * 500.0 * 188.0
+            && scrape.value("backlog_bytes") >= 500.0 * 188.0
             && scrape.value(&of_stream("stream_sent_bytes_total")) >= 2.0 * 500.0 * 188.0
     });
     assert!(during.is("starts_total", 1) && during.is("first_data_seconds_count", 1));
@@ -242,7 +243,27 @@ fn a_lost_source_and_its_recovery_are_counted() {
     let scrape = wait_for(&proxy, "it is counted", |scrape| scrape.is("source_recoveries_total", 1));
     viewer.take_packets(100);
     assert!(scrape.is("source_losses_total", 1) && scrape.is("first_data_seconds_count", 1));
+    assert!(scrape.is("source_stalls_total", 0) && scrape.is("failovers_total", 0));
     assert!(scrape.is(&format!("stream_restarts_total{{stream_id=\"{ID}\"}}"), 1));
+}
+
+#[test]
+fn a_stall_and_a_change_of_the_engine_are_counted() {
+    let engines = [engine(), engine()];
+    let proxy = Proxy::start_with(&[&engines[0], &engines[1]], |config| {
+        config.stream.stall_timeout = Duration::from_secs(1);
+        config.stream.recover_timeout = LONG;
+    });
+    let mut viewer = Viewer::open(proxy.address, ID);
+    viewer.take_packets(1500);
+    let playing = engines.iter().find(|engine| engine.counts().readers == 1).expect("one of them plays");
+    assert_eq!(playing.order(ID, Order::Stall), 1);
+    // It opens no session any more.
+    playing.refuse().expect("its port is its own");
+    let scrape = wait_for(&proxy, "it is counted", |scrape| scrape.is("failovers_total", 1));
+    viewer.take_packets(100);
+    assert!(scrape.is("source_stalls_total", 1) && scrape.is("source_recoveries_total", 1));
+    assert!(scrape.is("source_losses_total", 1));
 }
 
 #[test]
