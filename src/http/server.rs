@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
+use parking_lot::Mutex;
 
 use crate::threads::{SMALL_STACK_BYTES, Threads};
 
@@ -378,18 +379,21 @@ impl Shared {
     fn begin(self: &Arc<Self>, peer: SocketAddr, job: Job, pass: Pass) {
         let number = self.next_thread.fetch_add(1, Ordering::Relaxed);
         let shared = Arc::clone(self);
-        // The request waits in a channel, so that it can be answered here when there is no thread.
-        let (give, take) = crossbeam_channel::bounded::<Job>(1);
+        // The request stays at hand, so that it can be answered here when there is no thread.
+        let left_here = Arc::new(Mutex::new(Some(job)));
+        let given = Arc::clone(&left_here);
         let body = move || {
             let _pass = pass;
-            if let Ok(job) = take.recv() {
+            let job = given.lock().take();
+            drop(given);
+            if let Some(job) = job {
                 shared.work(peer, job);
             }
         };
-        match self.threads.spawn(&format!("client-{number}"), SMALL_STACK_BYTES, body) {
-            Ok(()) => drop(give.send(job)),
-            Err(error) => {
-                log::warn!("No thread for a request: {error}");
+        if let Err(error) = self.threads.spawn(&format!("client-{number}"), SMALL_STACK_BYTES, body) {
+            log::warn!("No thread for a request: {error}");
+            let job = left_here.lock().take();
+            if let Some(job) = job {
                 self.turn_away(peer, job, "the system has no thread for this request");
             }
         }

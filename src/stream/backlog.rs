@@ -197,8 +197,10 @@ impl Backlog {
     /// Bytes that arrived within the last `window`.
     #[must_use]
     pub fn bytes_within(&self, window: Duration, now: Instant) -> u64 {
-        let is_recent = |chunk: &&Arc<Chunk>| now.saturating_duration_since(chunk.arrived) <= window;
-        self.chunks.iter().rev().take_while(is_recent).map(|chunk| chunk.packets().len() as u64).sum()
+        let is_older = |chunk: &Arc<Chunk>| now.saturating_duration_since(chunk.arrived) > window;
+        let first = self.chunks.get(self.chunks.partition_point(is_older));
+        let end = self.chunks.back().map_or(0, |newest| newest.end);
+        first.map_or(0, |first| end - first.start())
     }
 
     /// Time between the last two keyframes.
