@@ -77,11 +77,15 @@ fn streams_leave_descriptors_to_the_rest() {
     const CLIENTS: usize = 110;
     let mut victim = Victim::start_under("ulimit -n 400");
     let request = format!("GET {} HTTP/1.1\r\nHost: x\r\n\r\n", stream_path(ID));
-    let mut refused = 0;
+    let (mut refused, mut cut) = (0, 0);
     let mut sockets: Vec<_> = (0..CLIENTS).map(|_| victim.say(&request)).collect();
     for socket in &mut sockets {
         let mut head = [0; 12];
-        socket.read_exact(&mut head).expect("an answer");
+        if socket.read_exact(&mut head).is_err() {
+            // While descriptors are short, who waits for two seconds to be read is cut off: only on a busy machine.
+            cut += 1;
+            continue;
+        }
         if &head == b"HTTP/1.1 503" {
             let mut text = Vec::new();
             while !String::from_utf8_lossy(&text).contains("at_capacity") {
@@ -92,7 +96,8 @@ fn streams_leave_descriptors_to_the_rest() {
             refused += 1;
         }
     }
-    assert!((1..CLIENTS).contains(&refused), "{refused} of {CLIENTS} were refused");
+    assert!((1..CLIENTS).contains(&(refused + cut)), "{refused} of {CLIENTS} were refused, {cut} cut off");
+    assert!(cut <= CLIENTS / 4, "{cut} of {CLIENTS} were cut off");
     victim.assert_answers();
     drop(sockets);
     victim.wait_clients(1);
