@@ -2,7 +2,7 @@
 //!
 //! One request of a connection is in work at a time; those behind it wait here, on nobody's thread. Whoever lets too
 //! many wait, or any behind a stream, and whoever takes too long or sends too much for a request head, has to go. Times
-//! and looks at the sockets are handed in; nothing here touches a socket.
+//! and looks at the sockets are handed in; a socket is only ever asked whether it is closed.
 //!
 //! Lock rule: the one lock is held for look-ups; jobs are run and dropped outside it.
 
@@ -212,7 +212,10 @@ impl<J> Guard<J> {
             return Arrival::Now(job);
         }
         connection.waiting.push_back(job);
-        if connection.stream.is_some() || connection.waiting.len() > MAX_WAITING {
+        // A stream that was reset leaves its port to a new connection at once. The thread that serves it will notice, and
+        // then it is this one's turn.
+        let is_streaming = connection.stream.as_ref().is_some_and(|stream| !stream.is_closed());
+        if is_streaming || connection.waiting.len() > MAX_WAITING {
             connection.is_condemned = true;
             return Arrival::Excess(connection.stream.clone());
         }
@@ -382,6 +385,22 @@ mod tests {
         guard.end_stream(peer(3));
         assert!(matches!(guard.arrive(peer(3), 31, now), Arrival::Later));
         assert_eq!(guard.next(peer(3), now), Some(Turn::Answer(31)));
+    }
+
+    #[test]
+    fn behind_a_stream_that_was_reset_waits_the_next_connection_from_its_port() {
+        let (guard, now) = (guard(), Instant::now());
+        let (_listener, client, handle) = handle();
+        guard.arrive(peer(1), 10, now);
+        assert!(guard.begin_stream(peer(1), &handle));
+        socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("a live socket");
+        drop(client);
+        // On the loopback interface a reset has arrived when the close returns.
+        assert!(handle.is_closed());
+        assert!(matches!(guard.arrive(peer(1), 11, now), Arrival::Later));
+        assert_eq!(guard.next(peer(1), now), Some(Turn::Answer(11)));
+        assert!(guard.begin_stream(peer(1), &handle), "nothing is held against it");
+        assert_eq!(guard.next(peer(1), now), None);
     }
 
     fn cut(guard: &Guard<u32>, seen: &[Seen], too_many: usize, now: Instant) -> Vec<u16> {

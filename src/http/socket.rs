@@ -144,6 +144,12 @@ impl Handle {
         info(self.socket.as_raw_fd()).is_ok_and(|info| info[0] == TCP_ESTABLISHED)
     }
 
+    /// Whether it is closed for both sides, as after a reset: its peer's port may belong to a new connection by now.
+    #[must_use]
+    pub(super) fn is_closed(&self) -> bool {
+        info(self.socket.as_raw_fd()).is_ok_and(|info| info[0] == TCP_CLOSE)
+    }
+
     /// Breaks the connection off: as [`Handle::shutdown`], but the peer is told by a reset. One that has filled its own
     /// buffers would else keep waiting for room.
     pub(super) fn abort(&self) {

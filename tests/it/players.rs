@@ -1,7 +1,7 @@
 //! What players and their libraries do that is odd but right, and how soon it is noticed that they left.
 
 use std::io::Read;
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
@@ -125,7 +125,7 @@ fn an_address_has_as_many_clients_as_it_may() {
     // Another address has its own.
     let elsewhere =
         socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
-    let address: std::net::SocketAddr = "127.0.0.2:0".parse().expect("an address");
+    let address: SocketAddr = "127.0.0.2:0".parse().expect("an address");
     elsewhere.bind(&address.into()).expect("all of 127/8 is ours");
     elsewhere.connect(&proxy.address.into()).expect("it listens");
     let mut third = Viewer::of(Connection::of(elsewhere.into(), proxy.address).get(&stream_path(ID)));
@@ -287,4 +287,29 @@ fn an_answer_to_head_never_has_a_body() {
         assert!(reply.header("Content-Length").is_some_and(|length| length != "0"), "{target:?} {lines}");
         assert_eq!(reply.into_connection().read_to_end(), "", "{target:?} {lines}");
     }
+}
+
+#[test]
+fn a_player_that_comes_back_from_the_same_port_is_served() {
+    let engine = engine();
+    let proxy = Proxy::start(&[&engine]);
+    let mut stays = Viewer::open(proxy.address, ID);
+    stays.take_packets(1);
+    let mut port = 0;
+    for _ in 0..20 {
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        // A reset leaves no connection behind that would keep the port.
+        socket.set_linger(Some(Duration::ZERO)).expect("a new socket");
+        socket.set_reuse_address(true).expect("a new socket");
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], port)).into()).expect("its own port");
+        socket.connect(&proxy.address.into()).expect("it listens");
+        let mut connection = Connection::of(socket.into(), proxy.address);
+        port = connection.address().port();
+        connection.send_get(&stream_path(ID));
+        let mut viewer = Viewer::of(connection.reply());
+        viewer.take_packets(1);
+    }
+    stays.take_packets(100);
+    assert_whole(&stays.leave());
 }
