@@ -36,6 +36,7 @@ pub struct Snapshot {
     #[serde(skip)]
     pub(super) totals: Totals,
     /// Of all streams.
+    #[serde(skip)]
     pub(super) backlog_bytes: u64,
     #[serde(skip)]
     pub(super) started_at: SystemTime,

@@ -64,9 +64,11 @@ const SESSION_FIELDS: [&str; 25] = [
 #[track_caller]
 fn assert_fields(value: &Value, fields: &[&str]) {
     let object = value.as_object().unwrap_or_else(|| panic!("no object: {value}"));
-    for field in fields {
-        assert!(object.contains_key(*field), "{field} is missing in {value:#}");
-    }
+    let mut fields = fields.to_vec();
+    fields.sort_unstable();
+    let mut found: Vec<_> = object.keys().map(String::as_str).collect();
+    found.sort_unstable();
+    assert_eq!(found, fields, "{value:#}");
 }
 
 #[test]
