@@ -226,19 +226,19 @@ impl Session {
         }
         let before = std::mem::replace(&mut core.life, next);
         self.attempt.store(core.life.attempt, Ordering::Release);
-        if before.activations == 0 && core.life.activations > 0 {
-            core.facts.started_at = Some(SystemTime::now());
-            let first_data_after = now.saturating_duration_since(self.created);
-            core.facts.first_data_after = Some(first_data_after);
-            self.stats.add_first_data(first_data_after);
-        } else if core.life.activations > before.activations {
-            self.stats.add_recovery();
-        }
         if core.life.activations > before.activations {
             let engine = core.facts.engine.as_ref().map(|(name, ..)| name.clone());
-            let before = std::mem::replace(&mut core.played_on, engine);
-            if before.is_some() && before != core.played_on {
-                self.stats.add_failover();
+            let played_on = std::mem::replace(&mut core.played_on, engine);
+            if before.activations == 0 {
+                core.facts.started_at = Some(SystemTime::now());
+                let first_data_after = now.saturating_duration_since(self.created);
+                core.facts.first_data_after = Some(first_data_after);
+                self.stats.add_first_data(first_data_after);
+            } else {
+                self.stats.add_recovery();
+                if played_on != core.played_on {
+                    self.stats.add_failover();
+                }
             }
         }
         let is_recovering = |life: &Life| matches!(life.state, State::Recovering { .. });
