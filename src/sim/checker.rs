@@ -4,8 +4,8 @@
 //! It does not parse with the proxy's own parser.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
+use super::latency::Latency;
 use super::numbered::{MAP_PID, now_us, read_trailer};
 use super::packet::{self, NULL_PID, PACKET_BYTES, Packet, SYNC};
 
@@ -21,66 +21,6 @@ pub struct Gap {
     pub after: u64,
     /// How many are missing.
     pub missing: u64,
-}
-
-/// How long packets were under way, in microseconds, with counts in powers of two.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Latency {
-    /// Packets measured.
-    pub count: u64,
-    /// The shortest time.
-    pub min_us: u64,
-    /// The longest time.
-    pub max_us: u64,
-    sum_us: u128,
-    /// `buckets[n]` counts times of n significant bits; the last one, 36 minutes and more.
-    buckets: [u64; 32],
-}
-
-impl Latency {
-    fn add(&mut self, us: u64) {
-        self.min_us = if self.count == 0 { us } else { self.min_us.min(us) };
-        self.max_us = self.max_us.max(us);
-        self.sum_us += u128::from(us);
-        self.count += 1;
-        self.buckets[(64 - us.leading_zeros() as usize).min(31)] += 1;
-    }
-
-    /// The mean time; zero if nothing was measured.
-    #[must_use]
-    pub fn mean(&self) -> Duration {
-        let mean = self.sum_us / u128::from(self.count.max(1));
-        Duration::from_micros(u64::try_from(mean).unwrap_or(u64::MAX))
-    }
-
-    /// A bound that at least this share (0 to 1) of the packets kept: exact to a factor of two.
-    #[must_use]
-    pub fn quantile(&self, share: f64) -> Duration {
-        let wanted = (share.clamp(0.0, 1.0) * self.count as f64).ceil() as u64;
-        let mut seen = 0;
-        for (bits, count) in (0..).zip(self.buckets) {
-            seen += count;
-            if seen >= wanted {
-                let top = if bits == 31 { u64::MAX } else { (1 << bits) - 1 };
-                return Duration::from_micros(top.min(self.max_us));
-            }
-        }
-        Duration::from_micros(self.max_us)
-    }
-
-    /// Adds what another one measured.
-    pub fn merge(&mut self, other: &Self) {
-        if other.count == 0 {
-            return;
-        }
-        self.min_us = if self.count == 0 { other.min_us } else { self.min_us.min(other.min_us) };
-        self.max_us = self.max_us.max(other.max_us);
-        self.sum_us += other.sum_us;
-        self.count += other.count;
-        for (mine, theirs) in self.buckets.iter_mut().zip(other.buckets) {
-            *mine += theirs;
-        }
-    }
 }
 
 /// What a [`Checker`] has found so far.
@@ -458,18 +398,5 @@ mod tests {
         let report = check(&bytes[71..], 100);
         assert_eq!((report.skipped_bytes, report.sync_losses), (117, 0));
         assert_eq!(report.packets, 99);
-    }
-
-    #[test]
-    fn quantiles_are_right_to_a_factor_of_two() {
-        let mut latency = Latency::default();
-        (1..=1000).for_each(|us| latency.add(us));
-        let median = latency.quantile(0.5);
-        assert!(median >= Duration::from_micros(500) && median <= Duration::from_micros(1000));
-        assert_eq!(latency.quantile(1.0), Duration::from_micros(1000));
-        assert_eq!(latency.mean(), Duration::from_micros(500));
-        let mut sum = Latency::default();
-        sum.merge(&latency);
-        assert_eq!(sum, latency);
     }
 }

@@ -19,6 +19,7 @@ mod counts;
 pub mod demo;
 mod getstream;
 mod http;
+mod latency;
 mod listener;
 mod numbered;
 mod packet;
@@ -37,9 +38,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-pub use self::checker::{Checker, Gap, Latency, Report};
+pub use self::checker::{Checker, Gap, Report};
 pub use self::content::{Begin, Burst, Content, Delivery, Framing, Media, Pace};
 pub use self::counts::{Counts, RequestRecord};
+pub use self::latency::Latency;
 pub use self::numbered::{Numbered, now_us};
 pub use self::script::{Call, Entry, Event, Fill, Getstream, Head, Health, Order, Playback, Script, Steps};
 pub use self::sessions::{EndedReaders, SessionRules};
