@@ -24,15 +24,20 @@ const READ_BYTES: usize = 64 * 1024;
 /// More than any engine sends before the first packet; what has no five sync bytes in it is no MPEG-TS.
 const MAX_GARBAGE_BYTES: u64 = 1024 * 1024;
 
-/// The gather pause: longer means fewer, larger chunks. Together with the rule of [`Pacing`] it keeps up with any source; a
-/// fixed long pause does not, since the kernel's receive window and the sleep fall into step.
-const MAX_PAUSE: Duration = Duration::from_millis(20);
-const MIN_PAUSE: Duration = Duration::from_millis(2);
+/// The gather pause at its longest, by clients. Longer means fewer, larger chunks, and each chunk wakes every client's
+/// thread, which is most of the cost where there are many: there the last of them still has its packet well within 75 ms.
+/// A household's few cost little either way, and get theirs within 15 ms.
+const fn longest_pause(clients: usize) -> Duration {
+    Duration::from_millis(match clients {
+        0..8 => 10,
+        8..32 => 20,
+        32.. => 50,
+    })
+}
 
-/// With so many clients the pause may be longer: each chunk wakes every client's thread, which is then most of the cost,
-/// and at 50 ms the last of them still has its packet well within 75 ms.
-const MANY_CLIENTS: usize = 32;
-const MAX_PAUSE_FOR_MANY: Duration = Duration::from_millis(50);
+/// The gather pause at its shortest. Between the two it follows the rule of [`Pacing`], which keeps up with any source; a
+/// fixed long pause does not, since the kernel's receive window and the sleep fall into step.
+const MIN_PAUSE: Duration = Duration::from_millis(2);
 
 /// The engine is made to wait for slow clients for no longer than this.
 const MAX_HOLD: Duration = Duration::from_secs(10);
@@ -200,7 +205,7 @@ struct Pacing {
 
 impl Pacing {
     fn new() -> Self {
-        Self { pause: MAX_PAUSE, since_pause: 0, holding_since: None }
+        Self { pause: longest_pause(0), since_pause: 0, holding_since: None }
     }
 
     /// The pause after a read of so many bytes for so many clients; none after a full one, since there is more.
@@ -209,11 +214,10 @@ impl Pacing {
         if read == READ_BYTES {
             return None;
         }
-        let longest = if clients < MANY_CLIENTS { MAX_PAUSE } else { MAX_PAUSE_FOR_MANY };
         self.pause = if self.since_pause >= READ_BYTES {
             (self.pause / 2).max(MIN_PAUSE)
         } else {
-            (self.pause + self.pause / 4).min(longest)
+            (self.pause + self.pause / 4).min(longest_pause(clients))
         };
         self.since_pause = 0;
         Some(self.pause)
@@ -237,23 +241,22 @@ mod tests {
     #[test]
     fn the_pause_shrinks_while_much_comes_and_grows_back() {
         let mut pacing = Pacing::new();
+        let begin = pacing.pause;
         assert_eq!(pacing.after_read(READ_BYTES, 1), None, "there is more to read");
-        assert_eq!(pacing.after_read(1000, 1), Some(MAX_PAUSE / 2), "65 kB since the last pause");
-        assert_eq!(pacing.after_read(1000, 1), Some(MAX_PAUSE / 2 + MAX_PAUSE / 8));
+        assert_eq!(pacing.after_read(1000, 1), Some(begin / 2), "65 kB since the last pause");
+        assert_eq!(pacing.after_read(1000, 1), Some(begin / 2 + begin / 8));
         for _ in 0..10 {
             let _full = pacing.after_read(READ_BYTES, 1);
             let _pause = pacing.after_read(1, 1);
         }
         assert_eq!(pacing.pause, MIN_PAUSE);
-        for _ in 0..20 {
-            let _pause = pacing.after_read(1000, 1);
+        for clients in [1, 10, 100] {
+            for _ in 0..20 {
+                let _pause = pacing.after_read(1000, clients);
+            }
+            assert_eq!(pacing.pause, longest_pause(clients));
         }
-        assert_eq!(pacing.pause, MAX_PAUSE);
-        for _ in 0..20 {
-            let _pause = pacing.after_read(1000, MANY_CLIENTS);
-        }
-        assert_eq!(pacing.pause, MAX_PAUSE_FOR_MANY);
-        assert_eq!(pacing.after_read(1000, 1), Some(MAX_PAUSE), "for few it is short again at once");
+        assert_eq!(pacing.after_read(1000, 1), Some(longest_pause(1)), "for few it is short again at once");
     }
 
     /// A source of this rate, whose bytes wait in a receive window of this size: how much of it comes through.
@@ -280,7 +283,7 @@ mod tests {
     fn every_rate_passes_through_every_window_for_any_number_of_clients() {
         for megabits in [1, 4, 8, 20, 50, 100, 200] {
             for window in [128, 256, 1024, 6144] {
-                for clients in [1, MANY_CLIENTS - 1, MANY_CLIENTS, 1000] {
+                for clients in [1, 7, 8, 31, 32, 1000] {
                     let share = share_that_passes(megabits * 125_000, window * 1024, clients);
                     assert!(share > 0.97, "{share:.2} of {megabits} Mbit/s, {window} KiB, {clients} clients");
                 }
