@@ -36,7 +36,7 @@
 //! ```
 //!
 //! - `stream` names neither HTTP nor sockets; `engine` knows no streams; `ts` reads no clock.
-//! - `tiny_http` is named in `http::server` and `http::request` alone, `ureq` in `engine` alone, `unsafe` in `http::socket` alone.
+//! - `tiny_http` is named in `http::server` and `http::incoming` alone, `ureq` in `engine` alone, `unsafe` in `http::socket` alone.
 //! - Only `app` and `main` see the whole configuration; everybody else gets its own section by value.
 //!
 //! # Threads

@@ -2,6 +2,9 @@
 //!
 //! It waits for the start without a word to the client, so that a failure still has a status of its own; then it takes
 //! the next chunk and writes it, again and again. It knows nothing of engines.
+//!
+//! A client's stack is most of the memory that it costs. What its thread does before the stream flows, and what it says
+//! of it, is kept out of the frames below which it then waits for hours: hence `inline(never)` here and on the way here.
 
 use std::fmt;
 use std::io;
@@ -17,7 +20,7 @@ use crate::stream::session::{ClientRecord, Seat};
 use crate::stream::state::Why;
 use crate::ts::packet::null_packet;
 
-use super::front::{Front, Kept};
+use super::front::{Front, Kept, Pass};
 use super::request::{Body, Coding, Held, Request};
 use super::response::{Code, Response};
 
@@ -44,51 +47,72 @@ static NULL_CHUNK: LazyLock<Chunk> = LazyLock::new(|| Chunk::inserted(Instant::n
 
 /// Serves a stream to one client until either ends.
 pub fn serve(front: &Front, request: Request, key: &ContentKey) {
-    let Ok(connection) = request.hold() else {
-        // Gone already, or the process runs short of descriptors; a client that is there can ask again.
-        let detail = "the proxy has no room for this connection";
-        return refuse(front, request, Response::error(Code::AtCapacity, &detail));
-    };
-    let Some(_pass) = front.clients.enter() else {
-        let detail = "there are as many clients as the configuration allows (max_clients)";
-        return refuse(front, request, Response::error(Code::AtCapacity, &detail));
-    };
+    match admit(front, &request, key) {
+        Ok(admitted) => {
+            let subscription = admitted.seat.join();
+            Client { front, admitted, subscription }.run(request);
+        }
+        Err(Turned::Away(response)) => refuse(front, request, response),
+        // Nobody reads what it is answered.
+        Err(Turned::Gone) => drop(request),
+    }
+}
+
+/// What a client has for as long as it streams.
+struct Admitted<'a> {
+    // In the order in which it is given back.
+    seat: Seat,
+    kept: Kept<'a>,
+    _pass: Pass,
+    connection: Held,
+}
+
+/// Why a client gets no stream.
+enum Turned {
+    Away(Response),
+    Gone,
+}
+
+/// Finds room for a client, and waits until its stream runs.
+#[inline(never)]
+fn admit<'a>(front: &'a Front, request: &Request, key: &ContentKey) -> Result<Admitted<'a>, Turned> {
+    let at_capacity = |detail: &'static str| Turned::Away(Response::error(Code::AtCapacity, &detail));
+    // Gone already, or the process runs short of descriptors; a client that is there can ask again.
+    let connection = request.hold().map_err(|_| at_capacity("the proxy has no room for this connection"))?;
+    let pass = front
+        .clients
+        .enter()
+        .ok_or_else(|| at_capacity("there are as many clients as the configuration allows (max_clients)"))?;
     let user_agent = request.header("User-Agent").map(str::to_owned);
     let record = Arc::new(ClientRecord::new(front.stats.next_client(), request.peer(), user_agent));
     let handle = Arc::clone(connection.handle());
-    let Some(kept) = front.connections.keep(record.id, record.address.ip(), handle) else {
-        let detail = "this address has as many clients as the configuration allows (max_clients_per_address)";
-        return refuse(front, request, Response::error(Code::AtCapacity, &detail));
-    };
+    let kept = front.connections.keep(record.id, record.address.ip(), handle).ok_or_else(|| {
+        at_capacity("this address has as many clients as the configuration allows (max_clients_per_address)")
+    })?;
     let deadline = Instant::now() + front.start_limit;
     let mut key = key.clone();
-    let seat = loop {
-        let seat = match front.registry.seat_while(&key, &record, || connection.handle().is_established()) {
-            Ok(seat) => seat,
-            Err(NoSeat::Gone) => {
-                log::info!("Client {} left stream {} before it started", record.id, key.stream_id());
-                return;
-            }
-            Err(no_seat) => return refuse(front, request, Response::from(&no_seat)),
-        };
+    let gone = |key: &ContentKey| {
+        log::info!("Client {} left stream {} before it started", record.id, key.stream_id());
+        Turned::Gone
+    };
+    loop {
+        let seat = front.registry.seat_while(&key, &record, || connection.handle().is_established());
+        let seat = seat.map_err(|no_seat| match no_seat {
+            NoSeat::Gone => gone(&key),
+            no_seat => Turned::Away(Response::from(&no_seat)),
+        })?;
         match wait_started(&seat, &connection, &kept, deadline) {
-            Start::Running => break seat,
+            Start::Running => return Ok(Admitted { seat, kept, _pass: pass, connection }),
             Start::SameAs(other) if Instant::now() < deadline => key = *other,
-            Start::SameAs(_) => {
-                return refuse(front, request, Response::error(Code::StartTimeout, &LATE));
-            }
-            Start::Failed(response) => return refuse(front, request, response),
+            Start::SameAs(_) => return Err(Turned::Away(Response::error(Code::StartTimeout, &LATE))),
+            Start::Failed(response) => return Err(Turned::Away(response)),
             Start::Gone => {
-                log::info!("Client {} left stream {} before it started", record.id, key.stream_id());
                 // One that closed its half alone is not to wait for the rest.
                 connection.handle().shutdown();
-                return;
+                return Err(gone(&key));
             }
         }
-    };
-    let subscription = seat.join();
-    let mut client = Client { front, seat: &seat, subscription, connection: &connection, kept: &kept };
-    client.run(request);
+    }
 }
 
 fn refuse(front: &Front, request: Request, response: Response) {
@@ -129,10 +153,8 @@ fn wait_started(seat: &Seat, connection: &Held, kept: &Kept<'_>, deadline: Insta
 
 struct Client<'a> {
     front: &'a Front,
-    seat: &'a Seat,
     subscription: Subscription,
-    connection: &'a Held,
-    kept: &'a Kept<'a>,
+    admitted: Admitted<'a>,
 }
 
 /// Why a client's stream is over.
@@ -166,14 +188,7 @@ impl From<io::Error> for Over {
 
 impl Client<'_> {
     fn run(&mut self, request: Request) {
-        let (record, id) = (self.seat.client(), self.seat.session().stream_id());
-        let agent = record.user_agent.as_deref().unwrap_or("no user agent");
-        log::info!(
-            "Client {} connected to stream {id} from {} ({})",
-            record.id,
-            record.address,
-            Escaped(agent)
-        );
+        self.log_arrival();
         let began = Instant::now();
         let over = match request.stream(&HEADERS) {
             Ok(mut body) => {
@@ -181,12 +196,30 @@ impl Client<'_> {
                 let over = self.feed(&mut body);
                 if !self.ends_properly(&mut body, &over) {
                     // Before the body is dropped: that could block once more.
-                    self.connection.handle().shutdown();
+                    self.admitted.connection.handle().shutdown();
                 }
                 over
             }
             Err(_) => Over::Gone,
         };
+        self.log_departure(began, &over);
+    }
+
+    #[inline(never)]
+    fn log_arrival(&self) {
+        let (record, id) = (self.admitted.seat.client(), self.admitted.seat.session().stream_id());
+        let agent = record.user_agent.as_deref().unwrap_or("no user agent");
+        log::info!(
+            "Client {} connected to stream {id} from {} ({})",
+            record.id,
+            record.address,
+            Escaped(agent)
+        );
+    }
+
+    #[inline(never)]
+    fn log_departure(&self, began: Instant, over: &Over) {
+        let (record, id) = (self.admitted.seat.client(), self.admitted.seat.session().stream_id());
         let progress = self.subscription.progress();
         log::info!(
             "Client {} from {} left stream {id} after {} s, {} bytes, {} skips: {over}",
@@ -199,10 +232,11 @@ impl Client<'_> {
     }
 
     /// Sends chunk after chunk until something ends it.
+    #[inline(never)]
     fn feed(&mut self, body: &mut Body) -> Over {
         let (mut last_sent, mut skips) = (None, 0);
         loop {
-            if self.kept.is_asked_to_leave() {
+            if self.admitted.kept.is_asked_to_leave() {
                 return Over::Asked;
             }
             match self.subscription.next(Instant::now() + LOOK_INTERVAL) {
@@ -217,7 +251,7 @@ impl Client<'_> {
                     skips = skips_now;
                     last_sent = Some((Instant::now(), self.front.keepalive));
                 }
-                Next::Quiet if !self.connection.handle().is_established() => return Over::Gone,
+                Next::Quiet if !self.admitted.connection.handle().is_established() => return Over::Gone,
                 Next::Quiet => {
                     // Never before the first packets: a probe would take null packets for all there is.
                     if let Some((at, Some(quiet))) = last_sent
@@ -245,7 +279,7 @@ impl Client<'_> {
             bytes = &bytes[written..];
             if written > 0 {
                 stuck_since = None;
-            } else if self.kept.is_asked_to_leave() {
+            } else if self.admitted.kept.is_asked_to_leave() {
                 return Err(Over::Cut);
             } else if stuck_since.get_or_insert_with(Instant::now).elapsed() >= self.front.write_timeout {
                 return Err(Over::Stuck(self.front.write_timeout));
@@ -260,7 +294,7 @@ impl Client<'_> {
             return false;
         }
         // Whoever has read the end may ask for something else at once.
-        self.connection.release();
+        self.admitted.connection.release();
         body.write(LAST_CHUNK).is_ok_and(|written| written == LAST_CHUNK.len())
             && body.flush().unwrap_or(false)
     }

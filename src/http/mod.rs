@@ -1,6 +1,6 @@
 //! The proxy's own HTTP: requests in, streams and status out.
 //!
-//! [`server`] and [`request`] hide `tiny_http`, [`socket`] everything that needs a raw descriptor, [`guard`] says which
+//! [`server`] and `incoming` hide `tiny_http`, [`socket`] everything that needs a raw descriptor, [`guard`] says which
 //! connections have to go. [`routes`] decides what a request asks for, [`admin`] whether it may; [`live`] streams;
 //! [`snapshot`] takes the one picture that status, [`metrics`] and, by way of status, the [`page`] are rendered from;
 //! [`process`] adds to metrics what the process takes of the system.
@@ -8,6 +8,7 @@
 pub mod admin;
 pub mod front;
 pub mod guard;
+mod incoming;
 pub mod live;
 pub mod metrics;
 pub mod page;

@@ -1,31 +1,17 @@
-//! One exchange: a request as `tiny_http` read it, judged before anything is done with it, and its answer.
+//! One exchange: a request that may be answered, and its answer.
 //!
-//! An announced body makes `tiny_http` read or allocate for as long as the peer likes, when the request is answered,
-//! turned into a writer or dropped. So every request has a `Verdict` by its head alone, before any of these.
+//! It knows what was asked and how an answer is written, not what is answered. The head was judged before
+//! ([`super::incoming`]), and of `tiny_http` there is nothing left here but the other half of the connection, whose turns
+//! it orders.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::guard::Guard;
-use super::response::Response;
+use super::incoming::Job;
+use super::response::{self, Response};
 use super::socket::{Handle, Reserve};
-
-/// Bodies up to this size were read before the request was handed out; larger ones were not.
-const MAX_BODY_BYTES: usize = 1024;
-
-/// Dropping a request whose body was announced larger than this makes `tiny_http` allocate as much in one piece, which
-/// can abort the process; such a request is never dropped.
-const MAX_DROPPABLE_BODY_BYTES: usize = 64 * 1024 * 1024;
-
-/// Heads above this are refused; browsers and players stay below 4 KiB, cookies of other services on the host included.
-pub(super) const MAX_HEAD_BYTES: u64 = 16 * 1024;
-
-/// More headers than this are refused.
-const MAX_HEADERS: usize = 100;
-
-/// What a header line has beside name and value: colon, blank and line end.
-const LINE_BYTES: usize = 4;
 
 /// A request's method, as far as it matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +38,7 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    fn find(&self, peer: SocketAddr) -> io::Result<Handle> {
+    pub(super) fn find(&self, peer: SocketAddr) -> io::Result<Handle> {
         self.reserve.lend(|| Handle::find(peer, self.local_port))
     }
 
@@ -67,114 +53,50 @@ impl Keeper {
     }
 }
 
-/// A request, and what is to become of it.
-pub(super) struct Job {
-    pub(super) request: Request,
-    pub(super) verdict: Verdict,
+/// What was asked.
+pub(super) struct Head {
+    pub(super) method: Method,
+    pub(super) target: String,
+    pub(super) is_http_1_0: bool,
+    pub(super) headers: Vec<(String, String)>,
 }
 
-/// What is to become of a request, by its head alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// It is answered.
-    Answer,
-    /// It is wrong, and whole: the connection goes on.
-    Decline(&'static str),
-    /// It is wrong, and nothing behind it can be trusted to be a request.
-    Refuse(&'static str),
-    /// A body is to come: `tiny_http` would read it to its end, so the connection has to end first.
-    Cut,
-    /// The same, but the request can never be dropped.
-    Forget,
-}
-
-/// A request without a body.
+/// A request without a body. Dropped without an answer, it is answered with 500.
 pub struct Request {
-    inner: tiny_http::Request,
+    head: Head,
     peer: SocketAddr,
     keeper: Arc<Keeper>,
+    /// Until it is answered.
+    writer: Option<Box<dyn Write + Send>>,
 }
 
-const NO_BODY: &str = "a request here has no body";
-const TOO_LARGE: &str = "the head of the request is too large";
-const MALFORMED: &str = "the head of the request is malformed";
-
 impl Request {
-    /// `None` for one that did not come from an IP address.
-    pub(super) fn new(inner: tiny_http::Request, keeper: &Arc<Keeper>) -> Option<Self> {
-        let peer = *inner.remote_addr()?;
-        Some(Self { inner, peer, keeper: Arc::clone(keeper) })
-    }
-
-    /// What is to become of it.
-    pub(super) fn verdict(&self) -> Verdict {
-        let length = self.inner.body_length().unwrap_or(0);
-        if length > MAX_DROPPABLE_BODY_BYTES {
-            return Verdict::Forget;
-        }
-        if length > MAX_BODY_BYTES {
-            return Verdict::Cut;
-        }
-        let headers = self.inner.headers();
-        let sizes =
-            headers.iter().map(|header| header.field.as_str().len() + header.value.len() + LINE_BYTES);
-        let head_bytes = self.inner.url().len() + sizes.sum::<usize>();
-        if head_bytes as u64 > MAX_HEAD_BYTES || headers.len() > MAX_HEADERS {
-            return Verdict::Refuse(TOO_LARGE);
-        }
-        // A single CR is let through to here, and would end the line for somebody else (CVE-2026-66753).
-        let is_clean = |text: &str| !text.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t');
-        let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        let has_bad_length = match self.values("Content-Length").collect::<Vec<_>>()[..] {
-            [] => false,
-            [text] => !is_digits(text) || self.inner.body_length().is_none(),
-            _ => true,
-        };
-        if self.header("Transfer-Encoding").is_some() || has_bad_length {
-            // Its length is anybody's guess (CVE-2026-66752).
-            return Verdict::Refuse(NO_BODY);
-        }
-        let is_all_clean =
-            is_clean(self.target()) && headers.iter().all(|header| is_clean(header.value.as_str()));
-        if !is_all_clean || self.values("Host").count() > 1 {
-            return Verdict::Refuse(MALFORMED);
-        }
-        match (length, self.header("Expect")) {
-            (0, _) => Verdict::Answer,
-            (_, None) => Verdict::Decline(NO_BODY),
-            // It waits to be asked for its body.
-            (_, Some(_)) => Verdict::Refuse(NO_BODY),
-        }
+    pub(super) fn new(
+        head: Head,
+        peer: SocketAddr,
+        keeper: Arc<Keeper>,
+        writer: Box<dyn Write + Send>,
+    ) -> Self {
+        Self { head, peer, keeper, writer: Some(writer) }
     }
 
     /// Its method.
     #[must_use]
     pub fn method(&self) -> Method {
-        match self.inner.method() {
-            tiny_http::Method::Get => Method::Get,
-            tiny_http::Method::Head => Method::Head,
-            tiny_http::Method::Options => Method::Options,
-            tiny_http::Method::Delete => Method::Delete,
-            _ => Method::Other,
-        }
+        self.head.method
     }
 
     /// Its target as it came: path and query, or a whole URL.
     #[must_use]
     pub fn target(&self) -> &str {
-        self.inner.url()
+        &self.head.target
     }
 
     /// The first header of this name.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.values(name).next()
-    }
-
-    fn values(&self, name: &str) -> impl Iterator<Item = &str> {
-        let matches =
-            move |header: &&tiny_http::Header| header.field.as_str().as_str().eq_ignore_ascii_case(name);
-        self.inner.headers().iter().filter(matches).map(|header| header.value.as_str())
+        let mut headers = self.head.headers.iter();
+        headers.find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
     /// Where it comes from.
@@ -201,24 +123,35 @@ impl Request {
         Ok(held)
     }
 
-    fn is_http_1_0(&self) -> bool {
-        *self.inner.http_version() < tiny_http::HTTPVersion(1, 1)
+    /// What a whole answer says of the connection; `tiny_http` ends or keeps it by the same rule.
+    fn connection(&self) -> Option<&'static str> {
+        let wishes = self.header("Connection").unwrap_or_default().to_ascii_lowercase();
+        let is_last = wishes.contains("close") || wishes.contains("upgrade");
+        match self.head.is_http_1_0 {
+            _ if is_last => Some("close"),
+            true if wishes.contains("keep-alive") => Some("keep-alive"),
+            true => Some("close"),
+            false => None,
+        }
+    }
+
+    fn version(&self) -> &'static str {
+        if self.head.is_http_1_0 { "HTTP/1.0" } else { "HTTP/1.1" }
     }
 
     /// Answers. A client that is gone is nobody's trouble.
-    pub fn respond(self, response: Response) {
-        let mut answer = tiny_http::Response::from_data(response.body)
-            .with_status_code(response.status)
-            // Length-delimited, whatever the size: every client understands that.
-            .with_chunked_threshold(usize::MAX);
-        for (name, value) in response.headers {
-            debug_assert!(!value.contains(['\r', '\n']), "a header value with a line end");
-            match tiny_http::Header::from_bytes(name, value) {
-                Ok(header) => answer.add_header(header),
-                Err(()) => log::error!("the header {name} has a value that is not ASCII"),
-            }
-        }
-        if let Err(error) = self.inner.respond(answer) {
+    pub fn respond(mut self, response: Response) {
+        self.answer(response);
+    }
+
+    fn answer(&mut self, response: Response) {
+        let Some(mut writer) = self.writer.take() else { return };
+        let response = match self.connection() {
+            Some(connection) => response.with("Connection", connection),
+            None => response,
+        };
+        let answer = response.render(self.version(), self.head.method == Method::Head);
+        if let Err(error) = writer.write_all(&answer).and_then(|()| writer.flush()) {
             log::debug!("An answer to {} did not get through: {error}", self.peer);
             // A part of it may have, so that nothing behind it would be understood.
             if let Err(error) = self.keeper.abort(self.peer) {
@@ -227,60 +160,25 @@ impl Request {
         }
     }
 
-    /// Whether it can be answered without waiting for its peer.
-    pub(super) fn is_whole(&self) -> bool {
-        self.inner.body_length().is_none_or(|length| length == 0)
-    }
-
-    /// Answers and ends the connection, whatever else the peer has sent on it.
-    pub(super) fn refuse(self, response: &Response) {
-        let connection = self.keeper.find(self.peer);
-        if let (false, Ok(connection)) = (self.is_whole(), &connection) {
-            // Else the rest of the body is waited for as soon as the writer is asked for.
-            connection.shutdown_read();
-        }
-        let reason = tiny_http::StatusCode(response.status).default_reason_phrase();
-        let mut text = format!("HTTP/1.1 {} {reason}\r\n", response.status);
-        for (name, value) in &response.headers {
-            text.extend([name, ": ", value.as_str(), "\r\n"]);
-        }
-        text.push_str(&format!("Content-Length: {}\r\nConnection: close\r\n\r\n", response.body.len()));
-        // RFC 9110 section 9.3.2.
-        let body: &[u8] = if self.method() == Method::Head { &[] } else { &response.body };
-        let mut writer = self.inner.into_writer();
-        let written = writer.write_all(text.as_bytes()).and_then(|()| writer.write_all(body));
-        if let Err(error) = written.and_then(|()| writer.flush()) {
-            log::debug!("A refusal to {} did not get through: {error}", self.peer);
-        }
-        // Before the writer is let go: with it goes the turn to write, and `tiny_http` may have read more.
-        if let Ok(connection) = connection {
-            connection.shutdown();
-        }
-    }
-
     /// Sends the head of an endless body and gives what writes it. For HEAD the body has no bytes and is over at once.
     ///
     /// # Errors
     ///
     /// When the client is gone.
-    pub fn stream(self, headers: &[(&str, &str)]) -> io::Result<Body> {
-        let is_http_1_0 = self.is_http_1_0();
-        let wants_close =
-            self.header("Connection").is_some_and(|value| value.to_ascii_lowercase().contains("close"));
-        let mut head = String::from(if is_http_1_0 { "HTTP/1.0 200 OK\r\n" } else { "HTTP/1.1 200 OK\r\n" });
-        for (name, value) in headers {
-            head.extend([name, ": ", value, "\r\n"]);
-        }
-        let coding = if is_http_1_0 { Coding::Raw } else { Coding::Chunked };
-        if coding == Coding::Chunked {
-            head.push_str("Transfer-Encoding: chunked\r\n");
-        }
-        if is_http_1_0 || wants_close {
-            head.push_str("Connection: close\r\n");
-        }
-        head.push_str("\r\n");
-        let mut writer = self.inner.into_writer();
-        writer.write_all(head.as_bytes())?;
+    // Not inlined: see `live`.
+    #[inline(never)]
+    pub fn stream(mut self, headers: &[(&str, &str)]) -> io::Result<Body> {
+        let mut writer = self.writer.take().ok_or(io::ErrorKind::NotConnected)?;
+        // One of HTTP/1.0 sees the end of the body by the end of the connection, whatever it asked for.
+        let (coding, transfer, connection) = if self.head.is_http_1_0 {
+            (Coding::Raw, None, Some("close"))
+        } else {
+            (Coding::Chunked, Some("chunked"), self.connection())
+        };
+        let headers = headers.iter().copied();
+        let headers = headers.chain(transfer.map(|value| ("Transfer-Encoding", value)));
+        let headers = headers.chain(connection.map(|value| ("Connection", value)));
+        writer.write_all(response::head(self.version(), 200, headers).as_bytes())?;
         writer.flush()?;
         Ok(Body { writer, coding, is_unflushed: false })
     }
@@ -297,6 +195,12 @@ impl Request {
         if is_over && let Ok(handle) = keeper.find(peer) {
             handle.shutdown();
         }
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        self.answer(Response::empty(500));
     }
 }
 

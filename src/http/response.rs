@@ -1,6 +1,7 @@
 //! Answers that are no streams, and which error has which status.
 
 use std::fmt;
+use std::time::SystemTime;
 
 use serde::Serialize;
 
@@ -87,6 +88,55 @@ impl Response {
     pub fn with_body(mut self, body: Vec<u8>) -> Self {
         self.body = body;
         self
+    }
+
+    /// The bytes of this answer; of one to HEAD all but the body (RFC 9110 section 9.3.2).
+    pub(super) fn render(&self, version: &str, is_to_head: bool) -> Vec<u8> {
+        // Length-delimited, whatever the size: every client understands that. RFC 9110 section 8.6: a 204 has no length.
+        let length = (self.status != 204).then(|| self.body.len().to_string());
+        let length = length.iter().map(|length| ("Content-Length", length.as_str()));
+        let headers = self.headers.iter().map(|(name, value)| (*name, value.as_str()));
+        let mut bytes = head(version, self.status, headers.chain(length)).into_bytes();
+        if !is_to_head {
+            bytes.extend_from_slice(&self.body);
+        }
+        bytes
+    }
+}
+
+/// The head of an answer, to its empty line.
+pub(super) fn head<'a>(
+    version: &str,
+    status: u16,
+    headers: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> String {
+    let date = httpdate::fmt_http_date(SystemTime::now());
+    let reason = reason(status);
+    let mut head = format!("{version} {status} {reason}\r\nServer: acerelay\r\nDate: {date}\r\n");
+    for (name, value) in headers {
+        debug_assert!(!value.contains(['\r', '\n']), "a header value with a line end");
+        head.extend([name, ": ", value, "\r\n"]);
+    }
+    head.push_str("\r\n");
+    head
+}
+
+/// The phrases of RFC 9110 section 15 for what is answered here.
+const fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        204 => "No Content",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        _ => "",
     }
 }
 
@@ -205,5 +255,45 @@ where
 {
     fn from(error: &'a E) -> Self {
         Self::error(Code::from(error), error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(response: &Response, version: &str, is_to_head: bool) -> String {
+        let text = String::from_utf8(response.render(version, is_to_head)).expect("text");
+        let date = text.find("Date: ").expect("a date");
+        // IMF-fixdate (RFC 9110 section 5.6.7) has one length.
+        assert!(
+            text[date..].find(" GMT\r\n").is_some_and(|end| end == "Date: Sun, 06 Nov 1994 08:49:37".len())
+        );
+        text
+    }
+
+    #[test]
+    fn an_answer_has_its_length_and_to_head_no_body() {
+        let response = Response::text(200, "ok\n").with("Cache-Control", "no-store");
+        let whole = text(&response, "HTTP/1.1", false);
+        assert!(whole.starts_with("HTTP/1.1 200 OK\r\nServer: acerelay\r\n"), "{whole}");
+        assert!(whole.ends_with("\r\nCache-Control: no-store\r\nContent-Length: 3\r\n\r\nok\n"), "{whole}");
+        let head = text(&response, "HTTP/1.0", true);
+        assert!(head.starts_with("HTTP/1.0 200 OK\r\n"), "{head}");
+        assert!(head.ends_with("\r\nContent-Length: 3\r\n\r\n"), "{head}");
+    }
+
+    #[test]
+    fn no_content_has_no_length() {
+        let text = text(&Response::empty(204), "HTTP/1.1", false);
+        assert!(text.starts_with("HTTP/1.1 204 No Content\r\n"), "{text}");
+        assert!(!text.contains("Content-Length") && text.ends_with("\r\n\r\n"), "{text}");
+    }
+
+    #[test]
+    fn every_code_has_its_phrase() {
+        for status in [200, 204, 400, 401, 403, 404, 405, 500, 501, 502, 503, 504] {
+            assert_ne!(reason(status), "", "{status}");
+        }
     }
 }

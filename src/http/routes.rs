@@ -45,6 +45,8 @@ impl Route {
         matches!(self, Self::Session(_) | Self::Client(..))
     }
 
+    // Not inlined: see `live`.
+    #[inline(never)]
     fn of(target: &str) -> Self {
         let (path, query) = split_target(target);
         let pairs = || form_urlencoded::parse(query.as_bytes());
@@ -117,22 +119,36 @@ fn decode_path(path: &str) -> Option<Cow<'_, str>> {
 /// Answers a request.
 pub fn handle(front: &Front, request: Request) {
     let route = Route::of(request.target());
+    match (request.method(), route) {
+        (Method::Get, Route::Stream(Ok(key))) => live::serve(front, request, &key),
+        // Players look before they play; that must neither wait nor start anything.
+        (Method::Head, Route::Stream(Ok(_))) => request.stream_head(&live::HEADERS),
+        (_, route) => {
+            let response = answer(front, &request, route);
+            request.respond(response);
+        }
+    }
+}
+
+/// The answer to a request for something that is no stream. Not inlined: see [`live`].
+#[inline(never)]
+fn answer(front: &Front, request: &Request, route: Route) -> Response {
     match request.method() {
-        Method::Options => request.respond(cors(Response::empty(204))),
+        Method::Get | Method::Head => show(front, route),
+        Method::Options => cors(Response::empty(204)),
         Method::Delete if route.is_deletable() => {
             let claim = Claim {
                 host: authority_of(request.target()).or_else(|| request.header("Host")),
                 origin: request.header("Origin"),
                 authorization: request.header("Authorization"),
             };
-            let response = match front.admin.check(claim) {
+            match front.admin.check(claim) {
                 Ok(()) => delete(front, route),
                 Err(denied) => {
                     log::warn!("A DELETE from {} was refused: {denied}", request.peer());
                     Response::from(&denied)
                 }
-            };
-            request.respond(response);
+            }
         }
         Method::Delete | Method::Other => {
             let (detail, allow) = if route.is_deletable() {
@@ -140,19 +156,8 @@ pub fn handle(front: &Front, request: Request) {
             } else {
                 ("only GET, HEAD and OPTIONS are answered here", "GET, HEAD, OPTIONS")
             };
-            request.respond(Response::error(Code::MethodNotAllowed, &detail).with("Allow", allow));
+            Response::error(Code::MethodNotAllowed, &detail).with("Allow", allow)
         }
-        Method::Get | Method::Head => match route {
-            Route::Stream(Ok(_)) if request.method() == Method::Head => {
-                // Players look before they play; that must neither wait nor start anything.
-                request.stream_head(&live::HEADERS);
-            }
-            Route::Stream(Ok(key)) => live::serve(front, request, &key),
-            other => {
-                let response = answer(front, other);
-                request.respond(response);
-            }
-        },
     }
 }
 
@@ -186,7 +191,7 @@ fn delete(front: &Front, route: Route) -> Response {
     }
 }
 
-fn answer(front: &Front, route: Route) -> Response {
+fn show(front: &Front, route: Route) -> Response {
     match route {
         Route::Stream(Ok(_)) | Route::Client(..) | Route::Unknown => {
             Response::error(Code::NotFound, &format_args!("there is no such path here; there are {PATHS}"))

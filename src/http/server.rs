@@ -1,6 +1,6 @@
 //! `tiny_http`, contained: a thread per connection with a request in work, and nothing a peer does ends the server.
 //!
-//! Only this file and [`super::request`], which has the single exchange, name `tiny_http`. What it does when a peer or
+//! Only this file and `incoming`, which judges what comes, name `tiny_http`. What it does when a peer or
 //! the system misbehaves, and what is done about it here: after one failed `accept` it never accepts again, and its
 //! accept thread dies without a word when there is no thread or descriptor for a connection, so it is built anew on the
 //! same listener, while the requests that still come through the old one are taken; of connections that come in a
@@ -23,7 +23,8 @@ use crate::threads::{SMALL_STACK_BYTES, Threads};
 
 use super::front::{Pass, Turnstile};
 use super::guard::{Arrival, Guard, Judged, Leftovers, Patience, Turn, Wear};
-use super::request::{Job, Keeper, MAX_HEAD_BYTES, Request, Verdict};
+use super::incoming::{Incoming, Job, MAX_HEAD_BYTES, Verdict};
+use super::request::{Keeper, Request};
 use super::response::{Code, Response};
 use super::selfcheck::{self, Signs};
 use super::socket::{self, Reserve};
@@ -339,7 +340,7 @@ impl Shared {
             // Full means that a check is due already.
             let _due = self.came.0.try_send(());
         }
-        let Some(request) = Request::new(request, &self.keeper) else {
+        let Some(request) = Incoming::new(request) else {
             return;
         };
         let (peer, verdict) = (request.peer(), request.verdict());
@@ -351,7 +352,7 @@ impl Shared {
                 return;
             }
         }
-        match self.keeper.guard.arrive(peer, Job { request, verdict }, Instant::now()) {
+        match self.keeper.guard.arrive(peer, request.judged(verdict, &self.keeper), Instant::now()) {
             Arrival::Now(job) => {
                 let turnstile = if is_health { &self.health_requests } else { &self.requests };
                 match turnstile.enter() {
@@ -401,17 +402,19 @@ impl Shared {
 
     /// Answers that there is no room, without ever waiting.
     fn turn_away(&self, peer: SocketAddr, job: Job, why: &'static str) {
-        if job.request.is_whole() && self.keeper.guard.requests_of(peer) <= QUICK_REQUESTS {
-            job.request.respond(Response::error(Code::AtCapacity, &why));
-        } else {
+        let is_quick = self.keeper.guard.requests_of(peer) <= QUICK_REQUESTS;
+        match job {
+            Job::Answer(request) | Job::Decline(request, _) if is_quick => {
+                request.respond(Response::error(Code::AtCapacity, &why));
+            }
             // What it still had to say is not waited for.
-            match self.keeper.abort(peer) {
+            job => match self.keeper.abort(peer) {
                 Ok(()) => drop(job),
                 Err(_) => {
                     mem::forget(job);
                     self.keeper.guard.wear().add_forgotten();
                 }
-            }
+            },
         }
         self.keeper.guard.abandon(peer);
     }
@@ -422,22 +425,13 @@ impl Shared {
         let mut turn = Some(Turn::Answer(first));
         while let Some(next) = turn {
             match next {
-                Turn::Answer(job) => self.answer(job),
+                Turn::Answer(Job::Answer(request)) => (self.handler)(request),
+                Turn::Answer(job) => job.reject(),
                 Turn::Drop(job) => drop(job),
             }
             turn = self.keeper.guard.next(peer, Instant::now());
         }
         mem::forget(abandon);
-    }
-
-    fn answer(&self, Job { request, verdict }: Job) {
-        match verdict {
-            Verdict::Answer => (self.handler)(request),
-            Verdict::Decline(why) => request.respond(Response::error(Code::BadRequest, &why)),
-            Verdict::Refuse(why) => request.refuse(&Response::error(Code::BadRequest, &why)),
-            // Its connection has ended.
-            Verdict::Cut | Verdict::Forget => drop(request),
-        }
     }
 }
 

@@ -32,6 +32,34 @@ fn a_burst_of_connections_that_stay_open_is_answered_at_once() {
     assert!(longest < Duration::from_millis(4800), "{longest:?}");
 }
 
+#[test]
+fn an_answer_says_whether_its_connection_goes_on() {
+    let engine = engine();
+    let proxy = Proxy::start(&[&engine]);
+    for (version, wish, said) in [
+        ("1.1", "", None),
+        ("1.1", "Connection: keep-alive\r\n", None),
+        ("1.1", "Connection: close\r\n", Some("close")),
+        ("1.0", "", Some("close")),
+        ("1.0", "Connection: Keep-Alive\r\n", Some("keep-alive")),
+    ] {
+        let mut connection = proxy.connect();
+        connection.send(&format!("GET /ace/status HTTP/{version}\r\nHost: box\r\n{wish}\r\n"));
+        let mut reply = connection.reply();
+        assert_eq!((reply.status, reply.header("Connection")), (200, said), "HTTP/{version} {wish}");
+        assert!(reply.header("Date").is_some_and(|date| date.ends_with(" GMT")));
+        reply.json();
+        // And so it is.
+        let mut connection = reply.into_connection();
+        if said == Some("close") {
+            assert_eq!(connection.read_to_end(), "");
+        } else {
+            connection.send("GET /healthz HTTP/1.1\r\nHost: box\r\n\r\n");
+            assert_eq!(connection.reply().status, 200, "HTTP/{version} {wish}");
+        }
+    }
+}
+
 /// Every field of a Session in the API.
 const SESSION_FIELDS: [&str; 25] = [
     "stream_id",

@@ -1,0 +1,200 @@
+//! A request as `tiny_http` read it, judged by its head before anything is done with it.
+//!
+//! An announced body makes `tiny_http` read or allocate for as long as the peer likes, when the request is answered,
+//! turned into a writer or dropped. So every request has a [`Verdict`] by its head alone, before any of these. What is to
+//! be answered leaves `tiny_http` here: it goes on as a [`Request`] of our own.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::request::{Head, Keeper, Method, Request};
+use super::response::{Code, Response};
+
+/// Bodies up to this size were read before the request was handed out; larger ones were not.
+const MAX_BODY_BYTES: usize = 1024;
+
+/// Dropping a request whose body was announced larger than this makes `tiny_http` allocate as much in one piece, which
+/// can abort the process; such a request is never dropped.
+const MAX_DROPPABLE_BODY_BYTES: usize = 64 * 1024 * 1024;
+
+/// Heads above this are refused; browsers and players stay below 4 KiB, cookies of other services on the host included.
+pub(super) const MAX_HEAD_BYTES: u64 = 16 * 1024;
+
+/// More headers than this are refused.
+const MAX_HEADERS: usize = 100;
+
+/// What a header line has beside name and value: colon, blank and line end.
+const LINE_BYTES: usize = 4;
+
+const NO_BODY: &str = "a request here has no body";
+const TOO_LARGE: &str = "the head of the request is too large";
+const MALFORMED: &str = "the head of the request is malformed";
+
+/// What is to become of a request, by its head alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is answered.
+    Answer,
+    /// It is wrong, and whole: the connection goes on.
+    Decline(&'static str),
+    /// It is wrong, and nothing behind it can be trusted to be a request.
+    Refuse(&'static str),
+    /// A body is to come: `tiny_http` would read it to its end, so the connection has to end first.
+    Cut,
+    /// The same, but the request can never be dropped.
+    Forget,
+}
+
+/// A request that has just come.
+pub(super) struct Incoming {
+    /// In a box, so that a [`Job`] is small: it goes over the stacks of threads that serve streams for hours.
+    inner: Box<tiny_http::Request>,
+    peer: SocketAddr,
+}
+
+impl Incoming {
+    /// `None` for one that did not come from an IP address.
+    pub(super) fn new(inner: tiny_http::Request) -> Option<Self> {
+        let peer = *inner.remote_addr()?;
+        Some(Self { inner: Box::new(inner), peer })
+    }
+
+    /// Where it comes from.
+    pub(super) fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// What is to become of it.
+    pub(super) fn verdict(&self) -> Verdict {
+        let length = self.inner.body_length().unwrap_or(0);
+        if length > MAX_DROPPABLE_BODY_BYTES {
+            return Verdict::Forget;
+        }
+        if length > MAX_BODY_BYTES {
+            return Verdict::Cut;
+        }
+        let headers = self.inner.headers();
+        let sizes =
+            headers.iter().map(|header| header.field.as_str().len() + header.value.len() + LINE_BYTES);
+        let head_bytes = self.inner.url().len() + sizes.sum::<usize>();
+        if head_bytes as u64 > MAX_HEAD_BYTES || headers.len() > MAX_HEADERS {
+            return Verdict::Refuse(TOO_LARGE);
+        }
+        // A single CR is let through to here, and would end the line for somebody else (CVE-2026-66753).
+        let is_clean = |text: &str| !text.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t');
+        let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let has_bad_length = match self.values("Content-Length").collect::<Vec<_>>()[..] {
+            [] => false,
+            [text] => !is_digits(text) || self.inner.body_length().is_none(),
+            _ => true,
+        };
+        if self.values("Transfer-Encoding").next().is_some() || has_bad_length {
+            // Its length is anybody's guess (CVE-2026-66752).
+            return Verdict::Refuse(NO_BODY);
+        }
+        let is_all_clean =
+            is_clean(self.inner.url()) && headers.iter().all(|header| is_clean(header.value.as_str()));
+        if !is_all_clean || self.values("Host").count() > 1 {
+            return Verdict::Refuse(MALFORMED);
+        }
+        match (length, self.values("Expect").next()) {
+            (0, _) => Verdict::Answer,
+            (_, None) => Verdict::Decline(NO_BODY),
+            // It waits to be asked for its body.
+            (_, Some(_)) => Verdict::Refuse(NO_BODY),
+        }
+    }
+
+    fn values(&self, name: &'static str) -> impl Iterator<Item = &str> {
+        let headers = self.inner.headers().iter();
+        headers.filter(move |header| header.field.equiv(name)).map(|header| header.value.as_str())
+    }
+
+    /// What is to be done on the thread of its connection.
+    pub(super) fn judged(self, verdict: Verdict, keeper: &Arc<Keeper>) -> Job {
+        match verdict {
+            Verdict::Answer => Job::Answer(self.into_request(keeper)),
+            Verdict::Decline(why) => Job::Decline(self.into_request(keeper), why),
+            Verdict::Refuse(why) => Job::Refuse(Refused { incoming: self, keeper: Arc::clone(keeper), why }),
+            Verdict::Cut | Verdict::Forget => Job::LetGo(self),
+        }
+    }
+
+    /// Takes over the connection's other half. Only for one whose body, if there is any, was read.
+    fn into_request(self, keeper: &Arc<Keeper>) -> Request {
+        let Self { inner, peer } = self;
+        let text = |header: &tiny_http::Header| (header.field.to_string(), header.value.to_string());
+        let head = Head {
+            method: method_of(&inner),
+            target: inner.url().to_owned(),
+            is_http_1_0: *inner.http_version() < tiny_http::HTTPVersion(1, 1),
+            headers: inner.headers().iter().map(text).collect(),
+        };
+        Request::new(head, peer, Arc::clone(keeper), inner.into_writer())
+    }
+}
+
+fn method_of(request: &tiny_http::Request) -> Method {
+    match request.method() {
+        tiny_http::Method::Get => Method::Get,
+        tiny_http::Method::Head => Method::Head,
+        tiny_http::Method::Options => Method::Options,
+        tiny_http::Method::Delete => Method::Delete,
+        _ => Method::Other,
+    }
+}
+
+/// What is to be done with a request when it is its connection's turn.
+pub(super) enum Job {
+    /// It is answered.
+    Answer(Request),
+    /// It is told what is wrong with it.
+    Decline(Request, &'static str),
+    /// The same, and its connection ends.
+    Refuse(Refused),
+    /// Its connection has ended: dropping it costs nothing now.
+    LetGo(Incoming),
+}
+
+impl Job {
+    /// Tells the peer what is wrong, where that is possible. Not inlined: see [`super::live`].
+    #[inline(never)]
+    pub(super) fn reject(self) {
+        match self {
+            Self::Answer(request) => drop(request),
+            Self::LetGo(request) => drop(request),
+            Self::Decline(request, why) => request.respond(Response::error(Code::BadRequest, &why)),
+            Self::Refuse(refused) => refused.answer(),
+        }
+    }
+}
+
+/// A request that is wrong, behind which there may be anything.
+pub(super) struct Refused {
+    incoming: Incoming,
+    keeper: Arc<Keeper>,
+    why: &'static str,
+}
+
+impl Refused {
+    /// Answers and ends the connection, whatever else the peer has sent on it.
+    pub(super) fn answer(self) {
+        let Self { incoming: Incoming { inner, peer }, keeper, why } = self;
+        let connection = keeper.find(peer);
+        if let (1.., Ok(connection)) = (inner.body_length().unwrap_or(0), &connection) {
+            // Else the rest of the body is waited for as soon as the writer is asked for.
+            connection.shutdown_read();
+        }
+        let response = Response::error(Code::BadRequest, &why).with("Connection", "close");
+        let answer = response.render("HTTP/1.1", method_of(&inner) == Method::Head);
+        let mut writer = inner.into_writer();
+        if let Err(error) = writer.write_all(&answer).and_then(|()| writer.flush()) {
+            log::debug!("A refusal to {peer} did not get through: {error}");
+        }
+        // Before the writer is let go: with it goes the turn to write, and `tiny_http` may have read more.
+        if let Ok(connection) = connection {
+            connection.shutdown();
+        }
+    }
+}
