@@ -10,8 +10,8 @@ const PAGE: &str = include_str!("page.html");
 /// What the page may load and run: its own style and script, and the proxy's own answers. A test holds that the hashes
 /// are those of the blocks in the page.
 const POLICY: &str = "default-src 'none'; \
-                      style-src 'sha256-QIItJ/a4kHmmzLQCWZLFvpc5HwO31H+ZAHUjnIRrWsQ='; \
-                      script-src 'sha256-NWXMkh0y/ENhJn4VjVOeMHoHpUc5tHgtPACxemCGxmA='; \
+                      style-src 'sha256-ydOh6MkGoWJDoFaOCfHmAF0bNRo6U3ArQMxanxr850s='; \
+                      script-src 'sha256-22UNIZLup/OsKRrhnJYfzgqdFHaB5PPK9NCf8ppZUKw='; \
                       connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
 

@@ -1,6 +1,8 @@
 //! The page: served whole, self-contained, and held in by its policy.
 
-use super::harness::{Proxy, engine};
+use acerelay::id::ContentKey;
+
+use super::harness::{ID, Proxy, engine};
 
 /// The page as it is served, with its policy.
 fn page() -> (String, String) {
@@ -65,6 +67,62 @@ fn it_takes_what_peers_send_for_text() {
     let script = block(&page, "script");
     for way in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function("] {
         assert!(!script.contains(way), "{way} would take text for markup or code");
+    }
+}
+
+#[test]
+fn its_playlists_are_made_in_it_and_the_path_of_a_playlist_is_kept_for_channels() {
+    let (page, _) = page();
+    // Both lead nowhere until the script says otherwise, and the one that nothing hides is hidden itself.
+    for link in [
+        "<a id=\"m3u\" class=\"button\">",
+        "<a id=\"all\" class=\"button small\" download=\"acerelay.m3u\" hidden>",
+    ] {
+        assert_eq!(page.matches(link).count(), 1, "{link}");
+    }
+    let script = block(&page, "script");
+    for part in [
+        "\"data:audio/x-mpegurl,\" + encodeURIComponent(\"#EXTM3U\\n\"",
+        "\"#EXTINF:-1,\" + name.replace(/[\\p{Cc}\\u2028\\u2029]+/gu, \" \")",
+        // Without a name a browser would have to show it, and refuses to.
+        "$(\"m3u\").download = ",
+        "$(\"m3u\").removeAttribute(\"href\")",
+        "$(\"url\").hidden = !found",
+        "link.hidden = listed.length === 0",
+        "const base = new URL(\".\", location.href)",
+    ] {
+        assert!(script.contains(part), "{part}");
+    }
+    let engine = engine();
+    let proxy = Proxy::start(&[&engine]);
+    for path in ["/playlist.m3u", "/playlist.m3u8"] {
+        assert_eq!(proxy.get(path).status, 404, "{path}");
+    }
+}
+
+#[test]
+fn it_keeps_the_parameters_that_make_another_stream() {
+    let (page, _) = page();
+    let (_, rest) = page.split_once("const PARAMETERS = [").expect("a list");
+    let names: Vec<_> =
+        rest.split_once(']').expect("its end").0.split(", ").map(|name| name.trim_matches('"')).collect();
+    // All that the API names, and each of them does make one.
+    assert_eq!(
+        names,
+        [
+            "_idx",
+            "stream_id",
+            "quality",
+            "preferred_audio_language",
+            "transcode_audio",
+            "transcode_mp3",
+            "transcode_ac3"
+        ]
+    );
+    let id = ID.to_string();
+    for name in names {
+        let key = ContentKey::from_query(None, [("id", id.as_str()), (name, "1")]).expect("a key");
+        assert_ne!(key.stream_id(), id, "{name}");
     }
 }
 
