@@ -44,6 +44,8 @@ done
 DESTDIR=${DESTDIR:-}
 config=/etc/acerelay/config.toml
 unit=/etc/systemd/system/acerelay.service
+# Put there by hand, by those who want it.
+socket=/etc/systemd/system/acerelay.socket
 share=$prefix/share
 
 case $prefix in
@@ -71,6 +73,7 @@ each_file() {
     "$1" 644 "$here/scripts/completions/_acerelay" "$share/zsh/site-functions/_acerelay"
     "$1" 644 "$here/scripts/completions/acerelay.fish" "$share/fish/vendor_completions.d/acerelay.fish"
     "$1" 644 "$here/README.md" "$share/doc/acerelay/README.md"
+    "$1" 644 "$here/scripts/acerelay.socket" "$share/doc/acerelay/acerelay.socket"
 }
 
 # The target is replaced in one step, also while it runs.
@@ -128,6 +131,10 @@ do_install() {
 }
 
 do_uninstall() {
+    if [ "$has_systemd" = yes ] && [ -e "$socket" ]; then
+        # Before the service, which it would start again.
+        systemd disable --now acerelay.socket
+    fi
     if [ "$has_systemd" = yes ] && [ -e "$unit" ]; then
         systemd disable --now acerelay.service
     fi
@@ -138,10 +145,16 @@ do_uninstall() {
     if [ "$purge" = yes ]; then
         remove /etc/acerelay
         remove /etc/systemd/system/acerelay.service.d
+        remove "$socket"
+        remove "$socket.d"
         remove /var/log/acerelay
         remove /var/log/private/acerelay
-    elif [ -d "$DESTDIR/etc/acerelay" ]; then
-        printf 'kept       %s/etc/acerelay (--purge removes it)\n' "$DESTDIR"
+    else
+        for kept in /etc/acerelay "$socket"; do
+            if [ -e "$DESTDIR$kept" ]; then
+                printf 'kept       %s (--purge removes it)\n' "$DESTDIR$kept"
+            fi
+        done
     fi
     if [ "$has_systemd" = yes ]; then
         systemd daemon-reload

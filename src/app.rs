@@ -14,16 +14,20 @@ use crate::engine::watch::Watch;
 use crate::http::admin::Admin;
 use crate::http::front::{Connections, Front, Turnstile};
 use crate::http::guard::{Patience, Wear};
+use crate::http::listener::{Inherited, Listener};
 use crate::http::routes;
 use crate::http::server::{Limits, Server};
 use crate::http::snapshot::Snapshot;
-use crate::http::socket;
+use crate::http::socket::{self, Options};
 use crate::stats::Stats;
 use crate::stream::registry::{self, Registry};
 use crate::threads::{SMALL_STACK_BYTES, Threads, Unfinished};
 
 /// ureq and JSON want more than the small stack in a debug build.
 const WATCH_STACK_BYTES: usize = 512 * 1024;
+
+/// At shutdown a listener that outlives the proxy is left within this time; it takes milliseconds.
+const LEAVE_LIMIT: Duration = Duration::from_millis(500);
 
 /// At shutdown clients get what was published; who has not taken it by then is cut off.
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
@@ -55,6 +59,8 @@ pub struct App {
 pub enum StartError {
     /// The address cannot be listened to.
     Listen(SocketAddr, io::Error),
+    /// The socket of the service manager cannot be set up.
+    Inherit(io::Error),
     /// The system gives no thread.
     Thread(io::Error),
 }
@@ -63,6 +69,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listen(address, error) => write!(f, "cannot listen on {address}: {error}"),
+            Self::Inherit(error) => write!(f, "cannot use the socket of the service manager: {error}"),
             Self::Thread(error) => write!(f, "the system gives no thread: {error}"),
         }
     }
@@ -82,13 +89,14 @@ fn descriptor_limit() -> u64 {
 }
 
 impl App {
-    /// Starts the proxy: once this returns, the port is open.
+    /// Starts the proxy: once this returns, the port is open. One that is passed was open before, and goes over the
+    /// address of the configuration.
     ///
     /// # Errors
     ///
     /// When the address cannot be listened to, or there is no thread to be had.
-    pub fn start(config: Config) -> Result<Self, StartError> {
-        Self::start_with(config, Patience::default())
+    pub fn start(config: Config, passed: Option<Inherited>) -> Result<Self, StartError> {
+        Self::start_with(config, passed, Patience::default())
     }
 
     /// Starts the proxy with another patience with its peers.
@@ -96,12 +104,20 @@ impl App {
     /// # Errors
     ///
     /// As for [`App::start`].
-    pub fn start_with(config: Config, patience: Patience) -> Result<Self, StartError> {
+    pub fn start_with(
+        config: Config,
+        passed: Option<Inherited>,
+        patience: Patience,
+    ) -> Result<Self, StartError> {
         let Config { server, engines, health, stream, log: _ } = config;
         socket::keep_no_large_memory();
         let write_slice = (server.write_timeout / 4).clamp(Duration::from_millis(50), MAX_WRITE_SLICE);
-        let listener = socket::listen(server.listen, patience.silence, write_slice)
-            .map_err(|error| StartError::Listen(server.listen, error))?;
+        let options = Options { read_limit: patience.silence, write_slice };
+        let listener = match passed {
+            Some(passed) => Listener::inherit(passed, options).map_err(StartError::Inherit)?,
+            None => Listener::open(server.listen, options)
+                .map_err(|error| StartError::Listen(server.listen, error))?,
+        };
 
         let (service_threads, fetcher_threads, client_threads) =
             (Threads::new(), Threads::new(), Threads::new());
@@ -202,8 +218,10 @@ impl App {
     pub fn shutdown(self) -> Result<(), Unfinished> {
         let now = Instant::now();
         let deadline = now + SHUTDOWN_LIMIT;
-        self.front.registry.close();
         drop(self.stop);
+        // Before anybody is told that the proxy shuts down: who can wait for the next one is not told.
+        self.server.leave(now + LEAVE_LIMIT);
+        self.front.registry.close();
         for watch in &self.watches {
             watch.interrupt();
         }

@@ -10,8 +10,9 @@ use std::time::Duration;
 use acerelay::app::App;
 use acerelay::cli::{self, Command, EngineSource, Settings};
 use acerelay::config::{Config, Engine};
+use acerelay::http::listener::Inherited;
 use acerelay::logging::{self, LogFile};
-use acerelay::notify::Notifier;
+use acerelay::notify::{self, Notifier};
 use acerelay::sim::demo::Demo;
 use acerelay::threads::{self, SMALL_STACK_BYTES, Threads};
 use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError};
@@ -38,9 +39,10 @@ fn main() -> ExitCode {
             Ok(loaded) => print(&loaded.to_toml()),
             Err(error) => return fail(EXIT_USAGE, &error),
         },
-        Command::Run(settings) => match settings.load() {
-            Ok(loaded) => run(&settings, loaded.config),
-            Err(error) => return fail(EXIT_USAGE, &error),
+        Command::Run(settings) => match (settings.load(), notify::passed_port()) {
+            (Ok(loaded), Ok(port)) => run(&settings, loaded.config, port),
+            (Err(error), _) => return fail(EXIT_USAGE, &error),
+            (_, Err(error)) => return fail(EXIT_USAGE, &error),
         },
     };
     match outcome {
@@ -61,7 +63,7 @@ fn print(text: &str) -> Result<(), Box<dyn Error>> {
     Ok(stdout.flush()?)
 }
 
-fn run(settings: &Settings, mut config: Config) -> Result<(), Box<dyn Error>> {
+fn run(settings: &Settings, mut config: Config, port: Option<Inherited>) -> Result<(), Box<dyn Error>> {
     let log_file = logging::start(&config.log, env::var_os("JOURNAL_STREAM").as_deref())?;
     threads::log_panics();
     let threads = Threads::new();
@@ -78,7 +80,10 @@ fn run(settings: &Settings, mut config: Config) -> Result<(), Box<dyn Error>> {
             Some(demo)
         }
     };
-    let app = App::start(config)?;
+    if port.is_some() {
+        log::info!("The service manager passes an open port; \"listen\" is not used");
+    }
+    let app = App::start(config, port)?;
     let address = app.address();
     let mut text = format!("Listening on http://{address}\n");
     if let Some(demo) = &demo {

@@ -1,15 +1,59 @@
-//! What systemd is told (sd_notify(3)): ready, alive, how it goes, stopping.
+//! What systemd is told (sd_notify(3)): ready, alive, how it goes, stopping. And the port that it passes, if it does
+//! (sd_listen_fds(3)).
 //!
-//! Without `NOTIFY_SOCKET` in the environment nothing happens. Alive is said only when the server has answered a request
+//! Without `NOTIFY_SOCKET` in the environment nothing is told. Alive is said only when the server has answered a request
 //! of its own since the last time, so that a process that runs but serves nobody is started anew.
 
-use std::env;
 use std::time::Duration;
+use std::{env, fmt, io};
 
 use sd_notify::NotifyState;
 
+use crate::http::listener::Inherited;
+
 /// How often the status is looked at; a person who asks for it does not see it older.
 const STATUS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Why what the service manager passes cannot be served.
+#[derive(Debug)]
+pub enum PassedError {
+    /// `LISTEN_PID` or `LISTEN_FDS` is malformed, or tells of descriptors that are not there.
+    Environment(io::Error),
+    /// More than one socket.
+    Several(usize),
+    /// Something else than a TCP listener.
+    Unfit(io::Error),
+}
+
+impl fmt::Display for PassedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Environment(error) => write!(f, "the socket that LISTEN_FDS and LISTEN_PID pass: {error}"),
+            Self::Several(count) => {
+                write!(f, "{count} sockets are passed (LISTEN_FDS), and only one can be served")
+            }
+            Self::Unfit(error) => {
+                write!(f, "the socket that is passed (LISTEN_FDS) cannot be served: {error}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for PassedError {}
+
+/// The port that the service manager passes, if it passes one to this process.
+///
+/// # Errors
+///
+/// When it passes something else.
+pub fn passed_port() -> Result<Option<Inherited>, PassedError> {
+    let mut numbers = sd_notify::listen_fds().map_err(PassedError::Environment)?;
+    match (numbers.len(), numbers.next()) {
+        (_, None) => Ok(None),
+        (1, Some(number)) => Inherited::take(number).map(Some).map_err(PassedError::Unfit),
+        (count, Some(_)) => Err(PassedError::Several(count)),
+    }
+}
 
 /// The service manager, if there is one.
 #[derive(Debug)]

@@ -36,7 +36,8 @@ Usage: acerelay [OPTIONS]
 Environment, below the flags and above the file: ACERELAY_CONFIG,
 ACERELAY_LISTEN, ACERELAY_ENGINES (HOST:PORT,HOST:PORT), ACERELAY_LOG_LEVEL,
 ACERELAY_ADMIN_TOKEN (a DELETE must then present it; systemd may give it as
-the credential admin_token instead).
+the credential admin_token instead). A socket that systemd passes is served in
+place of --listen.
 
 Exit codes: 0 done, 1 failed at work, 2 a wrong flag, variable or configuration.
 ";

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::guard::Guard;
 use super::incoming::Job;
 use super::response::{self, Response};
-use super::socket::{Handle, Reserve};
+use super::socket::{Handle, Options, Reserve};
 
 /// A request's method, as far as it matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,15 @@ pub(super) struct Keeper {
 impl Keeper {
     pub(super) fn find(&self, peer: SocketAddr) -> io::Result<Handle> {
         self.reserve.lend(|| Handle::find(peer, self.local_port))
+    }
+
+    /// Sets the options of the connection from this peer.
+    ///
+    /// # Errors
+    ///
+    /// When it is gone, or there is no descriptor to do it with.
+    pub(super) fn prepare(&self, peer: SocketAddr, options: Options) -> io::Result<()> {
+        self.find(peer)?.set(options)
     }
 
     /// Breaks the connection from this peer off, if it is still there.

@@ -101,7 +101,7 @@ fn check(server: SocketAddr, count: u64, opened: &dyn Fn() -> u64, reserve: &Res
     loop {
         for _ in 0..more.clamp(1, MAX_CHECKS) {
             if waiting.len() < MAX_WAITING {
-                waiting.push_back(reserve.lend(|| ask(server))?);
+                waiting.push_back(reserve.lend(|| ask(server, LIMIT))?);
             }
         }
         let opened_before = opened();
@@ -132,9 +132,14 @@ fn is_time_out(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
-fn ask(server: SocketAddr) -> io::Result<TcpStream> {
-    let mut stream = TcpStream::connect_timeout(&server, LIMIT)?;
-    stream.set_write_timeout(Some(LIMIT))?;
+/// Sends one check.
+///
+/// # Errors
+///
+/// When the server cannot be reached in time.
+pub(super) fn ask(server: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
+    let mut stream = TcpStream::connect_timeout(&server, limit)?;
+    stream.set_write_timeout(Some(limit))?;
     let request = format!("GET {TARGET} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
     Ok(stream)

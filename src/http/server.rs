@@ -10,7 +10,7 @@
 
 use std::io;
 use std::mem;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -24,6 +24,8 @@ use crate::threads::{SMALL_STACK_BYTES, Threads};
 use super::front::{Pass, Turnstile};
 use super::guard::{Arrival, Guard, Judged, Leftovers, Patience, Turn, Wear};
 use super::incoming::{Incoming, Job, MAX_HEAD_BYTES, Verdict};
+use super::leave::{Leave, Settling};
+use super::listener::Listener;
 use super::request::{Keeper, Request};
 use super::response::{Code, Response};
 use super::selfcheck::{self, Signs};
@@ -79,9 +81,11 @@ pub struct Server {
 }
 
 struct Shared {
-    listener: TcpListener,
-    address: SocketAddr,
+    listener: Listener,
+    /// Until then connections may come without the options of the listener.
+    options_due: Option<Instant>,
     limits: Limits,
+    leave: Leave,
     is_stopping: AtomicBool,
     requests: Turnstile,
     health_requests: Turnstile,
@@ -105,24 +109,26 @@ impl Server {
     ///
     /// When the system gives no thread or descriptor.
     pub fn start(
-        listener: TcpListener,
+        listener: Listener,
         limits: Limits,
         wear: Arc<Wear>,
         service_threads: &Threads,
         request_threads: Threads,
         handler: Box<Handler>,
     ) -> io::Result<Self> {
-        let address = listener.local_addr()?;
         let keeper = Arc::new(Keeper {
             guard: Guard::new(limits.patience, MAX_HEAD_BYTES, limits.streams, wear),
             reserve: Reserve::default(),
-            local_port: address.port(),
+            local_port: listener.address().port(),
             stream_ceiling: limits.descriptors - DESCRIPTOR_MARGIN.min(limits.descriptors / 4),
         });
+        // Later on, whoever came before the listener had its options has asked for something, or was cut.
+        let options_due = listener.is_inherited().then(|| Instant::now() + 2 * limits.patience.head);
         let shared = Arc::new(Shared {
-            address,
             listener,
+            options_due,
             limits,
+            leave: Leave::default(),
             is_stopping: AtomicBool::new(false),
             requests: Turnstile::new(limits.streams + SPARE_REQUESTS),
             health_requests: Turnstile::new(HEALTH_REQUESTS),
@@ -143,21 +149,33 @@ impl Server {
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.shared.address
+        self.shared.listener.address()
+    }
+
+    /// Takes no more connections from a listener that outlives this process: who connects from now on waits for the next
+    /// one. Requests are taken as before. A listener of our own goes on until [`Server::stop`]. The self-checks have to
+    /// be ending.
+    pub fn leave(&self, deadline: Instant) {
+        let Shared { listener, leave, .. } = &*self.shared;
+        if listener.is_inherited()
+            && let Err(error) = leave.run(listener, deadline)
+        {
+            log::warn!("The port is left to the next process late, and some clients may be refused: {error}");
+        }
     }
 
     /// Takes no connections and no requests any more. Requests in work go on.
     pub fn stop(&self) {
         self.shared.is_stopping.store(true, Ordering::Release);
-        socket::close_listener(&self.shared.listener);
+        self.shared.listener.close();
     }
 
     /// Asks itself for `/healthz` every second, and a moment after every request, until `stop` is closed.
     pub fn check_itself(&self, stop: &Receiver<()>) {
-        let server = socket::loopback_of(self.shared.address);
-        let Shared { came, unread, keeper, answers, .. } = &*self.shared;
+        let Shared { listener, came, unread, keeper, answers, leave, .. } = &*self.shared;
         let signs = Signs { came: &came.1, unread, opened: &|| keeper.guard.opened() };
-        selfcheck::run(server, &signs, &keeper.reserve, answers, stop);
+        selfcheck::run(listener.loopback(), &signs, &keeper.reserve, answers, stop);
+        leave.checked.tell();
     }
 
     /// How often the server has answered itself: whoever sees that grow knows that it lives.
@@ -180,6 +198,7 @@ struct Serving {
     rebuild_at: Option<Instant>,
     rebuilt: Instant,
     pause: Duration,
+    settling: Settling,
 }
 
 impl Serving {
@@ -195,6 +214,7 @@ impl Serving {
             rebuild_at: None,
             rebuilt: now,
             pause: Duration::ZERO,
+            settling: Settling::default(),
         }
     }
 
@@ -212,6 +232,13 @@ impl Serving {
                 self.shared.threads.reap();
                 self.listen_for_the_deaf(now);
             }
+            if self.shared.leave.has_begun() {
+                if self.rebuild_at.take().is_some() {
+                    // It was deaf already.
+                    self.settling.begin(&self.shared.leave, now);
+                }
+                self.settling.look(&self.shared.leave, now, || self.shared.have_all_asked());
+            }
             if self.rebuild_at.is_some_and(|at| now >= at) {
                 self.rebuild(now);
             }
@@ -219,6 +246,9 @@ impl Serving {
                 Ok(Some(request)) => self.shared.dispatch(request),
                 Ok(None) => {}
                 Err(_) if self.shared.is_stopping.load(Ordering::Acquire) => break,
+                Err(_) if self.shared.leave.has_begun() => {
+                    self.settling.begin(&self.shared.leave, Instant::now());
+                }
                 Err(error) => {
                     log::debug!("accept failed ({error}); listening again");
                     let now = Instant::now();
@@ -228,19 +258,28 @@ impl Serving {
             }
             self.take_from_retired();
         }
-        // The listener is closed: the connect in the drop of a server is refused at once.
+        if self.shared.listener.is_inherited() {
+            // The connect in the drop of a server would wait for the next process, as if somebody wanted something.
+            mem::forget((self.server, self.retired));
+        }
+        // Else the listener is closed: that connect is refused at once.
     }
 
     fn next_event(&self) -> Instant {
         let at = self.rebuild_at.map_or(self.next_look, |at| at.min(self.next_look));
-        if self.retired.is_empty() { at } else { at.min(Instant::now() + RETIRED_INTERVAL) }
-            .max(Instant::now())
+        let now = Instant::now();
+        // One that was left is told to stop by nobody.
+        let is_left = self.shared.leave.has_begun();
+        if self.retired.is_empty() && !is_left { at } else { at.min(now + RETIRED_INTERVAL) }.max(now)
     }
 
     /// Connections that wait to be accepted, at two looks, and none that was read in between, not even our own: the accept
     /// thread is dead.
     fn listen_for_the_deaf(&mut self, now: Instant) {
-        let has_backlog = socket::backlog(&self.shared.listener).is_ok_and(|count| count > 0);
+        if self.shared.leave.has_begun() {
+            return;
+        }
+        let has_backlog = self.shared.listener.backlog().is_ok_and(|count| count > 0);
         let opened = has_backlog.then(|| self.shared.keeper.guard.opened());
         if opened.is_some() && opened == self.opened_at_backlog && self.rebuild_at.is_none() {
             log::warn!("Nobody accepts connections; listening again");
@@ -296,10 +335,17 @@ struct Looked {
 
 impl Shared {
     fn build(&self) -> io::Result<tiny_http::Server> {
-        let listener = self.keeper.reserve.lend(|| self.listener.try_clone())?;
+        let listener = self.keeper.reserve.lend(|| self.listener.duplicate())?;
         // It panics when there is no thread for it.
         let built = catch_unwind(AssertUnwindSafe(|| tiny_http::Server::from_listener(listener, None)));
         built.map_err(|_| io::Error::other("there is no thread to do it"))?.map_err(io::Error::other)
+    }
+
+    /// Whether there is no connection that has not asked for anything yet.
+    fn have_all_asked(&self) -> bool {
+        let Keeper { guard, reserve, local_port, .. } = &*self.keeper;
+        let found = reserve.lend(|| socket::look(*local_port));
+        found.is_ok_and(|found| found.connections.iter().all(|seen| guard.requests_of(seen.peer) > 0))
     }
 
     /// Looks at all connections and ends those that have to go.
@@ -421,6 +467,11 @@ impl Shared {
 
     /// Answers the requests of a connection until none is left.
     fn work(&self, peer: SocketAddr, first: Job) {
+        if self.options_due.is_some_and(|until| Instant::now() < until)
+            && let Err(error) = self.keeper.prepare(peer, self.listener.options())
+        {
+            log::debug!("The connection from {peer} cannot be set up: {error}");
+        }
         let abandon = Abandon { keeper: &self.keeper, peer };
         let mut turn = Some(Turn::Answer(first));
         while let Some(next) = turn {

@@ -1,4 +1,4 @@
-//! Raw sockets: the listener's options, a handle on a client's connection, and what there is of descriptors.
+//! Raw sockets: the options of connections, a handle on a client's connection, and what there is of descriptors.
 //!
 //! `tiny_http` hides the sockets of its connections, so a connection is found again among the process's descriptors by
 //! its two addresses. All `unsafe` of the crate is here.
@@ -10,16 +10,13 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener};
+use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
-
-/// Connections that may wait to be accepted: a house that switches on at once, or a storm of resets.
-const ACCEPT_BACKLOG: i32 = 1024;
+use socket2::{SockAddr, SockRef, Socket, TcpKeepalive};
 
 /// Requests are small. Without this bound the kernel takes in megabytes of requests that wait behind another one.
 const RECEIVE_BUFFER_BYTES: usize = 32 * 1024;
@@ -45,48 +42,28 @@ const INFO_BYTES: usize = 136;
 /// their duplicates, and a look at the list of descriptors, several times over.
 const SPARE_DESCRIPTORS: usize = 16;
 
-/// Opens the port. Accepted connections inherit the options set here: `read_limit` is how long a peer may say nothing
-/// while it is its turn, `write_slice` how long one write waits for a client that takes nothing.
-///
-/// # Errors
-///
-/// When the address is taken, or not ours.
-pub fn listen(address: SocketAddr, read_limit: Duration, write_slice: Duration) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
-        // `[::]` means every address of the box, as people expect of it.
-        socket.set_only_v6(false)?;
+/// What every connection has. A listener hands on what was set there to those that come from then on.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How long a peer may say nothing while it is its turn.
+    pub read_limit: Duration,
+    /// How long one write waits for a client that takes nothing.
+    pub write_slice: Duration,
+}
+
+impl Options {
+    /// Sets them all.
+    pub(super) fn set(&self, socket: &Socket) -> io::Result<()> {
+        socket.set_tcp_nodelay(true)?;
+        socket.set_read_timeout(Some(self.read_limit))?;
+        socket.set_write_timeout(Some(self.write_slice))?;
+        let (idle, interval, retries) = KEEPALIVE;
+        socket.set_tcp_keepalive(
+            &TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(retries),
+        )?;
+        socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
+        socket.set_tcp_notsent_lowat(NOTSENT_LOWAT_BYTES)
     }
-    socket.set_reuse_address(true)?;
-    socket.set_tcp_nodelay(true)?;
-    socket.set_read_timeout(Some(read_limit))?;
-    socket.set_write_timeout(Some(write_slice))?;
-    let (idle, interval, retries) = KEEPALIVE;
-    socket.set_tcp_keepalive(
-        &TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(retries),
-    )?;
-    socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
-    socket.set_tcp_notsent_lowat(NOTSENT_LOWAT_BYTES)?;
-    socket.bind(&address.into())?;
-    socket.listen(ACCEPT_BACKLOG)?;
-    Ok(socket.into())
-}
-
-/// Ends a listener for good: a pending `accept` returns, and connects are refused.
-pub(super) fn close_listener(listener: &TcpListener) {
-    // An error means that it is closed.
-    let _closed = SockRef::from(listener).shutdown(Shutdown::Both);
-}
-
-/// Where a listener can be reached from this machine.
-#[must_use]
-pub fn loopback_of(listening: SocketAddr) -> SocketAddr {
-    let ip = match listening.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, listening.port())
 }
 
 /// In a rush numbers become free below connections that have just come: so many above the lowest free one are tried first.
@@ -150,6 +127,15 @@ impl Handle {
         info(self.socket.as_raw_fd()).is_ok_and(|info| info[0] == TCP_CLOSE)
     }
 
+    /// Sets the options of one that came before its listener had them.
+    ///
+    /// # Errors
+    ///
+    /// When the peer has ended it.
+    pub(super) fn set(&self, options: Options) -> io::Result<()> {
+        options.set(&SockRef::from(&self.socket))
+    }
+
     /// Breaks the connection off: as [`Handle::shutdown`], but the peer is told by a reset. One that has filled its own
     /// buffers would else keep waiting for room.
     pub(super) fn abort(&self) {
@@ -211,7 +197,7 @@ fn address(fill: impl Fn(*mut libc::sockaddr, *mut libc::socklen_t) -> libc::c_i
 /// # Errors
 ///
 /// When there is no descriptor for it, or none of this number.
-fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
+pub(super) fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: it takes no pointers; what it returns is new and nobody else's.
     unsafe {
         match libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 0) {
@@ -408,14 +394,13 @@ mod tests {
     use super::*;
 
     fn open(address: &str) -> TcpListener {
-        let second = Duration::from_secs(1);
-        listen(address.parse().expect("an address"), second, second).expect("a free port")
+        TcpListener::bind(address).expect("a free port")
     }
 
     fn check(address: &str) {
         let listener = open(address);
         let local = listener.local_addr().expect("it listens");
-        let mut client = TcpStream::connect(loopback_of(local)).expect("a connection");
+        let mut client = TcpStream::connect(local).expect("a connection");
         let (mut accepted, peer) = listener.accept().expect("the connection");
         let handle = Handle::find(peer, local.port()).expect("it is there");
         assert!(handle.is_established());
@@ -440,15 +425,6 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_listener_refuses() {
-        let listener = open("127.0.0.1:0");
-        let local = listener.local_addr().expect("it listens");
-        close_listener(&listener);
-        assert!(listener.accept().is_err());
-        assert!(TcpStream::connect(local).is_err());
-    }
-
-    #[test]
     fn a_peer_that_leaves_is_noticed_by_state() {
         let listener = open("127.0.0.1:0");
         let local = listener.local_addr().expect("it listens");
@@ -459,6 +435,28 @@ mod tests {
         // Its end has arrived when a read says so.
         assert_eq!(accepted.read(&mut [0; 1]).expect("an end"), 0);
         assert!(!handle.is_established());
+    }
+
+    #[test]
+    fn options_are_set_on_a_connection_that_came_before_its_listener_had_them() {
+        let listener = open("127.0.0.1:0");
+        let local = listener.local_addr().expect("it listens");
+        let _client = TcpStream::connect(local).expect("a connection");
+        let second = Duration::from_secs(1);
+        let options = Options { read_limit: 2 * second, write_slice: second };
+        options.set(&SockRef::from(&listener)).expect("a live socket");
+        let (early, peer) = listener.accept().expect("the connection");
+        assert_eq!(early.write_timeout().expect("a live socket"), None);
+        Handle::find(peer, local.port()).expect("it is there").set(options).expect("it is alive");
+        let _other = TcpStream::connect(local).expect("a connection");
+        for accepted in [early, listener.accept().expect("the connection").0] {
+            assert_eq!(accepted.read_timeout().expect("a live socket"), Some(2 * second));
+            assert_eq!(accepted.write_timeout().expect("a live socket"), Some(second));
+            assert!(accepted.nodelay().expect("a live socket"));
+            let socket = SockRef::from(&accepted);
+            assert!(socket.keepalive().expect("a live socket"));
+            assert_eq!(socket.tcp_notsent_lowat().expect("a live socket"), NOTSENT_LOWAT_BYTES);
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod metrics;
 mod page;
 mod panics;
 mod parsers;
+mod passed;
 mod patience;
 mod players;
 mod race;

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use acerelay::config::Config;
 use acerelay::http::guard::{Patience, Wear};
+use acerelay::http::listener::Listener;
 use acerelay::http::response::Response;
 use acerelay::http::server::{Limits, Server};
-use acerelay::http::socket;
+use acerelay::http::socket::Options;
 use acerelay::logging;
 use acerelay::threads::{Threads, log_panics};
 
@@ -51,8 +52,8 @@ fn a_connection_that_was_reset_early_is_a_line_at_debug() {
 /// A server whose handler panics when it is asked to.
 fn server_that_panics(threads: &Threads) -> Server {
     let second = Duration::from_secs(1);
-    let listener =
-        socket::listen(SocketAddr::from(([127, 0, 0, 1], 0)), second, second).expect("a free port");
+    let options = Options { read_limit: second, write_slice: second };
+    let listener = Listener::open(SocketAddr::from(([127, 0, 0, 1], 0)), options).expect("a free port");
     let limits = Limits { streams: 10, descriptors: 1000, patience: Patience::default() };
     let handler = |request: acerelay::http::request::Request| {
         assert!(request.target() != "/panic", "on\r\npurpose \u{1b}[31m");

@@ -138,7 +138,7 @@ impl Proxy {
     pub(crate) fn start_with(engines: &[&SimEngine], change: impl FnOnce(&mut Config)) -> Self {
         let mut config = settings(engines);
         change(&mut config);
-        let app = App::start(config).expect("a free port and some threads");
+        let app = App::start(config, None).expect("a free port and some threads");
         Self { address: app.address(), app: Some(app) }
     }
 

@@ -21,8 +21,9 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_acerelay"));
     for (name, _) in env::vars_os() {
         let name = name.to_string_lossy();
-        let is_systemd =
-            ["CREDENTIALS_DIRECTORY", "JOURNAL_STREAM", "NOTIFY_SOCKET", "WATCHDOG_USEC"].contains(&&*name);
+        let is_systemd = ["CREDENTIALS_DIRECTORY", "JOURNAL_STREAM", "NOTIFY_SOCKET", "WATCHDOG_USEC"]
+            .contains(&&*name)
+            || name.starts_with("LISTEN_");
         if name.starts_with("ACERELAY_") || is_systemd {
             command.env_remove(&*name);
         }

@@ -44,7 +44,7 @@ fn proxy() {
     config.log.level = log::LevelFilter::Debug;
     logging::start(&config.log, None).expect("no log was started");
     threads::log_panics();
-    let app = App::start_with(config, PATIENCE).expect("a free port and some threads");
+    let app = App::start_with(config, None, PATIENCE).expect("a free port and some threads");
     println!("Listening on http://{}", app.address());
     // Until who started this is gone.
     let _gone = io::stdin().read_to_end(&mut Vec::new());
