@@ -14,7 +14,7 @@ Usage: [DESTDIR=DIR] install.sh [--prefix DIR] [--binary FILE]
 
   --prefix DIR   the program goes to DIR/bin (default: /usr/local)
   --binary FILE  the program to install (default: target/release/acerelay)
-  --purge        the configuration in /etc/acerelay and the log files go too
+  --purge        the configuration in /etc/acerelay and what the service wrote go too
   DESTDIR        everything happens below this directory, and to no service
 END
 }
@@ -149,8 +149,10 @@ do_uninstall() {
         remove "$socket.d"
         remove /var/log/acerelay
         remove /var/log/private/acerelay
+        remove /var/lib/acerelay
+        remove /var/lib/private/acerelay
     else
-        for kept in /etc/acerelay "$socket"; do
+        for kept in /etc/acerelay "$socket" /var/log/acerelay /var/lib/acerelay; do
             if [ -e "$DESTDIR$kept" ]; then
                 printf 'kept       %s (--purge removes it)\n' "$DESTDIR$kept"
             fi
