@@ -15,6 +15,9 @@ use super::marks::Mark;
 /// Marks that are no keyframe are a last resort; more of them than this apart help nobody.
 const PES_MARKS_APART: Duration = Duration::from_millis(500);
 
+/// What counts as recent for the bit rate: long enough to even out the bursts of an engine.
+pub(super) const RECENT: Duration = Duration::from_secs(5);
+
 /// How much a backlog keeps; the harder bound counts.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
@@ -30,6 +33,9 @@ pub struct Backlog {
     bounds: Bounds,
     chunks: VecDeque<Arc<Chunk>>,
     marks: VecDeque<Mark>,
+    /// Index of the oldest chunk that counts as recent. It moves on with time, so that nobody has to look for it: chunks
+    /// are scattered over the memory, and a search among them costs a cache miss a step.
+    recent: usize,
     /// Nobody begins before this offset: what lies there is of a source that was lost.
     floor: u64,
     /// The next chunk is of another source.
@@ -49,7 +55,14 @@ impl Backlog {
     /// An empty backlog.
     #[must_use]
     pub fn new(bounds: Bounds) -> Self {
-        Self { bounds, chunks: VecDeque::new(), marks: VecDeque::new(), floor: 0, is_broken_off: false }
+        Self {
+            bounds,
+            chunks: VecDeque::new(),
+            marks: VecDeque::new(),
+            recent: 0,
+            floor: 0,
+            is_broken_off: false,
+        }
     }
 
     /// Takes the newest chunk and the marks that were found with it. Returns what fell out at the other end, so that the
@@ -61,6 +74,7 @@ impl Backlog {
             self.marks.clear();
         }
         self.chunks.push_back(chunk);
+        self.skip_old(now);
         for mark in marks {
             self.add_mark(mark);
         }
@@ -94,6 +108,7 @@ impl Backlog {
 
     fn drop_oldest(&mut self, count: usize) -> Vec<Arc<Chunk>> {
         let dropped = self.chunks.drain(..count).collect();
+        self.recent = self.recent.saturating_sub(count);
         let tail = self.tail();
         let gone = self.marks.partition_point(|mark| mark.offset < tail);
         self.marks.drain(..gone);
@@ -194,13 +209,19 @@ impl Backlog {
         Some(now.saturating_duration_since(chunk.arrived))
     }
 
-    /// Bytes that arrived within the last `window`.
+    /// Bytes that arrived within the last [`RECENT`].
     #[must_use]
-    pub fn bytes_within(&self, window: Duration, now: Instant) -> u64 {
-        let is_older = |chunk: &Arc<Chunk>| now.saturating_duration_since(chunk.arrived) > window;
-        let first = self.chunks.get(self.chunks.partition_point(is_older));
+    pub fn recent_bytes(&mut self, now: Instant) -> u64 {
+        self.skip_old(now);
         let end = self.chunks.back().map_or(0, |newest| newest.end);
-        first.map_or(0, |first| end - first.start())
+        self.chunks.get(self.recent).map_or(0, |first| end - first.start())
+    }
+
+    fn skip_old(&mut self, now: Instant) {
+        let is_old = |chunk: &Arc<Chunk>| now.saturating_duration_since(chunk.arrived) > RECENT;
+        while self.chunks.get(self.recent).is_some_and(is_old) {
+            self.recent += 1;
+        }
     }
 
     /// Time between the last two keyframes.
@@ -219,6 +240,7 @@ impl Backlog {
     /// Empties the backlog into the caller's hands.
     #[must_use = "dropping the chunks is work that belongs outside the lock"]
     pub fn take(&mut self) -> (VecDeque<Arc<Chunk>>, VecDeque<Mark>) {
+        self.recent = 0;
         (std::mem::take(&mut self.chunks), std::mem::take(&mut self.marks))
     }
 }
@@ -376,11 +398,35 @@ mod tests {
 
     #[test]
     fn ages_and_rates_are_by_arrival() {
-        let source = Source::new(BOUNDS).run(0..8, &[]);
+        let mut source = Source::new(BOUNDS).run(0..8, &[]);
         let now = source.at(7);
         assert_eq!(source.backlog.age_of(650, now), Some(Duration::from_secs(1)));
         assert_eq!(source.backlog.age_of(0, now), Some(Duration::from_secs(7)));
         assert_eq!(source.backlog.age_of(800, now), None);
-        assert_eq!(source.backlog.bytes_within(Duration::from_secs(2), now), 300);
+        assert_eq!(source.backlog.recent_bytes(now), 600);
+    }
+
+    #[test]
+    fn what_is_recent_is_found_again_whatever_was_dropped() {
+        let mut source = Source::new(BOUNDS);
+        let check = |source: &mut Source, second, expected| {
+            let now = source.at(second);
+            assert_eq!(source.backlog.recent_bytes(now), expected, "at {second} s");
+        };
+        check(&mut source, 0, 0);
+        source = source.run(0..30, &[]);
+        check(&mut source, 29, 600);
+        check(&mut source, 32, 300);
+        check(&mut source, 40, 0);
+        source = source.run(30..42, &[]);
+        check(&mut source, 41, 600);
+        let _given_up = source.backlog.give_up(800);
+        check(&mut source, 41, 200);
+        source = source.run(42..43, &[]);
+        check(&mut source, 42, 300);
+        let _taken = source.backlog.take();
+        check(&mut source, 42, 0);
+        source = source.run(43..60, &[]);
+        check(&mut source, 59, 600);
     }
 }

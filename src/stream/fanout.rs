@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use parking_lot::Mutex;
 
-use super::backlog::{Backlog, Bounds, Place};
+use super::backlog::{Backlog, Bounds, Place, RECENT};
 use super::chunk::Chunk;
 use super::marks::Mark;
 use super::memory::Memory;
@@ -329,7 +329,12 @@ impl Fanout {
     /// Age by arrival of the next chunk that this client has not been served; zero if it has everything.
     #[must_use]
     pub fn lag_of(&self, progress: &Progress, now: Instant) -> Duration {
-        self.shared.lock().backlog.age_of(progress.offset(), now).unwrap_or_default()
+        let offset = progress.offset();
+        if offset >= self.head() {
+            // Nearly all clients, nearly always; needs neither lock nor search.
+            return Duration::ZERO;
+        }
+        self.shared.lock().backlog.age_of(offset, now).unwrap_or_default()
     }
 
     /// Time between the last two keyframes.
@@ -341,8 +346,7 @@ impl Fanout {
     /// Bits a second over the last few seconds.
     #[must_use]
     pub fn bitrate_bps(&self, now: Instant) -> u64 {
-        const WINDOW: Duration = Duration::from_secs(5);
-        self.shared.lock().backlog.bytes_within(WINDOW, now) * 8 / WINDOW.as_secs()
+        self.shared.lock().backlog.recent_bytes(now) * 8 / RECENT.as_secs()
     }
 }
 

@@ -237,3 +237,25 @@ fn what_memory_took_from_the_backlog_does_not_live_on_in_a_queue() {
     publish(1);
     assert_eq!((hub.kept_bytes(), hub.clients(), slow.queue.len()), (2 << 20, 0, 0));
 }
+
+#[test]
+fn a_client_lags_by_the_age_of_what_it_has_not_been_sent() {
+    let hub = hub();
+    let arrived = Instant::now();
+    let at = |milliseconds| arrived + Duration::from_millis(milliseconds);
+    let mut client = hub.join(JoinAt::Behind(Duration::from_secs(1)));
+    let lag = |client: &Subscription, now| hub.lag_of(client.progress(), now);
+    assert_eq!(lag(&client, at(50)), Duration::ZERO, "nothing was published");
+    for milliseconds in [0, 10] {
+        hub.publish(PACKETS, &mut Vec::new(), at(milliseconds));
+    }
+    assert_eq!(lag(&client, at(50)), Duration::from_millis(50));
+    let Next::Chunk(first) = client.next(arrived) else { panic!("there is a chunk") };
+    client.record_sent(&first);
+    assert_eq!(lag(&client, at(50)), Duration::from_millis(40), "that of the second chunk");
+    take(&mut client);
+    assert_eq!(lag(&client, at(50)), Duration::ZERO, "it has everything");
+    hub.close(Ending::Complete);
+    hub.clear();
+    assert_eq!(lag(&client, at(50)), Duration::ZERO);
+}
