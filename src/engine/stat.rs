@@ -75,7 +75,7 @@ pub struct Watched {
 
 #[derive(Debug, Default)]
 struct Seen {
-    last: Option<Stat>,
+    last: Option<Arc<Stat>>,
     last_at: Option<Instant>,
     /// The last two words between which it got on.
     risen: Option<(Instant, Instant)>,
@@ -92,7 +92,7 @@ impl Watched {
 
     /// The last word on the session.
     #[must_use]
-    pub fn last(&self) -> Option<Stat> {
+    pub fn last(&self) -> Option<Arc<Stat>> {
         self.seen.lock().last.clone()
     }
 
@@ -103,7 +103,7 @@ impl Watched {
         let is_rising = seen
             .risen
             .is_some_and(|(from, to)| from >= since && now.saturating_duration_since(to) <= RISING_FOR);
-        is_rising && seen.last.as_ref().is_some_and(Stat::is_working)
+        is_rising && seen.last.as_ref().is_some_and(|stat| stat.is_working())
     }
 
     /// Whether the engine said, at this time or later, that it does not know the session.
@@ -130,7 +130,7 @@ impl Watched {
                 {
                     seen.risen = Some((at, now));
                 }
-                (seen.last, seen.last_at) = (Some(stat), Some(now));
+                (seen.last, seen.last_at) = (Some(Arc::new(stat)), Some(now));
                 seen.unknown_at = None;
             }
             Err(error) if error.is_unknown_session() => seen.unknown_at = Some(now),

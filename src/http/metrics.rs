@@ -11,7 +11,7 @@ use crate::stats::Distribution;
 
 use super::process::Usage;
 use super::response::{Code, Response};
-use super::snapshot::{EngineStatus, SessionStatus, Snapshot};
+use super::snapshot::{EngineStatus, SessionStatus, Snapshot, seconds};
 
 /// States of streams that are there. A stopped one is history.
 const STATES: [&str; 5] = ["starting", "active", "recovering", "lingering", "stopping"];
@@ -144,27 +144,27 @@ fn engines(text: &mut Text, snapshot: &Snapshot) {
 
 fn streams(text: &mut Text, snapshot: &Snapshot) {
     text.family("streams", "gauge", "Streams by state.");
+    let sessions: Vec<_> = snapshot.sessions.iter().map(SessionStatus::from).collect();
     for state in STATES {
-        let count = snapshot.sessions.iter().filter(|session| session.state == state).count();
+        let count = sessions.iter().filter(|session| session.state == state).count();
         text.sample("streams", &[("state", state)], count);
     }
     text.family("clients", "gauge", "Clients by what they do: stream, or wait for a stream to start.");
-    let waiting: usize = snapshot.sessions.iter().map(|session| session.waiting_count).sum();
+    let waiting: usize = sessions.iter().map(|session| session.waiting_count).sum();
     text.sample("clients", &[("state", "streaming")], snapshot.total_clients);
     text.sample("clients", &[("state", "waiting")], waiting);
 
     // A content id and an infohash of the same digits are two streams of one name; a series may be there only once.
     let mut names = HashSet::new();
-    let live: Vec<_> = snapshot
-        .sessions
+    let live: Vec<_> = sessions
         .iter()
-        .filter(|session| session.ended_at.is_none() && names.insert(&session.stream_id))
+        .filter(|session| session.ended_at.is_none() && names.insert(session.stream_id))
         .collect();
     let mut each = |name: &str, kind: &str, help: &str, value: fn(&SessionStatus) -> Option<f64>| {
         text.family(name, kind, help);
         for session in &live {
             if let Some(value) = value(session) {
-                text.sample(name, &[("stream_id", &session.stream_id)], value);
+                text.sample(name, &[("stream_id", session.stream_id)], value);
             }
         }
     };
@@ -184,7 +184,7 @@ fn streams(text: &mut Text, snapshot: &Snapshot) {
         Some(f64::from(stream.restarts))
     });
     each("stream_max_lag_seconds", "gauge", "Lag of the client that is furthest behind.", |stream| {
-        stream.clients.iter().map(|client| client.lag_ms).max().map(|ms| ms as f64 / 1000.0)
+        stream.clients.iter().map(|client| client.lag).max().map(seconds)
     });
     each("stream_peers", "gauge", "Peers that the engine loads from.", |stream| {
         stream.swarm.as_ref().and_then(|swarm| swarm.peers).map(|peers| peers as f64)

@@ -1,18 +1,23 @@
 //! The one picture of everything, taken at one moment, that status is rendered from.
 //!
-//! Nothing here holds a lock while it renders, and nothing that renders touches a live object.
+//! Nothing here holds a lock while it renders, and nothing that renders touches a live object. Streams are rendered from
+//! their views without a copy of anything: a status is asked for often, and of many streams.
 
+use std::fmt;
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
-use serde::Serialize;
+use serde::ser::Error as _;
+use serde::{Serialize, Serializer};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::engine::api::Liveness;
 use crate::engine::pool::Engine;
 use crate::engine::stat::Stat;
+use crate::id::Digest;
 use crate::stats::{Distribution, Totals};
-use crate::stream::state::State;
+use crate::stream::state::{State, Why};
 use crate::stream::view::{ClientView, View};
 use crate::threads::Threads;
 
@@ -31,7 +36,7 @@ pub struct Snapshot {
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
     pub(super) engines: Vec<EngineStatus>,
-    pub(super) sessions: Vec<SessionStatus>,
+    pub(super) sessions: Vec<View>,
     /// For metrics alone, like all that is skipped here.
     #[serde(skip)]
     pub(super) totals: Totals,
@@ -59,7 +64,7 @@ pub(super) struct EngineStatus {
     pub(super) streams: usize,
     pub(super) max_streams: usize,
     pub(super) last_error: Option<String>,
-    pub(super) last_checked_at: Option<String>,
+    pub(super) last_checked_at: Option<Timestamp>,
     #[serde(skip)]
     pub(super) check_times: Distribution,
     #[serde(skip)]
@@ -67,23 +72,23 @@ pub(super) struct EngineStatus {
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct SessionStatus {
-    pub(super) stream_id: String,
-    pub(super) ace_id: String,
-    pub(super) infohash: Option<String>,
-    pub(super) engine: Option<String>,
-    pub(super) engine_host: Option<String>,
+pub(super) struct SessionStatus<'a> {
+    pub(super) stream_id: &'a str,
+    pub(super) ace_id: Text<Digest>,
+    pub(super) infohash: Option<Text<Digest>>,
+    pub(super) engine: Option<&'a str>,
+    pub(super) engine_host: Option<&'a str>,
     pub(super) engine_port: Option<u16>,
-    pub(super) playback_session_id: Option<String>,
+    pub(super) playback_session_id: Option<&'a str>,
     pub(super) is_live: Option<bool>,
     pub(super) is_active: bool,
     pub(super) state: &'static str,
     pub(super) client_count: usize,
     pub(super) waiting_count: usize,
-    pub(super) created_at: Option<String>,
-    pub(super) started_at: Option<String>,
-    pub(super) ended_at: Option<String>,
-    pub(super) error: Option<String>,
+    pub(super) created_at: Option<Timestamp>,
+    pub(super) started_at: Option<Timestamp>,
+    pub(super) ended_at: Option<Timestamp>,
+    pub(super) error: Option<Text<&'a Why>>,
     pub(super) idle_seconds: f64,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
@@ -91,13 +96,13 @@ pub(super) struct SessionStatus {
     pub(super) first_data_ms: Option<u64>,
     pub(super) restarts: u32,
     pub(super) keyframe_interval_s: Option<f64>,
-    pub(super) swarm: Option<Swarm>,
-    pub(super) clients: Vec<ClientStatus>,
+    pub(super) swarm: Option<Swarm<'a>>,
+    pub(super) clients: &'a [ClientView],
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Swarm {
-    pub(super) status: String,
+pub(super) struct Swarm<'a> {
+    pub(super) status: &'a str,
     pub(super) peers: Option<u64>,
     pub(super) speed_down_kbps: Option<u64>,
     pub(super) speed_up_kbps: Option<u64>,
@@ -106,30 +111,37 @@ pub(super) struct Swarm {
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct ClientStatus {
-    pub(super) client_id: String,
-    pub(super) address: String,
-    pub(super) user_agent: Option<String>,
-    pub(super) connected_at: Option<String>,
-    pub(super) bytes_sent: u64,
-    pub(super) lag_ms: u64,
-    pub(super) skipped: u64,
+struct ClientStatus<'a> {
+    client_id: Text<u64>,
+    address: Text<SocketAddr>,
+    user_agent: Option<&'a str>,
+    connected_at: Option<Timestamp>,
+    bytes_sent: u64,
+    lag_ms: u64,
+    skipped: u64,
 }
+
+/// A value in the words that it is shown in.
+#[derive(Debug)]
+pub(super) struct Text<T>(T);
+
+/// A time as RFC 3339 has it: UTC, with milliseconds.
+#[derive(Debug)]
+pub(super) struct Timestamp(OffsetDateTime);
 
 impl Snapshot {
     /// The picture as it is now.
     #[must_use]
     pub fn take(front: &Front) -> Self {
-        let views: Vec<_> = front.registry.sessions().iter().map(|session| session.view()).collect();
-        let sessions: Vec<_> = views.into_iter().map(SessionStatus::from).collect();
+        let sessions: Vec<_> = front.registry.sessions().iter().map(|session| session.view()).collect();
         let totals = front.stats.totals();
         Self {
             running: !front.registry.is_closed(),
             version: env!("CARGO_PKG_VERSION"),
             uptime_s: front.started.elapsed().as_secs(),
             total_sessions: totals.starts,
-            active_sessions: sessions.iter().filter(|session| session.is_active).count(),
-            total_clients: sessions.iter().map(|session| session.client_count).sum(),
+            active_sessions: sessions.iter().filter(|view| view.state.is_active()).count(),
+            total_clients: sessions.iter().map(|view| view.clients.len()).sum(),
             bytes_in: totals.bytes_in,
             bytes_out: totals.bytes_out,
             engines: front.pool.engines().iter().map(|engine| EngineStatus::from(&**engine)).collect(),
@@ -168,7 +180,7 @@ impl Snapshot {
     pub fn sessions(&self) -> Response {
         #[derive(Serialize)]
         struct Body<'a> {
-            sessions: &'a [SessionStatus],
+            sessions: &'a [View],
         }
         Response::json(200, &Body { sessions: &self.sessions })
     }
@@ -208,12 +220,12 @@ impl Snapshot {
         let Some(id) = id else {
             return Response::json(200, &All { streams: self.active_sessions });
         };
-        match self.find(id).filter(|session| session.ended_at.is_none()) {
-            Some(session) => {
-                let stat_url = format!("/proxy/sessions/{}", session.stream_id);
+        match self.find(id).filter(|view| view.facts.ended_at.is_none()) {
+            Some(view) => {
+                let stat_url = format!("/proxy/sessions/{}", view.stream_id);
                 Response::json(
                     200,
-                    &One { clients: session.client_count, stream_id: &session.stream_id, stat_url },
+                    &One { clients: view.clients.len(), stream_id: &view.stream_id, stat_url },
                 )
             }
             None => Response::error(Code::NotFound, &"there is no such stream"),
@@ -221,47 +233,61 @@ impl Snapshot {
     }
 
     /// By stream id, else by the id asked for, else by infohash; live ones come first in the list.
-    fn find(&self, id: &str) -> Option<&SessionStatus> {
+    fn find(&self, id: &str) -> Option<&View> {
         let id = id.to_ascii_lowercase();
-        let by = |name: fn(&SessionStatus) -> Option<&str>| {
-            self.sessions.iter().find(|session| name(session) == Some(id.as_str()))
-        };
-        by(|session| Some(&session.stream_id))
-            .or_else(|| by(|session| Some(&session.ace_id)))
-            .or_else(|| by(|session| session.infohash.as_deref()))
+        let digest = id.parse::<Digest>();
+        let by = |is_meant: &dyn Fn(&View) -> bool| self.sessions.iter().find(|view| is_meant(view));
+        by(&|view| *view.stream_id == id)
+            .or_else(|| by(&|view| Ok(view.key.name.digest()) == digest))
+            .or_else(|| by(&|view| view.facts.infohash.is_some_and(|infohash| Ok(infohash) == digest)))
     }
 }
 
-impl From<View> for SessionStatus {
-    fn from(view: View) -> Self {
-        let facts = view.facts;
+impl Serialize for View {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        SessionStatus::from(self).serialize(serializer)
+    }
+}
+
+impl Serialize for ClientView {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        ClientStatus::from(self).serialize(serializer)
+    }
+}
+
+impl<T: fmt::Display> Serialize for Text<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl<'a> From<&'a View> for SessionStatus<'a> {
+    fn from(view: &'a View) -> Self {
+        let facts = &*view.facts;
         let error = match &view.state {
             State::Stopping(outcome) | State::Stopped(outcome) if outcome.why.is_trouble() => {
-                Some(outcome.why.to_string())
+                Some(Text(&outcome.why))
             }
             _ => None,
         };
-        let (engine, engine_host, engine_port) = match facts.engine {
-            Some((name, host, port)) => (Some(name), Some(host), Some(port)),
+        let (engine, engine_host, engine_port) = match &facts.engine {
+            Some((name, host, port)) => (Some(name.as_str()), Some(host.as_str()), Some(*port)),
             None => (None, None, None),
         };
         Self {
-            ace_id: view.key.name.digest().to_string(),
-            stream_id: view.stream_id,
-            infohash: facts.infohash.map(|infohash| infohash.to_string()),
+            stream_id: &view.stream_id,
+            ace_id: Text(view.key.name.digest()),
+            infohash: facts.infohash.map(Text),
             engine,
             engine_host,
             engine_port,
-            playback_session_id: facts.playback_session_id,
+            playback_session_id: facts.playback_session_id.as_deref(),
             is_live: match facts.liveness {
                 Liveness::Live => Some(true),
                 Liveness::Vod => Some(false),
                 Liveness::Unknown => None,
             },
-            is_active: matches!(
-                view.state,
-                State::Active | State::Recovering { .. } | State::Lingering { .. }
-            ),
+            is_active: view.state.is_active(),
             state: match view.state {
                 State::Starting { .. } => "starting",
                 State::Active => "active",
@@ -272,9 +298,9 @@ impl From<View> for SessionStatus {
             },
             client_count: view.clients.len(),
             waiting_count: view.waiting,
-            created_at: rfc_3339(facts.created_at),
-            started_at: facts.started_at.and_then(rfc_3339),
-            ended_at: facts.ended_at.and_then(rfc_3339),
+            created_at: Timestamp::of(facts.created_at),
+            started_at: facts.started_at.and_then(Timestamp::of),
+            ended_at: facts.ended_at.and_then(Timestamp::of),
             error,
             idle_seconds: seconds(view.idle_for),
             bytes_in: view.bytes_in,
@@ -283,26 +309,34 @@ impl From<View> for SessionStatus {
             first_data_ms: facts.first_data_after.map(milliseconds),
             restarts: view.restarts,
             keyframe_interval_s: view.keyframe_interval.map(seconds),
-            swarm: view.swarm.map(Swarm::from),
-            clients: view.clients.into_iter().map(ClientStatus::from).collect(),
+            swarm: view.swarm.as_deref().map(Swarm::from),
+            clients: &view.clients,
         }
     }
 }
 
-impl From<Stat> for Swarm {
-    fn from(stat: Stat) -> Self {
+impl<'a> From<&'a Stat> for Swarm<'a> {
+    fn from(stat: &'a Stat) -> Self {
         let Stat { status, peers, speed_down_kbps, speed_up_kbps, downloaded, uploaded, progress: _ } = stat;
-        Self { status, peers, speed_down_kbps, speed_up_kbps, downloaded, uploaded }
+        Self {
+            status,
+            peers: *peers,
+            speed_down_kbps: *speed_down_kbps,
+            speed_up_kbps: *speed_up_kbps,
+            downloaded: *downloaded,
+            uploaded: *uploaded,
+        }
     }
 }
 
-impl From<ClientView> for ClientStatus {
-    fn from(client: ClientView) -> Self {
+impl<'a> From<&'a ClientView> for ClientStatus<'a> {
+    fn from(client: &'a ClientView) -> Self {
+        let record = &*client.record;
         Self {
-            client_id: client.record.id.to_string(),
-            address: client.record.address.to_string(),
-            user_agent: client.record.user_agent.clone(),
-            connected_at: rfc_3339(client.record.connected_at),
+            client_id: Text(record.id),
+            address: Text(record.address),
+            user_agent: record.user_agent.as_deref(),
+            connected_at: Timestamp::of(record.connected_at),
             bytes_sent: client.sent_bytes,
             lag_ms: milliseconds(client.lag),
             skipped: client.skips,
@@ -324,18 +358,31 @@ impl From<&Engine> for EngineStatus {
             streams: engine.streams(),
             max_streams: settings.max_streams,
             last_error: health.last_error,
-            last_checked_at: health.last_checked_at.and_then(rfc_3339),
+            last_checked_at: health.last_checked_at.and_then(Timestamp::of),
             check_times: engine.check_times.distribution(),
             failed_checks: health.failed_checks,
         }
     }
 }
 
-/// RFC 3339, UTC, milliseconds. `None` for a clock that is set before the year 0 or after 9999.
-fn rfc_3339(at: SystemTime) -> Option<String> {
-    let at = OffsetDateTime::from(at);
-    let at = at.replace_nanosecond(at.nanosecond() / 1_000_000 * 1_000_000).ok()?;
-    at.format(&Rfc3339).ok()
+impl Timestamp {
+    /// `None` for a clock that is set before the year 0 or after 9999.
+    fn of(at: SystemTime) -> Option<Self> {
+        let at = OffsetDateTime::from(at);
+        let at = at.replace_nanosecond(at.nanosecond() / 1_000_000 * 1_000_000).ok()?;
+        (0..=9999).contains(&at.year()).then_some(Self(at))
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut text = [0; "2000-01-01T00:00:00.000Z".len()];
+        let mut free = &mut text[..];
+        self.0.format_into(&mut free, &Rfc3339).map_err(S::Error::custom)?;
+        let free = free.len();
+        let written = &text[..text.len() - free];
+        serializer.serialize_str(str::from_utf8(written).map_err(S::Error::custom)?)
+    }
 }
 
 fn milliseconds(duration: Duration) -> u64 {
@@ -343,6 +390,92 @@ fn milliseconds(duration: Duration) -> u64 {
 }
 
 /// Seconds with three decimals.
-fn seconds(duration: Duration) -> f64 {
+pub(super) fn seconds(duration: Duration) -> f64 {
     milliseconds(duration) as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::UNIX_EPOCH;
+
+    use serde_json::json;
+
+    use crate::id::{ContentKey, ContentName, EngineParams};
+    use crate::stream::session::ClientRecord;
+    use crate::stream::state::Outcome;
+    use crate::stream::view::Facts;
+
+    use super::*;
+
+    #[test]
+    fn a_time_is_told_in_milliseconds() {
+        let check = |milliseconds: u64, expected: &str| {
+            let time = Timestamp::of(UNIX_EPOCH + Duration::from_micros(milliseconds * 1000 + 999));
+            assert_eq!(serde_json::to_value(time).expect("JSON"), json!(expected));
+        };
+        check(0, "1970-01-01T00:00:00Z");
+        check(1_700_000_000_120, "2023-11-14T22:13:20.12Z");
+        check(1_700_000_000_007, "2023-11-14T22:13:20.007Z");
+        check(253_402_300_799_999, "9999-12-31T23:59:59.999Z");
+    }
+
+    #[test]
+    fn a_session_has_the_shape_that_tools_know() {
+        let at = UNIX_EPOCH + Duration::from_millis(1_700_000_000_500);
+        let digest = Digest::new([0xA5; 20]);
+        let agent = Some("a \"player\"".to_owned());
+        let mut record = ClientRecord::new(7, SocketAddr::from(([192, 168, 0, 2], 5000)), agent);
+        record.connected_at = at;
+        let client = ClientView {
+            record: Arc::new(record),
+            sent_bytes: 188,
+            lag: Duration::from_millis(40),
+            skips: 1,
+        };
+        let view = View {
+            key: ContentKey { name: ContentName::Id(digest), params: EngineParams::default() },
+            stream_id: "an-id".into(),
+            state: State::Stopped(Outcome { why: Why::SessionLost, had_started: true }),
+            restarts: 2,
+            swarm: Some(Arc::new(Stat { status: "dl".to_owned(), peers: Some(3), ..Stat::default() })),
+            facts: Arc::new(Facts {
+                engine: Some(("engine".to_owned(), "::1".to_owned(), 6878)),
+                infohash: None,
+                playback_session_id: Some("playback".to_owned()),
+                liveness: Liveness::Unknown,
+                created_at: at,
+                started_at: Some(at),
+                ended_at: None,
+                first_data_after: Some(Duration::from_micros(1999)),
+            }),
+            clients: vec![client],
+            waiting: 1,
+            idle_for: Duration::ZERO,
+            bytes_in: 376,
+            bytes_out: 188,
+            bitrate_bps: 601,
+            keyframe_interval: Some(Duration::from_millis(1040)),
+        };
+        let (digest, at) = (digest.to_string(), "2023-11-14T22:13:20.5Z");
+        let expected = json!({
+            "stream_id": "an-id", "ace_id": digest, "infohash": null,
+            "engine": "engine", "engine_host": "::1", "engine_port": 6878,
+            "playback_session_id": "playback", "is_live": null, "is_active": false, "state": "stopped",
+            "client_count": 1, "waiting_count": 1,
+            "created_at": at, "started_at": at, "ended_at": null,
+            "error": Why::SessionLost.to_string(), "idle_seconds": 0.0,
+            "bytes_in": 376, "bytes_out": 188, "bitrate_bps": 601,
+            "first_data_ms": 1, "restarts": 2, "keyframe_interval_s": 1.04,
+            "swarm": {
+                "status": "dl", "peers": 3, "speed_down_kbps": null, "speed_up_kbps": null,
+                "downloaded": null, "uploaded": null,
+            },
+            "clients": [{
+                "client_id": "7", "address": "192.168.0.2:5000", "user_agent": "a \"player\"",
+                "connected_at": at, "bytes_sent": 188, "lag_ms": 40, "skipped": 1,
+            }],
+        });
+        assert_eq!(serde_json::to_value(view).expect("JSON"), expected);
+    }
 }

@@ -330,10 +330,13 @@ impl Registry {
     /// The streams there are, live ones first, newest first, then those that ended lately.
     #[must_use]
     pub fn sessions(&self) -> Vec<Arc<Session>> {
-        let table = self.table.lock();
-        let mut sessions: Vec<_> = table.live.values().cloned().collect();
+        let (mut sessions, ended): (Vec<_>, Vec<_>) = {
+            let table = self.table.lock();
+            let ended = table.ended.iter().map(|(_, session)| Arc::clone(session));
+            (table.live.values().cloned().collect(), ended.collect())
+        };
         sessions.sort_by_key(|session| std::cmp::Reverse(session.created()));
-        sessions.extend(table.ended.iter().map(|(_, session)| Arc::clone(session)));
+        sessions.extend(ended);
         sessions
     }
 

@@ -45,7 +45,7 @@ const ASK_AFTER_SILENCE: Duration = Duration::from_secs(5);
 /// One stream.
 pub struct Session {
     key: ContentKey,
-    stream_id: String,
+    stream_id: Arc<str>,
     limits: Limits,
     start_behind: Duration,
     created: Instant,
@@ -75,7 +75,8 @@ struct Core {
     last_seat_left: Option<Instant>,
     /// The engine that played last.
     played_on: Option<String>,
-    facts: Facts,
+    /// Views share it; while one does, what is recorded goes into a copy.
+    facts: Arc<Facts>,
 }
 
 /// What an engine says of a source.
@@ -114,7 +115,7 @@ impl Session {
             abandon: settings.abandon,
         };
         let now = Instant::now();
-        let facts = Facts {
+        let facts = Arc::new(Facts {
             engine: None,
             infohash: match key.name {
                 ContentName::Infohash(infohash) => Some(infohash),
@@ -126,7 +127,7 @@ impl Session {
             started_at: None,
             ended_at: None,
             first_data_after: None,
-        };
+        });
         let core = Core {
             life: Life::new(now, &limits),
             seats: BTreeMap::new(),
@@ -139,7 +140,7 @@ impl Session {
             facts,
         };
         Arc::new(Self {
-            stream_id: key.stream_id(),
+            stream_id: key.stream_id().into(),
             key,
             limits,
             start_behind: settings.start_behind,
@@ -230,9 +231,10 @@ impl Session {
             let engine = core.facts.engine.as_ref().map(|(name, ..)| name.clone());
             let played_on = std::mem::replace(&mut core.played_on, engine);
             if before.activations == 0 {
-                core.facts.started_at = Some(SystemTime::now());
+                let facts = Arc::make_mut(&mut core.facts);
+                facts.started_at = Some(SystemTime::now());
                 let first_data_after = now.saturating_duration_since(self.created);
-                core.facts.first_data_after = Some(first_data_after);
+                facts.first_data_after = Some(first_data_after);
                 self.stats.add_first_data(first_data_after);
             } else {
                 self.stats.add_recovery();
@@ -261,7 +263,7 @@ impl Session {
             interrupter = interrupter.or(core.interrupter.take());
             // Nobody asks about its session any more.
             core.source = None;
-            core.facts.ended_at = Some(SystemTime::now());
+            Arc::make_mut(&mut core.facts).ended_at = Some(SystemTime::now());
         }
         let is_free = matches!(core.life.state, State::Stopped(_)) && core.seats.is_empty();
         if before.state == State::Active && matches!(core.life.state.why(), Some(Why::Stalled(..))) {
@@ -307,7 +309,7 @@ impl Session {
             is_unknown: watched.is_some_and(|watched| watched.is_unknown_since(last_picture)),
             engine_is_well: source.as_ref().is_none_or(|(engine, _)| engine.is_usable()),
             is_filling: watched.is_some_and(|watched| watched.is_filling(last_picture, Instant::now())),
-            hint: Hint::of(watched.and_then(|watched| watched.last()).as_ref()),
+            hint: Hint::of(watched.and_then(|watched| watched.last()).as_deref()),
             refusal,
         }
     }

@@ -181,6 +181,12 @@ pub struct Limits {
 }
 
 impl State {
+    /// Whether it has started and goes on, with a source or without.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        matches!(self, Self::Active | Self::Recovering { .. } | Self::Lingering { .. })
+    }
+
     /// Whether a newcomer may take a seat.
     #[must_use]
     pub fn is_open(&self) -> bool {

@@ -37,15 +37,15 @@ pub struct View {
     /// What it is shared by.
     pub key: ContentKey,
     /// Its name in paths.
-    pub stream_id: String,
+    pub stream_id: Arc<str>,
     /// Its state.
     pub state: State,
     /// How often the source was lost and found again.
     pub restarts: u32,
     /// The engine's last word on its session.
-    pub swarm: Option<Stat>,
+    pub swarm: Option<Arc<Stat>>,
     /// What else is known.
-    pub facts: Facts,
+    pub facts: Arc<Facts>,
     /// Its streaming clients.
     pub clients: Vec<ClientView>,
     /// Clients that wait for the start.

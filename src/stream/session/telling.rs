@@ -19,7 +19,7 @@ impl Session {
     pub fn record_engine(&self, engine: &Engine) {
         let settings = &engine.settings;
         let engine = (settings.name.clone(), settings.host.as_str().to_owned(), settings.port);
-        self.core.lock().facts.engine = Some(engine);
+        Arc::make_mut(&mut self.core.lock().facts).engine = Some(engine);
     }
 
     /// Records what the engine told about its session, and where it can be asked about it.
@@ -29,8 +29,9 @@ impl Session {
         if core.life.state.is_open() {
             core.source = Some((Arc::clone(engine), watched));
         }
-        core.facts.playback_session_id.clone_from(&opened.playback_session_id);
-        core.facts.liveness = opened.liveness;
+        let facts = Arc::make_mut(&mut core.facts);
+        facts.playback_session_id.clone_from(&opened.playback_session_id);
+        facts.liveness = opened.liveness;
     }
 
     /// Records in which words the engine said that it is not ready to play.
@@ -40,7 +41,7 @@ impl Session {
 
     /// Records which content it is.
     pub(in crate::stream) fn record_infohash(&self, infohash: Digest) {
-        self.core.lock().facts.infohash = Some(infohash);
+        Arc::make_mut(&mut self.core.lock().facts).infohash = Some(infohash);
     }
 
     /// The stream as it is now.
@@ -52,7 +53,7 @@ impl Session {
             let seats: Vec<_> = core.seats.values().cloned().collect();
             let watched = core.source.as_ref().and_then(|(_, watched)| watched.clone());
             let gone = self.bytes_out_of_gone.load(Ordering::Relaxed);
-            (core.life.clone(), core.facts.clone(), seats, core.last_seat_left, watched, gone)
+            (core.life.clone(), Arc::clone(&core.facts), seats, core.last_seat_left, watched, gone)
         };
         let idle_for = match last_seat_left {
             Some(left) if seats.is_empty() => now.saturating_duration_since(left),
@@ -72,7 +73,7 @@ impl Session {
         let sent: u64 = clients.iter().map(|client| client.sent_bytes).sum();
         View {
             key: self.key.clone(),
-            stream_id: self.stream_id.clone(),
+            stream_id: Arc::clone(&self.stream_id),
             restarts: life.activations.saturating_sub(1),
             state: life.state,
             swarm: watched.and_then(|watched| watched.last()),
