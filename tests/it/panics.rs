@@ -14,13 +14,13 @@ use acerelay::http::socket::Options;
 use acerelay::logging;
 use acerelay::threads::{Threads, log_panics};
 
-use super::harness::{Connection, Running, alone_in_a_process, engine, is_alone};
+use super::harness::{Connection, Running, alone_in_a_process, engine, is_alone, reset};
 
 /// What the kernel has told nobody yet: a whole request, and that its sender has reset the connection.
 fn say_and_reset(address: SocketAddr) {
     let mut socket = TcpStream::connect(address).expect("the kernel accepts for it");
     socket.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").expect("room in the buffer");
-    socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO)).expect("a live socket");
+    reset(socket);
 }
 
 #[test]

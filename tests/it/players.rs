@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use acerelay::sim::{Content, Entry, Media, Numbered, Playback, Script};
 
 use super::harness::{
-    Connection, End, ID, INFOHASH, OTHER_ID, Proxy, SLACK, Viewer, assert_whole, engine, engine_with,
+    Connection, End, ID, INFOHASH, OTHER_ID, Proxy, SLACK, Viewer, assert_whole, engine, engine_with, reset,
     scripted, stream_path, whole,
 };
 
@@ -89,9 +89,7 @@ fn whoever_leaves_while_waiting_gives_its_seat_back_within_a_second() {
         socket
     };
     for lines in ["", "Connection: close\r\n", "Connection: keep-alive\r\n"] {
-        for leave in [drop::<TcpStream> as fn(TcpStream), |socket| {
-            socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO)).expect("a live socket");
-        }] {
+        for leave in [drop::<TcpStream>, reset] {
             let socket = ask(lines);
             waiting(2);
             let began = Instant::now();

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use serde_json::Value;
+use socket2::SockRef;
 
 use super::LONG;
 
@@ -18,6 +19,12 @@ pub(crate) struct Connection {
     peer: SocketAddr,
     buffer: Vec<u8>,
     at: usize,
+}
+
+/// Ends a connection by a reset, as a player does that is killed in the middle of its bytes.
+pub(crate) fn reset(socket: TcpStream) {
+    SockRef::from(&socket).set_linger(Some(Duration::ZERO)).expect("a live socket");
+    drop(socket);
 }
 
 /// How a body came to its end.

@@ -18,7 +18,7 @@ use acerelay::sim::{Begin, Content, Delivery, Media, Numbered, Script, SimEngine
 use acerelay::threads::Threads;
 use serde_json::Value;
 
-pub(crate) use self::http::{Connection, End, Reply};
+pub(crate) use self::http::{Connection, End, Reply, reset};
 pub(crate) use self::program::{Running, Usage, alone_in_a_process, command, directory, is_alone, under};
 pub(crate) use self::viewer::{Bystander, Viewer, assert_seamed, assert_whole};
 

@@ -2,19 +2,11 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
-use socket2::SockRef;
-
 use super::{ID, LONG, Victim};
-use crate::harness::{pause, stream_path};
-
-fn reset(socket: TcpStream) {
-    SockRef::from(&socket).set_linger(Some(Duration::ZERO)).expect("a live socket");
-    drop(socket);
-}
+use crate::harness::{pause, reset, stream_path};
 
 #[test]
 fn storms_of_resets_pass() {
