@@ -253,6 +253,10 @@ impl Client<'_> {
                 }
                 Next::Quiet if !self.admitted.connection.handle().is_established() => return Over::Gone,
                 Next::Quiet => {
+                    // The head, while nothing comes to go out with it.
+                    if let Err(error) = body.flush() {
+                        return error.into();
+                    }
                     // Never before the first packets: a probe would take null packets for all there is.
                     if let Some((at, Some(quiet))) = last_sent
                         && at.elapsed() >= quiet

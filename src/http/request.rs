@@ -5,6 +5,7 @@
 //! it orders.
 
 use std::io::{self, Write};
+use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -169,7 +170,7 @@ impl Request {
         }
     }
 
-    /// Sends the head of an endless body and gives what writes it. For HEAD the body has no bytes and is over at once.
+    /// Begins an endless body. Its head goes out with the first bytes, or when it is flushed.
     ///
     /// # Errors
     ///
@@ -177,7 +178,7 @@ impl Request {
     // Not inlined: see `live`.
     #[inline(never)]
     pub fn stream(mut self, headers: &[(&str, &str)]) -> io::Result<Body> {
-        let mut writer = self.writer.take().ok_or(io::ErrorKind::NotConnected)?;
+        let writer = self.writer.take().ok_or(io::ErrorKind::NotConnected)?;
         // One of HTTP/1.0 sees the end of the body by the end of the connection, whatever it asked for.
         let (coding, transfer, connection) = if self.head.is_http_1_0 {
             (Coding::Raw, None, Some("close"))
@@ -187,16 +188,15 @@ impl Request {
         let headers = headers.iter().copied();
         let headers = headers.chain(transfer.map(|value| ("Transfer-Encoding", value)));
         let headers = headers.chain(connection.map(|value| ("Connection", value)));
-        writer.write_all(response::head(self.version(), 200, headers).as_bytes())?;
-        writer.flush()?;
-        Ok(Body { writer, coding, is_unflushed: false })
+        let head = response::head(self.version(), 200, headers).into_bytes();
+        Ok(Body { writer, coding, head, is_unflushed: false })
     }
 
     /// Sends the head of an endless body to one who asked for no more than that.
     pub fn stream_head(self, headers: &[(&str, &str)]) {
         let (keeper, peer) = (Arc::clone(&self.keeper), self.peer);
-        let outcome = self.stream(headers);
-        let is_over = outcome.as_ref().map_or(true, |body| body.coding == Coding::Raw);
+        let outcome = self.stream(headers).and_then(|mut body| body.flush().map(|_| body.coding));
+        let is_over = !matches!(outcome, Ok(Coding::Chunked));
         if let Err(error) = &outcome {
             log::debug!("{peer} left while it was answered: {error}");
         }
@@ -252,6 +252,8 @@ pub enum Coding {
 pub struct Body {
     writer: Box<dyn Write + Send>,
     coding: Coding,
+    /// What has to go out before the first bytes, and in one packet with them.
+    head: Vec<u8>,
     /// Small writes stop in the buffer of `tiny_http`, and may be stuck there.
     is_unflushed: bool,
 }
@@ -269,22 +271,44 @@ impl Body {
     ///
     /// When the client is gone.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.is_unflushed && !self.flush()? {
+        if self.head.is_empty() {
+            return self.write_now(bytes);
+        }
+        let head_bytes = self.head.len();
+        self.head.extend_from_slice(bytes);
+        let mut all = mem::take(&mut self.head);
+        let written = self.write_now(&all)?;
+        if written < head_bytes {
+            all.truncate(head_bytes);
+            self.head = all.split_off(written);
+        }
+        Ok(written.saturating_sub(head_bytes))
+    }
+
+    fn write_now(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.is_unflushed && !self.flush_writer()? {
             return Ok(0);
         }
         match self.writer.write(bytes) {
-            Ok(written) => self.flush().map(|_| written),
+            Ok(written) => self.flush_writer().map(|_| written),
             Err(error) if is_timeout(&error) => Ok(0),
             Err(error) => Err(error),
         }
     }
 
-    /// Empties the buffer as far as the client takes it; tells whether it is empty.
+    /// Sends what is kept back as far as the client takes it; tells whether nothing is left.
     ///
     /// # Errors
     ///
     /// When the client is gone.
     pub fn flush(&mut self) -> io::Result<bool> {
+        if !self.head.is_empty() {
+            self.write(&[])?;
+        }
+        Ok(self.head.is_empty() && self.flush_writer()?)
+    }
+
+    fn flush_writer(&mut self) -> io::Result<bool> {
         self.is_unflushed = match self.writer.flush() {
             Ok(()) => false,
             Err(error) if is_timeout(&error) => true,
@@ -296,4 +320,55 @@ impl Body {
 
 fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Takes a few bytes at a time, and nothing every other time.
+    #[derive(Default)]
+    struct Slow {
+        taken: Arc<parking_lot::Mutex<Vec<u8>>>,
+        at_once: usize,
+        is_full: bool,
+    }
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.is_full = !self.is_full;
+            if self.is_full {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            let count = self.at_once.min(bytes.len());
+            self.taken.lock().extend_from_slice(&bytes[..count]);
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_head_goes_before_the_first_bytes_however_slowly(
+            head in 0_usize..40, body in 0_usize..40, at_once in 1_usize..100, is_flushed: bool,
+        ) {
+            let slow = Slow { at_once, ..Slow::default() };
+            let taken = Arc::clone(&slow.taken);
+            let mut writer =
+                Body { writer: Box::new(slow), coding: Coding::Raw, head: vec![b'h'; head], is_unflushed: false };
+            while is_flushed && !writer.flush().expect("it goes on") {}
+            let bytes = vec![b'b'; body];
+            let mut rest = &bytes[..];
+            while !rest.is_empty() {
+                rest = &rest[writer.write(rest).expect("it goes on")..];
+            }
+            let head = if is_flushed || body > 0 { head } else { 0 };
+            prop_assert_eq!(&*taken.lock(), &[vec![b'h'; head], bytes].concat());
+        }
+    }
 }
