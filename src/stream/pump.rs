@@ -4,9 +4,10 @@
 //! lost beyond what reading it tells.
 
 use std::io::{self, Read};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::RecvTimeoutError;
+use crossbeam_channel::TryRecvError;
 
 use crate::engine::error::EngineError;
 use crate::engine::playback::Playback;
@@ -115,7 +116,7 @@ impl<'a> Pump<'a> {
                 on_first();
             }
             if let Some(pause) = self.source.pacing.after_read(read, self.session.fanout().clients())
-                && self.is_stopped_within(pause)
+                && self.is_stopped_after(pause)
             {
                 return Why::Asked;
             }
@@ -184,15 +185,21 @@ impl<'a> Pump<'a> {
             }
             // A source that is made to wait is not silent.
             self.session.flow().see_picture();
-            if self.is_stopped_within(MIN_PAUSE) {
+            if self.is_stopped_after(MIN_PAUSE) {
                 return true;
             }
         }
         false
     }
 
-    fn is_stopped_within(&self, pause: Duration) -> bool {
-        self.session.stopped().recv_timeout(pause) != Err(RecvTimeoutError::Timeout)
+    fn is_stopped_after(&self, pause: Duration) -> bool {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the pause is short, and a wait on the channel would spin before each: measured with 100 streams, a \
+                      quarter of all CPU time"
+        )]
+        thread::sleep(pause);
+        self.session.stopped().try_recv() != Err(TryRecvError::Empty)
     }
 }
 
