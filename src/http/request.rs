@@ -164,7 +164,9 @@ impl Request {
         if let Err(error) = writer.write_all(&answer).and_then(|()| writer.flush()) {
             log::debug!("An answer to {} did not get through: {error}", self.peer);
             // A part of it may have, so that nothing behind it would be understood.
-            if let Err(error) = self.keeper.abort(self.peer) {
+            if !is_gone(&error)
+                && let Err(error) = self.keeper.abort(self.peer)
+            {
                 log::debug!("The connection from {} cannot be ended: {error}", self.peer);
             }
         }
@@ -316,6 +318,12 @@ impl Body {
         };
         Ok(!self.is_unflushed)
     }
+}
+
+/// Whether the connection has ended by itself.
+fn is_gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset)
 }
 
 fn is_timeout(error: &io::Error) -> bool {
