@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 
 use acerelay::id::Digest;
 use acerelay::sim::{Content, Delivery, Media, Numbered, SimEngine};
-use acerelay::threads::{SMALL_STACK_BYTES, Threads};
 
 use crate::Error;
-use crate::clients::{Crowd, Verdict, ask, join_once};
+use crate::clients::{Crowd, Verdict, ask, join_at_once};
 use crate::process::{Server, Usage};
 
 /// The content that everybody watches.
@@ -133,20 +132,7 @@ pub(crate) fn join_storm() -> Result<String, Error> {
     let path = format!("/ace/getstream?id={ID}");
     let crowd = Crowd::connect(server.address, &path, 1, 1)?;
     wait(WARM_UP);
-    let (tell, told) = crossbeam_channel::bounded(JOINERS);
-    let threads = Threads::new();
-    for _ in 0..JOINERS {
-        let (tell, address, path) = (tell.clone(), server.address, path.clone());
-        let join = move || drop(tell.send(join_once(address, &path).map_err(|error| error.to_string())));
-        threads.spawn("joiner", SMALL_STACK_BYTES, join)?;
-    }
-    let mut firsts = Vec::new();
-    let mut good = 0;
-    for _ in 0..JOINERS {
-        let (first, is_good) = told.recv_timeout(Duration::from_secs(30))??;
-        firsts.push(first);
-        good += usize::from(is_good);
-    }
+    let (mut firsts, good) = join_at_once(server.address, &path, JOINERS)?;
     firsts.sort();
     let _verdict = crowd.finish()?;
     let ms = |index: usize| firsts[index].as_secs_f64() * 1000.0;

@@ -1,5 +1,6 @@
 //! The clients: most of them throw their bytes away in the kernel, a few read and judge every packet.
 
+use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpStream};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use acerelay::sim::{Checker, Report};
 use acerelay::threads::{SMALL_STACK_BYTES, Threads};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::SockRef;
 
 use crate::Error;
@@ -179,30 +181,86 @@ fn throw_away(new: &Receiver<TcpStream>, stopped: &Receiver<()>, bytes: &AtomicU
     }
 }
 
-/// A client that joins a running stream: when the first byte of its body came, and whether that began with a keyframe.
-pub(crate) fn join_once(address: SocketAddr, path: &str) -> Result<(Duration, bool), Error> {
-    let began = Instant::now();
-    let mut stream = ask(address, path)?;
-    let mut bytes = Vec::new();
-    let mut buffer = [0; 16 * 1024];
-    let mut first = None;
-    while bytes.len() < 64 * 1024 {
-        let read = stream.read(&mut buffer)?;
+/// Bytes of each joiner that are looked at: tables, and the begin of a picture.
+const JUDGED_BYTES: usize = 64 * 1024;
+
+/// Joins a running stream so many times at once: when the first byte of each body came after its request, and how many
+/// began with tables and a keyframe. One thread that waits for all sockets, as if the clients were other machines:
+/// threads of theirs would take the processors from what is measured.
+pub(crate) fn join_at_once(
+    address: SocketAddr,
+    path: &str,
+    count: usize,
+) -> Result<(Vec<Duration>, usize), Error> {
+    let (mut waiting, mut begun) = (Vec::new(), Vec::new());
+    while begun.len() < count {
+        let are_all_there = waiting.len() + begun.len() == count;
+        if !are_all_there {
+            waiting.push(Joiner::ask(address, path)?);
+        }
+        // Until all are there, this is a look in between.
+        let patience = Timespec { tv_sec: if are_all_there { 20 } else { 0 }, tv_nsec: 0 };
+        let mut polled: Vec<_> =
+            waiting.iter().map(|joiner| PollFd::new(&joiner.stream, PollFlags::IN)).collect();
+        let ready = poll(&mut polled, Some(&patience))?;
+        if ready == 0 && are_all_there {
+            return Err("a joiner was forgotten".into());
+        }
+        let mut is_ready: VecDeque<_> = polled.iter().map(|fd| !fd.revents().is_empty()).collect();
+        for joiner in waiting.extract_if(.., |_| is_ready.pop_front().unwrap_or(false)).collect::<Vec<_>>() {
+            let joiner = joiner.read()?;
+            if joiner.first.is_some() { begun.push(joiner) } else { waiting.push(joiner) }
+        }
+    }
+    let firsts = begun.iter().filter_map(|joiner| joiner.first).collect();
+    let judged: Vec<_> = begun.into_iter().map(Joiner::begins_well).collect::<Result<_, _>>()?;
+    Ok((firsts, judged.into_iter().filter(|is_good| *is_good).count()))
+}
+
+/// A client that joins.
+struct Joiner {
+    stream: TcpStream,
+    asked: Instant,
+    /// From the head on.
+    bytes: Vec<u8>,
+    first: Option<Duration>,
+}
+
+impl Joiner {
+    fn ask(address: SocketAddr, path: &str) -> Result<Self, Error> {
+        let asked = Instant::now();
+        Ok(Self { stream: ask(address, path)?, asked, bytes: Vec::new(), first: None })
+    }
+
+    /// Reads a little of what is there.
+    fn read(mut self) -> Result<Self, Error> {
+        let mut buffer = [0; 1024];
+        let read = self.stream.read(&mut buffer)?;
         if read == 0 {
             return Err("the stream ended".into());
         }
-        bytes.extend_from_slice(&buffer[..read]);
-        if first.is_none()
-            && let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n")
-            && bytes.len() > end + 4
-        {
-            first = Some(began.elapsed());
-            bytes.drain(..end + 4);
+        self.bytes.extend_from_slice(&buffer[..read]);
+        if self.body().is_some_and(|body| !body.is_empty()) {
+            self.first = Some(self.asked.elapsed());
         }
+        Ok(self)
     }
-    let mut checker = Checker::new();
-    checker.feed(&bytes);
-    let report = checker.report();
-    let has_tables = bytes.get(1..3) == Some(&[0x40, 0]) && report.psi_packets >= 2;
-    Ok((first.ok_or("no body")?, has_tables && report.begins_with_key_frame))
+
+    fn body(&self) -> Option<&[u8]> {
+        let end_of_head = self.bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
+        Some(&self.bytes[end_of_head + 4..])
+    }
+
+    /// Whether it begins with tables and a keyframe.
+    fn begins_well(mut self) -> Result<bool, Error> {
+        while self.bytes.len() < JUDGED_BYTES {
+            self = self.read()?;
+        }
+        let body = self.body().unwrap_or_default();
+        let mut checker = Checker::new();
+        checker.feed(body);
+        let report = checker.report();
+        let has_tables = body.get(1..3) == Some(&[0x40, 0]) && report.psi_packets >= 2;
+        Ok(has_tables && report.begins_with_key_frame)
+    }
 }
