@@ -1,7 +1,7 @@
 //! One exchange: a request that may be answered, and its answer.
 //!
 //! It knows what was asked and how an answer is written, not what is answered. The head was judged before
-//! ([`super::incoming`]), and of `tiny_http` there is nothing left here but the other half of the connection, whose turns
+//! (`incoming`), and of `tiny_http` there is nothing left here but the other half of the connection, whose turns
 //! it orders.
 
 use std::io::{self, Write};

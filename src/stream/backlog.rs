@@ -209,7 +209,7 @@ impl Backlog {
         Some(now.saturating_duration_since(chunk.arrived))
     }
 
-    /// Bytes that arrived within the last [`RECENT`].
+    /// Bytes that arrived within the last five seconds.
     #[must_use]
     pub fn recent_bytes(&mut self, now: Instant) -> u64 {
         self.skip_old(now);
