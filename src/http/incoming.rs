@@ -115,9 +115,12 @@ impl Incoming {
     pub(super) fn judged(self, verdict: Verdict, keeper: &Arc<Keeper>) -> Job {
         match verdict {
             Verdict::Answer => Job::Answer(self.into_request(keeper)),
-            Verdict::Decline(why) => Job::Decline(self.into_request(keeper), why),
-            Verdict::Refuse(why) => Job::Refuse(Refused { incoming: self, keeper: Arc::clone(keeper), why }),
-            Verdict::Cut | Verdict::Forget => Job::LetGo(self),
+            Verdict::Decline(why) => Job::Reject(Reject::Decline(self.into_request(keeper), why)),
+            Verdict::Refuse(why) => {
+                let refused = Refused { incoming: self, keeper: Arc::clone(keeper), why };
+                Job::Reject(Reject::Refuse(refused))
+            }
+            Verdict::Cut | Verdict::Forget => Job::Reject(Reject::LetGo(self)),
         }
     }
 
@@ -149,6 +152,12 @@ fn method_of(request: &tiny_http::Request) -> Method {
 pub(super) enum Job {
     /// It is answered.
     Answer(Request),
+    /// It gets nothing of what it asked for.
+    Reject(Reject),
+}
+
+/// How a request is rejected.
+pub(super) enum Reject {
     /// It is told what is wrong with it.
     Decline(Request, &'static str),
     /// The same, and its connection ends.
@@ -157,12 +166,11 @@ pub(super) enum Job {
     LetGo(Incoming),
 }
 
-impl Job {
+impl Reject {
     /// Tells the peer what is wrong, where that is possible. Not inlined: see [`super::live`].
     #[inline(never)]
-    pub(super) fn reject(self) {
+    pub(super) fn run(self) {
         match self {
-            Self::Answer(request) => drop(request),
             Self::LetGo(request) => drop(request),
             Self::Decline(request, why) => request.respond(Response::error(Code::BadRequest, &why)),
             Self::Refuse(refused) => refused.answer(),

@@ -23,7 +23,7 @@ use crate::threads::{SMALL_STACK_BYTES, Threads};
 
 use super::front::{Pass, Turnstile};
 use super::guard::{Arrival, Guard, Judged, Leftovers, Patience, Turn, Wear};
-use super::incoming::{Incoming, Job, MAX_HEAD_BYTES, Verdict};
+use super::incoming::{Incoming, Job, MAX_HEAD_BYTES, Reject, Verdict};
 use super::leave::{Leave, Settling};
 use super::listener::Listener;
 use super::request::{Keeper, Request};
@@ -450,7 +450,7 @@ impl Shared {
     fn turn_away(&self, peer: SocketAddr, job: Job, why: &'static str) {
         let is_quick = self.keeper.guard.requests_of(peer) <= QUICK_REQUESTS;
         match job {
-            Job::Answer(request) | Job::Decline(request, _) if is_quick => {
+            Job::Answer(request) | Job::Reject(Reject::Decline(request, _)) if is_quick => {
                 request.respond(Response::error(Code::AtCapacity, &why));
             }
             // What it still had to say is not waited for.
@@ -477,7 +477,7 @@ impl Shared {
         while let Some(next) = turn {
             match next {
                 Turn::Answer(Job::Answer(request)) => (self.handler)(request),
-                Turn::Answer(job) => job.reject(),
+                Turn::Answer(Job::Reject(reject)) => reject.run(),
                 Turn::Drop(job) => drop(job),
             }
             turn = self.keeper.guard.next(peer, Instant::now());
