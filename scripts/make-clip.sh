@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes src/sim/clip.ts: eight seconds of H.264 and AAC that src/sim/clip.rs repeats without a seam.
+# Makes src/sim/clip.ts: eight seconds of H.264 and AAC that src/sim/media/clip.rs repeats without a seam.
 #
 #     scripts/make-clip.sh [OUTPUT]
 #

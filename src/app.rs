@@ -8,23 +8,25 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender};
 
+use crate::allocator;
 use crate::config::Config;
 use crate::engine::pool::Pool;
 use crate::engine::watch::Watch;
-use crate::http::admin::Admin;
-use crate::http::front::{Connections, Front, Turnstile};
-use crate::http::guard::{Patience, Wear};
+use crate::http::descriptors::raise_descriptor_limit;
+use crate::http::guard::Patience;
 use crate::http::listener::{Inherited, Listener};
-use crate::http::routes;
-use crate::http::server::{Limits, Server};
-use crate::http::snapshot::Snapshot;
-use crate::http::socket::{self, Options};
+use crate::http::parked::ParkedThreads;
+use crate::http::server::{Server, ServerLimits};
+use crate::http::socket::Options;
+use crate::http::turnstile::Turnstile;
 use crate::stats::Stats;
-use crate::stream::registry::{self, Registry};
-use crate::threads::{SMALL_STACK_BYTES, Threads, Unfinished};
-
-/// ureq and JSON want more than the small stack in a debug build.
-const WATCH_STACK_BYTES: usize = 512 * 1024;
+use crate::stream::streams::{self, Streams};
+use crate::threads::{LARGE_STACK_BYTES, SMALL_STACK_BYTES, Threads, Unfinished};
+use crate::web::admin::Admin;
+use crate::web::connections::Connections;
+use crate::web::context::Context;
+use crate::web::routes;
+use crate::web::status::Snapshot;
 
 /// At shutdown a listener that outlives the proxy is left within this time; it takes milliseconds.
 const LEAVE_LIMIT: Duration = Duration::from_millis(500);
@@ -44,7 +46,7 @@ const MAX_WRITE_SLICE: Duration = Duration::from_secs(5);
 
 /// The running proxy.
 pub struct App {
-    front: Arc<Front>,
+    context: Arc<Context>,
     server: Arc<Server>,
     watches: Vec<Arc<Watch>>,
     /// Dropped to end the threads that work to a rhythm.
@@ -82,7 +84,7 @@ const USUAL_DESCRIPTORS: u64 = 1024;
 
 /// As many descriptors as the system allows, since every client needs three.
 fn descriptor_limit() -> u64 {
-    socket::raise_descriptor_limit().unwrap_or_else(|error| {
+    raise_descriptor_limit().unwrap_or_else(|error| {
         log::warn!("The limit of descriptors cannot be raised: {error}");
         USUAL_DESCRIPTORS
     })
@@ -110,7 +112,7 @@ impl App {
         patience: Patience,
     ) -> Result<Self, StartError> {
         let Config { server, engines, health, stream, log: _ } = config;
-        socket::keep_no_large_memory();
+        allocator::keep_no_large_memory();
         let write_slice = (server.write_timeout / 4).clamp(Duration::from_millis(50), MAX_WRITE_SLICE);
         let options = Options { read_limit: patience.silence, write_slice };
         let listener = match passed {
@@ -124,12 +126,12 @@ impl App {
         let pool = Arc::new(Pool::new(engines));
         let stats = Arc::new(Stats::default());
         let descriptors = descriptor_limit();
-        let wear = Arc::new(Wear::new(descriptors));
+        let parked = Arc::new(ParkedThreads::new(descriptors));
         let start_limit = stream.connect_timeout + stream.first_data_timeout + Duration::from_secs(2);
         let keepalive = stream.keepalive;
-        let registry = Registry::new(stream, Arc::clone(&pool), Arc::clone(&stats), fetcher_threads.clone());
-        let front = Arc::new(Front {
-            registry,
+        let streams = Streams::new(stream, Arc::clone(&pool), Arc::clone(&stats), fetcher_threads.clone());
+        let context = Arc::new(Context {
+            streams,
             pool,
             stats,
             started: Instant::now(),
@@ -140,25 +142,26 @@ impl App {
             start_limit,
             connections: Connections::new(server.max_clients_per_address),
             admin: Admin { token: server.admin_token, public_url: server.public_url },
-            wear: Arc::clone(&wear),
+            parked: Arc::clone(&parked),
             threads: vec![service_threads.clone(), fetcher_threads.clone(), client_threads.clone()],
         });
 
         let handler = {
-            let front = Arc::clone(&front);
-            Box::new(move |request| routes::handle(&front, request))
+            let context = Arc::clone(&context);
+            Arc::new(move |request| routes::handle(&context, request))
         };
-        let limits = Limits { streams: server.max_clients, descriptors, patience };
-        let server = Server::start(listener, limits, wear, &service_threads, client_threads.clone(), handler)
-            .map_err(StartError::Thread)?;
+        let limits = ServerLimits { streams: server.max_clients, descriptors, patience };
+        let server =
+            Server::start(listener, limits, parked, &service_threads, client_threads.clone(), handler)
+                .map_err(StartError::Thread)?;
 
         // Nothing is ever sent: the channel's end is the signal.
         let (stop, stopped) = crossbeam_channel::bounded(0);
         let watches =
-            front.pool.engines().iter().map(|engine| Arc::new(Watch::new(Arc::clone(engine), health)));
+            context.pool.engines().iter().map(|engine| Arc::new(Watch::new(Arc::clone(engine), health)));
         let app = Self {
             watches: watches.collect(),
-            front,
+            context,
             server: Arc::new(server),
             stop,
             service_threads,
@@ -170,8 +173,8 @@ impl App {
     }
 
     fn start_services(&self, stopped: &Receiver<()>) -> io::Result<()> {
-        let (registry, stop) = (Arc::clone(&self.front.registry), stopped.clone());
-        let keep_house = move || registry::keep_house(&registry, &stop, socket::give_memory_back);
+        let (streams, stop) = (Arc::clone(&self.context.streams), stopped.clone());
+        let keep_house = move || streams::keep_house(&streams, &stop, allocator::give_memory_back);
         self.service_threads.spawn("housekeeper", SMALL_STACK_BYTES, keep_house)?;
 
         let (server, stop) = (Arc::clone(&self.server), stopped.clone());
@@ -180,7 +183,7 @@ impl App {
         for (number, watch) in self.watches.iter().enumerate() {
             let (watch, stop) = (Arc::clone(watch), stopped.clone());
             let name = format!("engine-{number}");
-            self.service_threads.spawn(&name, WATCH_STACK_BYTES, move || watch.run(&stop))?;
+            self.service_threads.spawn(&name, LARGE_STACK_BYTES, move || watch.run(&stop))?;
         }
         Ok(())
     }
@@ -200,13 +203,13 @@ impl App {
     /// What it does, in a few words for a person.
     #[must_use]
     pub fn headline(&self) -> String {
-        Snapshot::take(&self.front).headline()
+        Snapshot::take(&self.context).headline()
     }
 
     /// All streams.
     #[must_use]
-    pub fn registry(&self) -> &Arc<Registry> {
-        &self.front.registry
+    pub fn streams(&self) -> &Arc<Streams> {
+        &self.context.streams
     }
 
     /// Ends the proxy: no new streams, every client gets what was published, every engine session is stopped, all
@@ -221,16 +224,16 @@ impl App {
         drop(self.stop);
         // Before anybody is told that the proxy shuts down: who can wait for the next one is not told.
         self.server.leave(now + LEAVE_LIMIT);
-        self.front.registry.close();
+        self.context.streams.close();
         for watch in &self.watches {
             watch.interrupt();
         }
         if self.client_threads.join_all(now + DRAIN_LIMIT).is_err() {
-            self.front.connections.shutdown_all();
+            self.context.connections.shutdown_all();
         }
         let mut fetchers = self.fetcher_threads.join_all(now + ENGINE_LIMIT);
         if fetchers.is_err() {
-            self.front.pool.engines().iter().for_each(|engine| engine.api.interrupt());
+            self.context.pool.engines().iter().for_each(|engine| engine.api.interrupt());
             fetchers = self.fetcher_threads.join_all(deadline);
         }
         // Until here, who asked for a stream was told that the proxy shuts down.

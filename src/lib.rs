@@ -3,10 +3,13 @@
 //! This page is the architecture. The program is synchronous and threaded: blocking calls with deadlines, Condvars,
 //! crossbeam channels; no async runtime.
 //!
+//! Its words: a *stream* is what clients share; an *engine session* is what an engine has opened for it; a *client* is a
+//! player with a *seat* on a stream; an *attempt* is one try of a stream to get a source.
+//!
 //! # The race that must not exist
 //!
 //! Starting a fetcher returns at once, so nothing may treat a stream as there until the fetcher itself has said so.
-//! [`stream::state`] holds the rule as a pure function, [`stream::session`] guards its state with a Condvar:
+//! [`stream::state`] holds the rule as a pure function, [`stream::stream`] guards its state with a Condvar:
 //! `Starting` becomes `Active` when the engine has answered the playback request *and* the first whole TS packets are
 //! published. Every other way out of the fetcher's thread, a panic included, wakes whoever waits with the reason. All who
 //! wait for one start get the same outcome, and only then does a client get its status line.
@@ -14,29 +17,32 @@
 //! # The way of a chunk
 //!
 //! ```text
-//! engine::playback    reads bytes off the engine's socket
-//! stream::fetcher     aligns them to packets, finds keyframes
-//! stream::fanout      keeps them in the backlog and gives them to every client's channel; never blocks
-//! http::live          takes the next chunk on the client's own thread: one write
-//! http::server        the writer underneath, bounded in time
+//! engine/playback.rs       Playback::read            bytes off the engine's socket
+//! stream/pump.rs           Pump::run                 aligns them to packets, seams sources (splice), finds keyframes (marks)
+//! stream/fanout.rs         Fanout::publish           into the backlog, and into every client's channel; never blocks
+//! web/live.rs              ClientStream::feed        takes the next chunk on the client's own thread
+//! http/request.rs          Body::write               one write, bounded in time
 //! ```
 //!
 //! A chunk is one allocation with the frame of the chunked coding round it, shared by all clients.
 //!
 //! # Layers
 //!
-//! Imports point down only; a test reads them and holds this.
+//! Imports point down only, and no two files import each other; a test reads them and holds both.
 //!
 //! ```text
-//! 5  main  app  cli  logging  notify       sim (beside: the simulated engine)
-//! 4  http
-//! 2  stream
-//! 1  engine
-//! 0  id  stats  threads  config  escape  ts
+//! 5  main  app  cli  logging  notify       sim (beside: engine, media, judge; for --demo, tests and benchmark)
+//! 4  web        what is served: streams, status, metrics, the page
+//! 3  http       how it is served: tiny_http contained, connections, requests, answers
+//! 2  stream     streams, their sources and their clients
+//! 1  engine     how engines are asked, and which one is taken
+//! 0  allocator  config  escape  id  stats  threads  ts  wanted
 //! ```
 //!
-//! - `stream` names neither HTTP nor sockets; `engine` knows no streams; `ts` reads no clock.
-//! - `tiny_http` is named in `http::server` and `http::incoming` alone, `ureq` in `engine` alone, `unsafe` in `http::socket` alone.
+//! - `stream` names neither HTTP nor sockets; `http` knows no streams and no engines; `engine` knows no streams; `ts` reads
+//!   no clock.
+//! - `tiny_http` is named in `http::server` and `http::incoming` alone, `ureq` in `engine` alone, `unsafe` in
+//!   `http::socket` and `allocator` alone.
 //! - Only `app` and `main` see the whole configuration; everybody else gets its own section by value.
 //!
 //! # Threads
@@ -46,14 +52,20 @@
 //! | main | the channel of the first signal; under systemd, a timer | `signals` |
 //! | http | the next request; looks at all connections each second | a request, a timer |
 //! | self-check | a timer; asks its own port | the stop channel |
-//! | client-N | one connection's requests, in turn: the session's Condvar, the stream's Condvar, a socket write | fetcher, kernel, deadlines |
+//! | client-N | one connection's requests, in turn: the stream's Condvars, a socket write | fetcher, kernel, deadlines |
 //! | fetch-ID | connect, head, body, stop: each with a deadline | its interrupter, the stop channel |
 //! | housekeeper | a timer; drives all deadlines of streams | the stop channel |
 //! | engine-N | a timer, health checks | the stop channel, its interrupter |
 //!
-//! All are started by [`threads`] and joined at shutdown. Lock order: registry, session, fan-out; all others alone. No I/O,
-//! no logging and no last drop of a chunk under a lock.
+//! All are started by [`threads`] and joined at shutdown.
+//!
+//! # The order of the locks
+//!
+//! `stream::directory`, then one `stream::stream`, then `stream::memory`, then one `stream::fanout`: whoever holds one may
+//! take those that follow, never one before it, and never two streams'. Every other lock is taken alone. Nobody does I/O,
+//! logs, or drops the last handle of a chunk under a lock.
 
+pub mod allocator;
 pub mod app;
 pub mod cli;
 pub mod config;
@@ -68,3 +80,5 @@ pub mod stats;
 pub mod stream;
 pub mod threads;
 pub mod ts;
+pub mod wanted;
+pub mod web;

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 /// Counters of the whole process.
 #[derive(Debug, Default)]
 pub struct Stats {
-    sessions: AtomicU64,
+    streams: AtomicU64,
     clients: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
@@ -60,14 +60,14 @@ pub struct Totals {
 
 impl Stats {
     /// Counts a stream that was started.
-    pub fn add_session(&self) {
-        self.sessions.fetch_add(1, Ordering::Relaxed);
+    pub fn add_stream(&self) {
+        self.streams.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Streams started.
     #[must_use]
-    pub fn sessions(&self) -> u64 {
-        self.sessions.load(Ordering::Relaxed)
+    pub fn streams(&self) -> u64 {
+        self.streams.load(Ordering::Relaxed)
     }
 
     /// A number for a new client, from 1.
@@ -147,7 +147,7 @@ impl Stats {
     #[must_use]
     pub fn totals(&self) -> Totals {
         Totals {
-            starts: self.sessions(),
+            starts: self.streams(),
             bytes_in: self.bytes_in(),
             bytes_out: self.bytes_out(),
             joins: self.joins.load(Ordering::Relaxed),

@@ -22,6 +22,9 @@ use crate::escape::Escaped;
 /// quarter of a mebibyte holds JSON rendering in a debug build with room to spare.
 pub const SMALL_STACK_BYTES: usize = 256 * 1024;
 
+/// Stack of a thread that asks engines: ureq and JSON want more than the small stack in a debug build.
+pub const LARGE_STACK_BYTES: usize = 512 * 1024;
+
 /// From now on a panic is one line of the log: an error on a thread of ours; on any other, which has no name, the affair
 /// of the crate that started it, since a peer can bring it about: `tiny_http` panics when a connection is reset early.
 pub fn log_panics() {

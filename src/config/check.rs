@@ -4,7 +4,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::mistake::{Mistake, Refused};
 use super::tree::{self, Findings, Section};
-use super::{Config, Engine, keys};
+use super::{Config, Engine, keys, raw};
 use crate::escape::Escaped;
 
 /// More engines than this are a slip, and each costs a thread.
@@ -69,7 +69,7 @@ fn read_section<'i, 'f, T>(
         Some((_, DeValue::Table(table))) => Section::new(name, table, findings).read(target, keys),
         Some((span, other)) => {
             let refused = Refused::new(
-                format!("{} is no section", tree::shown(&other)),
+                format!("{} is no section", raw::shown(&other)),
                 format!("write [{name}] once, with its keys below"),
             );
             findings.add(span.start, Some(name.to_owned()), refused);
@@ -94,7 +94,7 @@ fn read_engines(document: &mut DeTable<'_>, engines: &mut Vec<Engine>, findings:
     };
     let key = || Some("engines".to_owned());
     let DeValue::Array(array) = value else {
-        let wrong = format!("{} is no list of engines", tree::shown(&value));
+        let wrong = format!("{} is no list of engines", raw::shown(&value));
         let refused = Refused::new(wrong, "write [[engines]] for each, with its keys below");
         findings.add(span.start, key(), refused);
         return;
@@ -111,7 +111,7 @@ fn read_engines(document: &mut DeTable<'_>, engines: &mut Vec<Engine>, findings:
             }
             other => {
                 let refused = Refused::new(
-                    format!("{} is no engine", tree::shown(&other)),
+                    format!("{} is no engine", raw::shown(&other)),
                     "write [[engines]] for each, with its keys below",
                 );
                 findings.add(offset, key(), refused);

@@ -6,7 +6,8 @@
 //! of its section (a test holds that the shipped `config.toml` says the same).
 //!
 //! The way of a file: `tree` reads TOML with line numbers, `check` says which sections there are, `keys` which
-//! keys they have, `rules` and `value` which values those take; `print` writes the whole back as TOML. So a new
+//! keys they have, `rules` and `value` which values those take, `raw` how one value is written; `print` writes the whole
+//! back as TOML. So a new
 //! key is a field with its default here, a line in `keys`, and one in the shipped file. The `toml` crate is
 //! named here and nowhere else.
 
@@ -14,6 +15,7 @@ mod check;
 mod keys;
 mod mistake;
 mod print;
+mod raw;
 mod rules;
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,5 @@
 //! The configuration as TOML that reads back to the same.
 
-use std::fmt::Write;
-use std::time::Duration;
-
 use super::Config;
 use super::keys::{self, Keys};
 use super::rules::Rule;
@@ -47,28 +44,4 @@ impl Keys for Printer {
             None => self.0.extend(["# ", name, " is set, and not shown here\n"]),
         }
     }
-}
-
-/// Whole seconds, or with as many decimals as they need.
-pub(super) fn seconds(value: Duration) -> String {
-    let decimals = format!("{}.{:09}", value.as_secs(), value.subsec_nanos());
-    decimals.trim_end_matches('0').trim_end_matches('.').to_owned()
-}
-
-/// A basic string of TOML: quotes, backslashes and control characters escaped.
-pub(super) fn quoted(value: &str) -> String {
-    let mut text = String::with_capacity(value.len() + 2);
-    text.push('"');
-    for character in value.chars() {
-        if matches!(character, '"' | '\\') {
-            text.push('\\');
-            text.push(character);
-        } else if character.is_control() {
-            let _: std::fmt::Result = write!(text, "\\u{:04x}", u32::from(character));
-        } else {
-            text.push(character);
-        }
-    }
-    text.push('"');
-    text
 }

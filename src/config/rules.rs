@@ -11,8 +11,8 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use super::mistake::Refused;
-use super::tree::{Value, shown};
-use super::{AdminToken, Host, MEBIBYTE, PublicUrl, print};
+use super::raw::{Value, quoted, seconds as in_seconds, shown};
+use super::{AdminToken, Host, MEBIBYTE, PublicUrl};
 use crate::escape::Escaped;
 
 /// The longest time a key takes, a day: more is a slip of units, and far below what `Instant` can add.
@@ -78,7 +78,7 @@ pub(super) fn megabytes() -> Rule<u64> {
 
 /// Seconds, where 0 has a meaning.
 pub(super) fn seconds() -> Rule<Duration> {
-    Rule::new(|value| seconds_from(0.0, value), |time| Some(print::seconds(*time)))
+    Rule::new(|value| seconds_from(0.0, value), |time| Some(in_seconds(*time)))
 }
 
 /// Seconds that something may take or last.
@@ -90,7 +90,7 @@ pub(super) fn timeout() -> Rule<Duration> {
 pub(super) fn seconds_or_never() -> Rule<Option<Duration>> {
     Rule::new(
         |value| seconds_from(0.0, value).map(|time| Some(time).filter(|time| !time.is_zero())),
-        |time| Some(print::seconds(time.unwrap_or_default())),
+        |time| Some(in_seconds(time.unwrap_or_default())),
     )
 }
 
@@ -136,12 +136,12 @@ fn text_or_none<T: FromStr<Err = Refused>>(value: &Value<'_>) -> Result<Option<T
 
 /// The host of an engine.
 pub(super) fn host() -> Rule<Host> {
-    Rule::new(|value| string(value)?.parse(), |host| Some(print::quoted(host.as_str())))
+    Rule::new(|value| string(value)?.parse(), |host| Some(quoted(host.as_str())))
 }
 
 /// A base URL, or empty for none.
 pub(super) fn url_or_none() -> Rule<Option<PublicUrl>> {
-    Rule::new(text_or_none, |url| Some(print::quoted(url.as_ref().map_or("", PublicUrl::as_str))))
+    Rule::new(text_or_none, |url| Some(quoted(url.as_ref().map_or("", PublicUrl::as_str))))
 }
 
 /// The admin token, or empty for none. A value that is no string is not repeated: it is still the secret.
@@ -153,7 +153,7 @@ pub(super) fn token() -> Rule<Option<AdminToken>> {
             Err(Refused::new("the token is no string", "allowed is text in quotes"))
         }
     };
-    Rule::new(read, |token| token.is_none().then(|| print::quoted("")))
+    Rule::new(read, |token| token.is_none().then(|| quoted("")))
 }
 
 /// The name of an engine; empty for its default.
@@ -172,7 +172,7 @@ pub(super) fn name() -> Rule<String> {
         }
         Ok(name.to_owned())
     };
-    Rule::new(read, |name| Some(print::quoted(name)))
+    Rule::new(read, |name| Some(quoted(name)))
 }
 
 /// A path, or empty for none.
@@ -189,18 +189,18 @@ pub(super) fn path() -> Rule<Option<PathBuf>> {
     };
     Rule::new(read, |path| {
         let path = path.as_ref().map(|path| path.display().to_string());
-        Some(print::quoted(&path.unwrap_or_default()))
+        Some(quoted(&path.unwrap_or_default()))
     })
 }
 
 /// The address to listen on.
 pub(super) fn address() -> Rule<SocketAddr> {
-    Rule::new(|value| listen(string(value)?), |address| Some(print::quoted(&address.to_string())))
+    Rule::new(|value| listen(string(value)?), |address| Some(quoted(&address.to_string())))
 }
 
 /// The level to log at.
 pub(super) fn log_level() -> Rule<LevelFilter> {
-    let show = |level: &LevelFilter| Some(print::quoted(&level.as_str().to_ascii_lowercase()));
+    let show = |level: &LevelFilter| Some(quoted(&level.as_str().to_ascii_lowercase()));
     Rule::new(|value| level(string(value)?), show)
 }
 

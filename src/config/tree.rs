@@ -13,9 +13,6 @@ use super::mistake::{Mistake, Refused};
 use super::rules::Rule;
 use crate::escape::Escaped;
 
-/// A value of the file, as yet unchecked.
-pub(super) type Value<'i> = DeValue<'i>;
-
 /// What was found wrong so far, and what turns offsets into lines.
 pub(super) struct Findings {
     /// Where each line ends. Looked up rather than counted: a wrong file can have a mistake in every line.
@@ -112,17 +109,4 @@ impl Keys for Section<'_, '_> {
 /// Takes the entry `name` out of the document, with the place of its value.
 pub(super) fn take<'i>(document: &mut DeTable<'i>, name: &str) -> Option<(Range<usize>, DeValue<'i>)> {
     document.remove(name).map(|value| (value.span(), Spanned::into_inner(value)))
-}
-
-/// The value as the file has it, for a message about it.
-pub(super) fn shown(value: &Value<'_>) -> String {
-    match value {
-        DeValue::String(text) => format!("\"{}\"", Escaped(text)),
-        DeValue::Integer(number) => Escaped(number.as_str()).to_string(),
-        DeValue::Float(number) => Escaped(number.as_str()).to_string(),
-        DeValue::Boolean(truth) => truth.to_string(),
-        DeValue::Datetime(_) => "a date".to_owned(),
-        DeValue::Array(_) => "an array".to_owned(),
-        DeValue::Table(_) => "a table".to_owned(),
-    }
 }

@@ -10,13 +10,11 @@ use ureq::Agent;
 
 use crate::id::{ContentKey, Digest};
 
+use super::agent::base_config;
+use super::answer::{envelope, integer_of, text_of};
 use super::error::{EngineError, classify};
 use super::stat::Stat;
 use super::url::Target;
-
-/// An engine in the same house answers a connect at once; one behind a VPN within a few round trips. ureq cannot
-/// interrupt a connect, so this is also the longest that a shutdown waits for one.
-const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 
 /// Far more than any answer of an engine.
 const MAX_ANSWER_BYTES: u64 = 1024 * 1024;
@@ -42,7 +40,7 @@ pub enum Liveness {
 /// takes it by value: one owner, one stop.
 #[derive(Debug)]
 #[must_use = "an opened session must be stopped"]
-pub struct OpenSession {
+pub struct EngineSession {
     /// Where the stream is played from, or why it cannot be: the session is open, and to be stopped, all the same.
     pub playback: Result<Target, EngineError>,
     /// Which content the engine found behind the name asked for.
@@ -77,11 +75,11 @@ impl Api {
     /// # Errors
     ///
     /// When the engine does not answer until `deadline`, or its answer is an error or none.
-    pub fn open(&self, key: &ContentKey, deadline: Instant) -> Result<OpenSession, EngineError> {
+    pub fn open(&self, key: &ContentKey, deadline: Instant) -> Result<EngineSession, EngineError> {
         let pid = format!("{:016x}", fastrand::u64(..));
         let limit = deadline.saturating_duration_since(Instant::now());
         let (status, text) = self.get(&Target::getstream(key, &pid), limit)?;
-        read_open_session(status, &text)
+        read_engine_session(status, &text)
     }
 
     /// The infohash behind a content id, which opens no session.
@@ -100,7 +98,7 @@ impl Api {
     /// # Errors
     ///
     /// When the engine did not confirm within `limit`; the session is never asked to stop again, whatever the answer.
-    pub fn stop(&self, session: OpenSession, limit: Duration) -> Result<(), EngineError> {
+    pub fn stop(&self, session: EngineSession, limit: Duration) -> Result<(), EngineError> {
         let Some(command) = session.command else {
             // Sessions that bypass the network have none (`is_direct`, engine-contract.md section 2).
             return Ok(());
@@ -133,37 +131,7 @@ impl Api {
     }
 }
 
-/// What every call to an engine has in common.
-pub(super) fn base_config() -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
-    Agent::config_builder()
-        // An engine is on the LAN; a proxy of the environment must not come between.
-        .proxy(None)
-        // The texts of error answers are wanted.
-        .http_status_as_error(false)
-        // Redirects are followed by hand: their bodies never end, their hosts may be wrong.
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .timeout_connect(Some(CONNECT_LIMIT))
-        .timeout_resolve(Some(CONNECT_LIMIT))
-        // Measured by others: compression confuses engines (engine-contract.md section 8.1).
-        .accept_encoding("identity")
-        .accept("*/*")
-        .user_agent("VLC/3.0.21 LibVLC/3.0.21")
-}
-
-/// The beginning of an answer's text, on one line, for an error message.
-pub(super) fn excerpt(text: &str) -> String {
-    const MAX_CHARS: usize = 200;
-    text.split_whitespace()
-        .flat_map(|word| [" ", word])
-        .skip(1)
-        .collect::<String>()
-        .chars()
-        .take(MAX_CHARS)
-        .collect()
-}
-
-fn read_open_session(status: u16, text: &str) -> Result<OpenSession, EngineError> {
+fn read_engine_session(status: u16, text: &str) -> Result<EngineSession, EngineError> {
     let answer = envelope(status, text)?;
     let target =
         |field| answer.get(field).and_then(Value::as_str).filter(|url| !url.is_empty()).map(Target::rebase);
@@ -177,7 +145,7 @@ fn read_open_session(status: u16, text: &str) -> Result<OpenSession, EngineError
         (Err(error), None) => return Err(error),
         both => both,
     };
-    Ok(OpenSession {
+    Ok(EngineSession {
         playback,
         stat: target("stat_url").and_then(Result::ok),
         command,
@@ -223,63 +191,6 @@ impl Api {
     }
 }
 
-/// Takes the answer out of its envelope: `response` or `result`, beside an `error` that is absent, null, a text
-/// or an object.
-fn envelope(status: u16, text: &str) -> Result<Value, EngineError> {
-    let parsed = serde_json::from_str::<Value>(text);
-    if let Ok(Value::Object(envelope)) = &parsed
-        && let Some(error) = envelope.get("error").and_then(error_text)
-    {
-        return Err(EngineError::Said(error));
-    }
-    if !(200..300).contains(&status) {
-        return Err(EngineError::Status(status, excerpt(text)));
-    }
-    match parsed {
-        Ok(Value::Object(mut envelope)) => {
-            let answer = ["response", "result"].iter().find_map(|name| envelope.remove(*name));
-            match answer {
-                None | Some(Value::Null) => Err(EngineError::NoAnswer("it is empty")),
-                Some(answer) => Ok(answer),
-            }
-        }
-        Ok(_) => Err(EngineError::NoAnswer("it is no JSON object")),
-        Err(_) if text.trim_start().starts_with('<') => {
-            Err(EngineError::NoAnswer("it is HTML where JSON was expected"))
-        }
-        Err(_) => Err(EngineError::NoAnswer("it is not JSON")),
-    }
-}
-
-fn error_text(error: &Value) -> Option<String> {
-    match error {
-        Value::Null | Value::Bool(false) => None,
-        Value::String(text) if text.is_empty() => None,
-        Value::Object(fields) => match fields.get("message").and_then(text_of) {
-            Some(message) => Some(message),
-            None => Some(excerpt(&error.to_string())),
-        },
-        other => Some(text_of(other).unwrap_or_else(|| excerpt(&other.to_string()))),
-    }
-}
-
-pub(super) fn text_of(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        _ => None,
-    }
-}
-
-pub(super) fn integer_of(value: &Value) -> Option<i64> {
-    match value {
-        Value::Number(number) => number.as_i64(),
-        Value::String(text) => text.trim().parse().ok(),
-        Value::Bool(flag) => Some(i64::from(*flag)),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -289,7 +200,7 @@ mod tests {
     const HASH: &str = "0123456789abcdef0123456789abcdef01234567";
 
     fn check(status: u16, text: &str, expected: Result<(&str, Liveness), EngineError>) {
-        let session = read_open_session(status, text);
+        let session = read_engine_session(status, text);
         let found = session.and_then(|session| Ok((session.playback?.on("box:1"), session.liveness)));
         assert_eq!(found, expected.map(|(url, live)| (format!("http://box:1{url}"), live)), "{text}");
     }
@@ -320,7 +231,7 @@ mod tests {
             r#"{{"response": {{"playback_url": "http://x/ace/r/a/b", "command_url": "http://y:9/ace/cmd/a/b",
                 "infohash": "{HASH}", "playback_session_id": 77}}, "error": null}}"#
         );
-        let session = read_open_session(200, &text).expect("a good answer");
+        let session = read_engine_session(200, &text).expect("a good answer");
         assert_eq!(session.infohash, HASH.parse().ok());
         assert_eq!(session.playback_session_id.as_deref(), Some("77"));
         let stop = session.command.expect("a command URL").with("method=stop").on("box:1");
@@ -331,7 +242,7 @@ mod tests {
     fn a_session_that_cannot_be_played_can_still_be_stopped() {
         for url in ["null", "\"/etc/passwd\""] {
             let text = format!(r#"{{"response": {{"playback_url": {url}, "command_url": "/ace/cmd/a/b"}}}}"#);
-            let session = read_open_session(200, &text).expect("an opened session");
+            let session = read_engine_session(200, &text).expect("an opened session");
             assert!(session.playback.is_err() && session.command.is_some(), "{session:?}");
         }
     }
@@ -369,7 +280,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_answer_makes_the_reader_panic(status in 0_u16..1000, text in "\\PC{0,80}|\\{\"(response|result|error)\": ?[{\\[\"a-z0-9:,}\\] ]{0,60}") {
-            let _session = read_open_session(status, &text);
+            let _session = read_engine_session(status, &text);
         }
     }
 }

@@ -3,6 +3,8 @@
 //!
 //! `ureq` is named here and nowhere else. Nothing here knows of streams, clients or the proxy's own HTTP.
 
+mod agent;
+mod answer;
 pub mod api;
 pub mod blame;
 pub mod error;

@@ -9,7 +9,9 @@ use std::time::Instant;
 use ureq::Agent;
 use ureq::http::header::LOCATION;
 
-use super::api::{OpenSession, base_config, excerpt};
+use super::agent::base_config;
+use super::answer::excerpt;
+use super::api::EngineSession;
 use super::error::{EngineError, classify};
 use super::url::Target;
 
@@ -63,7 +65,7 @@ impl Player {
     pub fn play(
         self,
         authority: &str,
-        session: &OpenSession,
+        session: &EngineSession,
         deadline: Instant,
     ) -> Result<Playback, EngineError> {
         let mut target = session.playback.clone()?;
@@ -144,7 +146,7 @@ mod tests {
     const SOON: Duration = Duration::from_secs(20);
 
     /// An engine whose only channel behaves so, and a session of it.
-    fn opened(playback: Play) -> (SimEngine, Api, OpenSession) {
+    fn opened(playback: Play) -> (SimEngine, Api, EngineSession) {
         let engine = SimEngine::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a port");
         let media = Media::Numbered(Numbered::default());
         let content = Content::live(ID, Digest::new([0x2d; 20]), media);
@@ -160,7 +162,7 @@ mod tests {
     fn interrupted_within(
         playback: &Play,
         is_blocked: fn(&Counts) -> bool,
-        work: fn(Player, &Api, &OpenSession),
+        work: fn(Player, &Api, &EngineSession),
     ) -> Duration {
         let once = || {
             let (engine, api, session) = opened(playback.clone());

@@ -88,7 +88,7 @@ impl Content {
 
 /// What the choice is made of.
 #[derive(Clone, Copy, Debug)]
-pub struct View {
+pub struct EngineView {
     /// Not known to be down.
     pub is_usable: bool,
     /// Its P2P port is reachable from outside: it finds more peers.
@@ -128,12 +128,12 @@ pub enum Unavailable {
 /// # Errors
 ///
 /// When there is none.
-pub fn choose(views: &[View]) -> Result<usize, Unavailable> {
+pub fn choose(views: &[EngineView]) -> Result<usize, Unavailable> {
     let usable = || views.iter().enumerate().filter(|(_, view)| view.is_usable);
     let with_place = || usable().filter(|(_, view)| view.streams < view.max_streams);
     let without_variant = || with_place().filter(|(_, view)| !view.has_other_variant);
     let with_turn = without_variant().filter(|(_, view)| view.starts < view.max_starts);
-    let rank = |view: &View| (view.is_penalised, !view.is_preferred, !view.is_forwarded, view.streams);
+    let rank = |view: &EngineView| (view.is_penalised, !view.is_preferred, !view.is_forwarded, view.streams);
     match with_turn.min_by_key(|(_, view)| rank(view)) {
         Some((index, _)) => Ok(index),
         None if without_variant().next().is_some() => Err(Unavailable::AllStarting),
@@ -254,10 +254,10 @@ impl Engine {
         self.health.lock().clone()
     }
 
-    fn view(&self, name: ContentName, content: Option<&Content>, is_preferred: bool) -> View {
+    fn view(&self, name: ContentName, content: Option<&Content>, is_preferred: bool) -> EngineView {
         let now = Instant::now();
         let health = self.health.lock();
-        View {
+        EngineView {
             is_usable: health.is_up != Some(false),
             is_forwarded: self.settings.forwarded,
             streams: self.streams().saturating_sub(usize::from(is_preferred)),
@@ -387,8 +387,8 @@ mod tests {
     use super::*;
     use crate::engine::error::NoConnection;
 
-    fn view(is_usable: bool, is_forwarded: bool, streams: usize) -> View {
-        View {
+    fn view(is_usable: bool, is_forwarded: bool, streams: usize) -> EngineView {
+        EngineView {
             is_usable,
             is_forwarded,
             streams,
@@ -431,7 +431,7 @@ mod tests {
 
     #[test]
     fn an_engine_that_failed_stands_behind_the_others_but_is_better_than_none() {
-        let failed = View { is_penalised: true, ..view(true, true, 0) };
+        let failed = EngineView { is_penalised: true, ..view(true, true, 0) };
         assert_eq!(choose(&[failed, view(true, false, 3)]), Ok(1));
         assert_eq!(choose(&[failed, view(false, false, 0)]), Ok(0));
     }
@@ -453,24 +453,24 @@ mod tests {
 
     #[test]
     fn a_lost_picture_is_looked_for_on_its_own_engine_first() {
-        let own = View { is_preferred: true, ..view(true, false, 3) };
+        let own = EngineView { is_preferred: true, ..view(true, false, 3) };
         assert_eq!(choose(&[view(true, true, 0), own]), Ok(1));
-        assert_eq!(choose(&[view(true, true, 0), View { is_penalised: true, ..own }]), Ok(0));
-        assert_eq!(choose(&[view(true, true, 0), View { is_usable: false, ..own }]), Ok(0));
+        assert_eq!(choose(&[view(true, true, 0), EngineView { is_penalised: true, ..own }]), Ok(0));
+        assert_eq!(choose(&[view(true, true, 0), EngineView { is_usable: false, ..own }]), Ok(0));
     }
 
     #[test]
     fn an_engine_with_another_variant_of_the_content_is_never_chosen() {
-        let taken = View { has_other_variant: true, ..view(true, true, 1) };
+        let taken = EngineView { has_other_variant: true, ..view(true, true, 1) };
         assert_eq!(choose(&[taken, view(true, false, 3)]), Ok(1));
         assert_eq!(choose(&[taken, view(true, false, 4)]), Err(Unavailable::OtherVariant));
-        let starting = View { starts: 2, ..view(true, false, 3) };
+        let starting = EngineView { starts: 2, ..view(true, false, 3) };
         assert_eq!(choose(&[taken, starting]), Err(Unavailable::AllStarting));
     }
 
     #[test]
     fn who_finds_every_engine_starting_has_to_wait_its_turn() {
-        let busy = View { starts: 2, ..view(true, true, 2) };
+        let busy = EngineView { starts: 2, ..view(true, true, 2) };
         assert_eq!(choose(&[busy, view(true, false, 0)]), Ok(1));
         assert_eq!(choose(&[busy, view(true, false, 4)]), Err(Unavailable::AllStarting));
     }

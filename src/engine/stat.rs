@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use super::api::{integer_of, text_of};
+use super::answer::{integer_of, text_of};
 use super::error::EngineError;
 use super::url::Target;
 

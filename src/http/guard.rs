@@ -6,7 +6,7 @@
 //!
 //! Lock rule: the one lock is held for look-ups; jobs are run and dropped outside it.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::socket::{Handle, Seen};
+use super::descriptors::Seen;
+use super::parked::ParkedThreads;
+use super::socket::Handle;
 
 /// Requests that may wait behind another one of their connection; players send none, browsers one or two.
 const MAX_WAITING: usize = 64;
@@ -28,13 +30,6 @@ const MIN_IDLE: usize = 1024;
 
 /// A connection's request is on its way for so long before the connection is ended for want of descriptors.
 const SPARED: Duration = Duration::from_secs(2);
-
-/// Parked connections after which the process says that it is not well, so that it is started anew: each costs a thread
-/// (30 kB) and two descriptors.
-const MAX_PARKED: u64 = 2000;
-
-/// Or after so many times fewer than there may be descriptors: a quarter of these is then gone for good.
-const DESCRIPTORS_PER_PARKED: u64 = 8;
 
 /// How long peers may take for what they have to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,76 +52,31 @@ impl Default for Patience {
     }
 }
 
-/// What peers have cost the process for good.
-#[derive(Debug)]
-pub struct Wear {
-    forgotten: AtomicU64,
-    parked: AtomicU64,
-    max: u64,
+/// A request that has come, whose fate is open. Dropped, it is let go without a word.
+pub(super) struct Job {
+    /// Whether it can be turned away with an answer; else its connection has to end.
+    pub(super) is_answerable: bool,
+    /// Does with it what was decided.
+    pub(super) meet: Box<dyn FnOnce(Fate) + Send>,
 }
 
-impl Wear {
-    /// No cost yet, in a process that may have so many descriptors.
-    #[must_use]
-    pub fn new(descriptors: u64) -> Self {
-        let max = MAX_PARKED.min(descriptors / DESCRIPTORS_PER_PARKED).max(1);
-        Self { forgotten: AtomicU64::new(0), parked: AtomicU64::new(0), max }
-    }
-
-    /// Counts a connection that was given up: its thread is parked from now on.
-    pub(super) fn add_forgotten(&self) {
-        self.forgotten.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// So many connections are parked at a look, by the signs. In time those that were forgotten are among them.
-    pub(super) fn set_parked(&self, count: usize) {
-        self.parked.store(count as u64, Ordering::Relaxed);
-    }
-
-    /// How many were given up.
-    pub(super) fn forgotten(&self) -> u64 {
-        self.forgotten.load(Ordering::Relaxed)
-    }
-
-    /// Threads that hang for good.
-    #[must_use]
-    pub fn parked(&self) -> u64 {
-        self.forgotten().max(self.parked.load(Ordering::Relaxed))
-    }
-
-    /// Whether the process had better be started anew.
-    #[must_use]
-    pub fn is_worn_out(&self) -> bool {
-        self.parked() >= self.max
-    }
+/// What is decided about a request.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Fate {
+    /// It is its connection's turn.
+    Serve,
+    /// There is no room for it, for this reason.
+    TurnAway(&'static str),
 }
 
-/// Sockets that are closed and that nobody has let go of yet, by their cookies. A closed socket does not tell any more
-/// which connection it was.
-#[derive(Debug, Default)]
-pub(super) struct Leftovers {
-    since: HashMap<u64, Instant>,
-}
-
-impl Leftovers {
-    /// Compares with those there are now: how many have been there so long that they will be for ever?
-    pub(super) fn count_parked(&mut self, closed: &HashSet<u64>, limit: Duration, now: Instant) -> usize {
-        self.since.retain(|cookie, _| closed.contains(cookie));
-        for cookie in closed {
-            self.since.entry(*cookie).or_insert(now);
-        }
-        self.since.values().filter(|since| now.saturating_duration_since(**since) >= limit).count()
-    }
-}
-
-/// All connections, by their peers' addresses. `J` is a request with what is to become of it.
+/// All connections, by their peers' addresses. `J` is a request whose fate is open: a [`Job`].
 pub(super) struct Guard<J> {
     patience: Patience,
     max_head_bytes: u64,
     max_idle: usize,
     table: Mutex<HashMap<SocketAddr, Connection<J>>>,
     opened: AtomicU64,
-    wear: Arc<Wear>,
+    parked: Arc<ParkedThreads>,
 }
 
 struct Connection<J> {
@@ -180,18 +130,23 @@ pub(super) struct Judged {
 
 /// What is next on a connection whose request is done.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Turn<J> {
-    /// To be answered.
-    Answer(J),
+pub(super) enum NextJob<J> {
+    /// To be served.
+    Serve(J),
     /// To be let go without an answer.
     Drop(J),
 }
 
 impl<J> Guard<J> {
     /// All of so many `streams` may be asked for at once.
-    pub(super) fn new(patience: Patience, max_head_bytes: u64, streams: usize, wear: Arc<Wear>) -> Self {
+    pub(super) fn new(
+        patience: Patience,
+        max_head_bytes: u64,
+        streams: usize,
+        parked: Arc<ParkedThreads>,
+    ) -> Self {
         let (table, opened) = (Mutex::default(), AtomicU64::new(0));
-        Self { patience, max_head_bytes, max_idle: streams.max(MIN_IDLE), table, opened, wear }
+        Self { patience, max_head_bytes, max_idle: streams.max(MIN_IDLE), table, opened, parked }
     }
 
     /// A request came on the connection from this peer.
@@ -223,8 +178,8 @@ impl<J> Guard<J> {
     }
 
     /// Where it is counted what peers have cost for good.
-    pub(super) fn wear(&self) -> &Wear {
-        &self.wear
+    pub(super) fn parked(&self) -> &ParkedThreads {
+        &self.parked
     }
 
     /// Connections that asked for something so far.
@@ -245,13 +200,13 @@ impl<J> Guard<J> {
     }
 
     /// The request in work is done: what is next? Nothing ends the turn.
-    pub(super) fn next(&self, peer: SocketAddr, now: Instant) -> Option<Turn<J>> {
+    pub(super) fn next(&self, peer: SocketAddr, now: Instant) -> Option<NextJob<J>> {
         let mut table = self.table.lock();
         let connection = table.get_mut(&peer)?;
         connection.stream = None;
         match connection.waiting.pop_front() {
-            Some(job) if connection.is_condemned => Some(Turn::Drop(job)),
-            Some(job) => Some(Turn::Answer(job)),
+            Some(job) if connection.is_condemned => Some(NextJob::Drop(job)),
+            Some(job) => Some(NextJob::Serve(job)),
             None => {
                 connection.is_busy = false;
                 connection.idle_since = now;
@@ -326,7 +281,7 @@ mod tests {
     }
 
     fn guard_for(streams: usize) -> Guard<u32> {
-        Guard::new(Patience::default(), 1000, streams, Arc::new(Wear::new(u64::MAX)))
+        Guard::new(Patience::default(), 1000, streams, Arc::new(ParkedThreads::new(u64::MAX)))
     }
 
     fn peer(port: u16) -> SocketAddr {
@@ -339,7 +294,7 @@ mod tests {
         assert!(matches!(guard.arrive(peer(1), 10, now), Arrival::Now(10)));
         assert!(matches!(guard.arrive(peer(1), 11, now), Arrival::Later));
         assert!(matches!(guard.arrive(peer(2), 20, now), Arrival::Now(20)), "another one's turn is its own");
-        assert_eq!(guard.next(peer(1), now), Some(Turn::Answer(11)));
+        assert_eq!(guard.next(peer(1), now), Some(NextJob::Serve(11)));
         assert_eq!(guard.next(peer(1), now), None);
         assert!(matches!(guard.arrive(peer(1), 12, now), Arrival::Now(12)));
         assert_eq!((guard.opened(), guard.requests_of(peer(1))), (2, 3));
@@ -352,7 +307,7 @@ mod tests {
             assert!(!matches!(guard.arrive(peer(1), number, now), Arrival::Excess(_)), "{number}");
         }
         assert!(matches!(guard.arrive(peer(1), 99, now), Arrival::Excess(None)));
-        assert_eq!(guard.next(peer(1), now), Some(Turn::Drop(1)));
+        assert_eq!(guard.next(peer(1), now), Some(NextJob::Drop(1)));
         guard.abandon(peer(1));
         assert!(guard.table.lock()[&peer(1)].waiting.is_empty());
     }
@@ -374,7 +329,7 @@ mod tests {
         guard.arrive(peer(1), 10, now);
         assert!(guard.begin_stream(peer(1), &handle));
         assert!(matches!(guard.arrive(peer(1), 11, now), Arrival::Excess(Some(_))));
-        assert_eq!(guard.next(peer(1), now), Some(Turn::Drop(11)));
+        assert_eq!(guard.next(peer(1), now), Some(NextJob::Drop(11)));
         // Whether the other came before or after.
         guard.arrive(peer(2), 20, now);
         guard.arrive(peer(2), 21, now);
@@ -384,7 +339,7 @@ mod tests {
         assert!(guard.begin_stream(peer(3), &handle));
         guard.end_stream(peer(3));
         assert!(matches!(guard.arrive(peer(3), 31, now), Arrival::Later));
-        assert_eq!(guard.next(peer(3), now), Some(Turn::Answer(31)));
+        assert_eq!(guard.next(peer(3), now), Some(NextJob::Serve(31)));
     }
 
     #[test]
@@ -398,7 +353,7 @@ mod tests {
         // On the loopback interface a reset has arrived when the close returns.
         assert!(handle.is_closed());
         assert!(matches!(guard.arrive(peer(1), 11, now), Arrival::Later));
-        assert_eq!(guard.next(peer(1), now), Some(Turn::Answer(11)));
+        assert_eq!(guard.next(peer(1), now), Some(NextJob::Serve(11)));
         assert!(guard.begin_stream(peer(1), &handle), "nothing is held against it");
         assert_eq!(guard.next(peer(1), now), None);
     }
@@ -463,36 +418,5 @@ mod tests {
         let stuck = [44, 45, 46].map(|time| guard.look(&seen, 0, start + Duration::from_secs(time)).stuck);
         assert_eq!(stuck, [0, 8, 8]);
         assert_eq!(guard.look(&seen[7..], 0, start + Duration::from_secs(47)).stuck, 2);
-    }
-
-    #[test]
-    fn what_stays_after_it_was_closed_is_parked() {
-        let (mut leftovers, start) = (Leftovers::default(), Instant::now());
-        let mut count = |cookies: &[u64], time| {
-            let closed = cookies.iter().copied().collect();
-            leftovers.count_parked(&closed, Duration::from_secs(30), start + Duration::from_secs(time))
-        };
-        assert_eq!(count(&[1, 2], 0), 0);
-        assert_eq!(count(&[1, 2, 3], 29), 0);
-        assert_eq!(count(&[1, 3, 4], 30), 1);
-        assert_eq!(count(&[1, 2, 3], 60), 2, "what has gone in between begins anew");
-        assert_eq!(count(&[], 90), 0);
-    }
-
-    #[test]
-    fn parked_threads_never_take_more_than_a_quarter_of_the_descriptors() {
-        for (descriptors, bearable) in [(0, 0), (200, 24), (1024, 127), (16_000, 1999), (u64::MAX, 1999)] {
-            let wear = Wear::new(descriptors);
-            let count = (0..=MAX_PARKED).take_while(|_| {
-                wear.add_forgotten();
-                !wear.is_worn_out()
-            });
-            assert_eq!(count.count(), bearable, "{descriptors}");
-            let wear = Wear::new(descriptors);
-            wear.set_parked(bearable);
-            assert!(!wear.is_worn_out(), "{descriptors}");
-            wear.set_parked(bearable + 1);
-            assert!(wear.is_worn_out());
-        }
     }
 }

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::request::{Head, Keeper, Method, Request};
+use super::request::{ConnectionControl, Method, Request, RequestHead};
 use super::response::{Code, Response};
 
 /// Bodies up to this size were read before the request was handed out; larger ones were not.
@@ -26,6 +26,9 @@ const MAX_HEADERS: usize = 100;
 
 /// What a header line has beside name and value: colon, blank and line end.
 const LINE_BYTES: usize = 4;
+
+/// What is done with each request that may be answered, on a thread of its connection's own.
+pub(super) type Handler = dyn Fn(Request) + Send + Sync;
 
 const NO_BODY: &str = "a request here has no body";
 const TOO_LARGE: &str = "the head of the request is too large";
@@ -48,7 +51,7 @@ pub(super) enum Verdict {
 
 /// A request that has just come.
 pub(super) struct Incoming {
-    /// In a box, so that a [`Job`] is small: it goes over the stacks of threads that serve streams for hours.
+    /// In a box, so that a [`Judgement`] is small: it goes over the stacks of threads that serve streams for hours.
     inner: Box<tiny_http::Request>,
     peer: SocketAddr,
 }
@@ -112,29 +115,28 @@ impl Incoming {
     }
 
     /// What is to be done on the thread of its connection.
-    pub(super) fn judged(self, verdict: Verdict, keeper: &Arc<Keeper>) -> Job {
+    pub(super) fn judged(self, verdict: Verdict, control: &Arc<ConnectionControl>) -> Judgement {
         match verdict {
-            Verdict::Answer => Job::Answer(self.into_request(keeper)),
-            Verdict::Decline(why) => Job::Reject(Reject::Decline(self.into_request(keeper), why)),
+            Verdict::Answer => Judgement::Answer(self.into_request(control)),
+            Verdict::Decline(why) => Judgement::Decline(self.into_request(control), why),
             Verdict::Refuse(why) => {
-                let refused = Refused { incoming: self, keeper: Arc::clone(keeper), why };
-                Job::Reject(Reject::Refuse(refused))
+                Judgement::Refuse(Refused { incoming: self, control: Arc::clone(control), why })
             }
-            Verdict::Cut | Verdict::Forget => Job::Reject(Reject::LetGo(self)),
+            Verdict::Cut | Verdict::Forget => Judgement::LetGo(self),
         }
     }
 
     /// Takes over the connection's other half. Only for one whose body, if there is any, was read.
-    fn into_request(self, keeper: &Arc<Keeper>) -> Request {
+    fn into_request(self, control: &Arc<ConnectionControl>) -> Request {
         let Self { inner, peer } = self;
         let text = |header: &tiny_http::Header| (header.field.to_string(), header.value.to_string());
-        let head = Head {
+        let head = RequestHead {
             method: method_of(&inner),
             target: inner.url().to_owned(),
             is_http_1_0: *inner.http_version() < tiny_http::HTTPVersion(1, 1),
             headers: inner.headers().iter().map(text).collect(),
         };
-        Request::new(head, peer, Arc::clone(keeper), inner.into_writer())
+        Request::new(head, peer, Arc::clone(control), inner.into_writer())
     }
 }
 
@@ -149,15 +151,9 @@ fn method_of(request: &tiny_http::Request) -> Method {
 }
 
 /// What is to be done with a request when it is its connection's turn.
-pub(super) enum Job {
+pub(super) enum Judgement {
     /// It is answered.
     Answer(Request),
-    /// It gets nothing of what it asked for.
-    Reject(Reject),
-}
-
-/// How a request is rejected.
-pub(super) enum Reject {
     /// It is told what is wrong with it.
     Decline(Request, &'static str),
     /// The same, and its connection ends.
@@ -166,14 +162,28 @@ pub(super) enum Reject {
     LetGo(Incoming),
 }
 
-impl Reject {
-    /// Tells the peer what is wrong, where that is possible. Not inlined: see [`super::live`].
+impl Judgement {
+    /// Does it: what may be answered goes to `handler`, everybody else is told what is wrong, where that is possible. Not
+    /// inlined: see [`Request::stream`].
     #[inline(never)]
-    pub(super) fn run(self) {
+    pub(super) fn execute(self, handler: &Handler) {
         match self {
-            Self::LetGo(request) => drop(request),
+            Self::Answer(request) => handler(request),
             Self::Decline(request, why) => request.respond(Response::error(Code::BadRequest, &why)),
             Self::Refuse(refused) => refused.answer(),
+            Self::LetGo(request) => drop(request),
+        }
+    }
+
+    /// Whether there is room for an answer of ours in its place.
+    pub(super) fn is_answerable(&self) -> bool {
+        matches!(self, Self::Answer(_) | Self::Decline(..))
+    }
+
+    /// Answers that there is no room; who cannot be answered is dropped.
+    pub(super) fn turn_away(self, why: &'static str) {
+        if let Self::Answer(request) | Self::Decline(request, _) = self {
+            request.respond(Response::error(Code::AtCapacity, &why));
         }
     }
 }
@@ -181,15 +191,15 @@ impl Reject {
 /// A request that is wrong, behind which there may be anything.
 pub(super) struct Refused {
     incoming: Incoming,
-    keeper: Arc<Keeper>,
+    control: Arc<ConnectionControl>,
     why: &'static str,
 }
 
 impl Refused {
     /// Answers and ends the connection, whatever else the peer has sent on it.
     pub(super) fn answer(self) {
-        let Self { incoming: Incoming { inner, peer }, keeper, why } = self;
-        let connection = keeper.find(peer);
+        let Self { incoming: Incoming { inner, peer }, control, why } = self;
+        let connection = control.find(peer);
         if let (1.., Ok(connection)) = (inner.body_length().unwrap_or(0), &connection) {
             // Else the rest of the body is waited for as soon as the writer is asked for.
             connection.shutdown_read();

@@ -20,19 +20,19 @@ const AWAKE: Duration = Duration::from_millis(20);
 const SETTLE_LIMIT: Duration = Duration::from_millis(200);
 
 /// Something that happens once.
-pub(super) struct Event {
+pub(super) struct Latch {
     tell: Sender<()>,
     told: Receiver<()>,
 }
 
-impl Default for Event {
+impl Default for Latch {
     fn default() -> Self {
         let (tell, told) = crossbeam_channel::bounded(1);
         Self { tell, told }
     }
 }
 
-impl Event {
+impl Latch {
     /// It has happened.
     pub(super) fn tell(&self) {
         // Full means that it was told.
@@ -52,11 +52,11 @@ impl Event {
 pub(super) struct Leave {
     has_begun: AtomicBool,
     /// The self-checks are over.
-    pub(super) checked: Event,
+    pub(super) checked: Latch,
     /// Nobody accepts connections any more.
-    pub(super) deaf: Event,
+    pub(super) deaf: Latch,
     /// All who were accepted have asked for something, or had the time to.
-    pub(super) settled: Event,
+    pub(super) settled: Latch,
 }
 
 impl Leave {
@@ -85,11 +85,11 @@ impl Leave {
 
 /// Since when nobody accepts connections, as the thread knows that takes the requests.
 #[derive(Default)]
-pub(super) struct Settling {
+pub(super) struct Drain {
     since: Option<Instant>,
 }
 
-impl Settling {
+impl Drain {
     /// The accept thread has ended.
     pub(super) fn begin(&mut self, leave: &Leave, now: Instant) {
         self.since = Some(now);

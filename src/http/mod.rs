@@ -1,25 +1,21 @@
-//! The proxy's own HTTP: requests in, streams and status out.
+//! How it is served: connections, requests and answers, with `tiny_http` contained.
 //!
 //! [`listener`] is the port, and `leave` how it goes to the next process. [`server`] and `incoming` hide `tiny_http`,
-//! [`socket`] everything that needs a raw descriptor, [`guard`] says which connections have to go. [`routes`] decides what
-//! a request asks for, [`admin`] whether it may; [`live`] streams; [`snapshot`] takes the one picture that status,
-//! [`metrics`] and, by way of status, the [`page`] are rendered from; [`process`] adds to metrics what the process takes of
-//! the system.
+//! `dispatch` gives each connection a thread; [`socket`] has everything that needs a raw socket, [`descriptors`] what there is of them; `guard` says which connections
+//! have to go, [`parked`] which threads are lost. [`request`] and [`response`] are what is left for those who serve.
+//!
+//! Nothing here knows of streams or engines, nor of any path.
 
-pub mod admin;
-pub mod front;
+pub mod descriptors;
+mod dispatch;
 pub mod guard;
 mod incoming;
 mod leave;
 pub mod listener;
-pub mod live;
-pub mod metrics;
-pub mod page;
-pub mod process;
+pub mod parked;
 pub mod request;
 pub mod response;
-pub mod routes;
 mod selfcheck;
 pub mod server;
-pub mod snapshot;
 pub mod socket;
+pub mod turnstile;

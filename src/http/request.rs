@@ -9,10 +9,10 @@ use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::guard::Guard;
-use super::incoming::Job;
+use super::descriptors::Reserve;
+use super::guard::{Guard, Job};
 use super::response::{self, Response};
-use super::socket::{Handle, Options, Reserve};
+use super::socket::{Handle, Options};
 
 /// A request's method, as far as it matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub enum Method {
 }
 
 /// What keeps the connections of a server in check.
-pub(super) struct Keeper {
+pub(super) struct ConnectionControl {
     pub(super) guard: Guard<Job>,
     pub(super) reserve: Reserve,
     pub(super) local_port: u16,
@@ -38,7 +38,7 @@ pub(super) struct Keeper {
     pub(super) stream_ceiling: u64,
 }
 
-impl Keeper {
+impl ConnectionControl {
     pub(super) fn find(&self, peer: SocketAddr) -> io::Result<Handle> {
         self.reserve.lend(|| Handle::find(peer, self.local_port))
     }
@@ -64,7 +64,7 @@ impl Keeper {
 }
 
 /// What was asked.
-pub(super) struct Head {
+pub(super) struct RequestHead {
     pub(super) method: Method,
     pub(super) target: String,
     pub(super) is_http_1_0: bool,
@@ -73,21 +73,21 @@ pub(super) struct Head {
 
 /// A request without a body. Dropped without an answer, it is answered with 500.
 pub struct Request {
-    head: Head,
+    head: RequestHead,
     peer: SocketAddr,
-    keeper: Arc<Keeper>,
+    control: Arc<ConnectionControl>,
     /// Until it is answered.
     writer: Option<Box<dyn Write + Send>>,
 }
 
 impl Request {
     pub(super) fn new(
-        head: Head,
+        head: RequestHead,
         peer: SocketAddr,
-        keeper: Arc<Keeper>,
+        control: Arc<ConnectionControl>,
         writer: Box<dyn Write + Send>,
     ) -> Self {
-        Self { head, peer, keeper, writer: Some(writer) }
+        Self { head, peer, control, writer: Some(writer) }
     }
 
     /// Its method.
@@ -120,13 +120,13 @@ impl Request {
     /// # Errors
     ///
     /// When the connection is gone, something waits behind this request, or the process runs short of descriptors.
-    pub fn hold(&self) -> io::Result<Held> {
-        let handle = Arc::new(self.keeper.find(self.peer)?);
-        if handle.number() >= self.keeper.stream_ceiling {
+    pub fn hold(&self) -> io::Result<StreamConnection> {
+        let handle = Arc::new(self.control.find(self.peer)?);
+        if handle.number() >= self.control.stream_ceiling {
             return Err(io::ErrorKind::QuotaExceeded.into());
         }
-        let held = Held { keeper: Arc::clone(&self.keeper), peer: self.peer, handle };
-        if !self.keeper.guard.begin_stream(self.peer, &held.handle) {
+        let held = StreamConnection { control: Arc::clone(&self.control), peer: self.peer, handle };
+        if !self.control.guard.begin_stream(self.peer, &held.handle) {
             held.handle.shutdown();
             return Err(io::ErrorKind::NotConnected.into());
         }
@@ -165,7 +165,7 @@ impl Request {
             log::debug!("An answer to {} did not get through: {error}", self.peer);
             // A part of it may have, so that nothing behind it would be understood.
             if !is_gone(&error)
-                && let Err(error) = self.keeper.abort(self.peer)
+                && let Err(error) = self.control.abort(self.peer)
             {
                 log::debug!("The connection from {} cannot be ended: {error}", self.peer);
             }
@@ -196,14 +196,14 @@ impl Request {
 
     /// Sends the head of an endless body to one who asked for no more than that.
     pub fn stream_head(self, headers: &[(&str, &str)]) {
-        let (keeper, peer) = (Arc::clone(&self.keeper), self.peer);
+        let (control, peer) = (Arc::clone(&self.control), self.peer);
         let outcome = self.stream(headers).and_then(|mut body| body.flush().map(|_| body.coding));
         let is_over = !matches!(outcome, Ok(Coding::Chunked));
         if let Err(error) = &outcome {
             log::debug!("{peer} left while it was answered: {error}");
         }
         // `Connection: close` was said, so it is done.
-        if is_over && let Ok(handle) = keeper.find(peer) {
+        if is_over && let Ok(handle) = control.find(peer) {
             handle.shutdown();
         }
     }
@@ -216,13 +216,13 @@ impl Drop for Request {
 }
 
 /// The connection of a stream. Dropping it lets the next request on the connection have its turn.
-pub struct Held {
-    keeper: Arc<Keeper>,
+pub struct StreamConnection {
+    control: Arc<ConnectionControl>,
     peer: SocketAddr,
     handle: Arc<Handle>,
 }
 
-impl Held {
+impl StreamConnection {
     /// What ends the connection.
     #[must_use]
     pub fn handle(&self) -> &Arc<Handle> {
@@ -231,11 +231,11 @@ impl Held {
 
     /// The stream is over but for its last bytes; after those a client may ask for something else.
     pub fn release(&self) {
-        self.keeper.guard.end_stream(self.peer);
+        self.control.guard.end_stream(self.peer);
     }
 }
 
-impl Drop for Held {
+impl Drop for StreamConnection {
     fn drop(&mut self) {
         self.release();
     }

@@ -1,17 +1,9 @@
-//! Answers that are no streams, and which error has which status.
+//! Answers that are no streams, and the kinds of errors that they tell.
 
 use std::fmt;
 use std::time::SystemTime;
 
 use serde::Serialize;
-
-use crate::engine::error::EngineError;
-use crate::engine::pool::Unavailable;
-use crate::id::KeyError;
-use crate::stream::registry::NoSeat;
-use crate::stream::state::Why;
-
-use super::admin::Denied;
 
 /// When a client may come back after a 503: engines are asked every few seconds, and somebody may have left by then.
 const RETRY_AFTER_S: &str = "5";
@@ -195,56 +187,6 @@ impl Code {
     #[must_use]
     pub const fn name(self) -> &'static str {
         self.row().1
-    }
-}
-
-impl From<&Why> for Code {
-    fn from(why: &Why) -> Self {
-        match why {
-            Why::NoEngine(Unavailable::AllDown) | Why::Engine(EngineError::Unreachable(_)) => Self::NoEngine,
-            Why::NoEngine(_) | Why::NoThread => Self::AtCapacity,
-            Why::ConnectTimeout(..)
-            | Why::NotReady(..)
-            | Why::FirstDataTimeout(..)
-            | Why::Engine(EngineError::Silent(_)) => Self::StartTimeout,
-            Why::Shutdown | Why::Asked | Why::Idle | Why::GaveWay | Why::Abandoned => Self::ShuttingDown,
-            Why::Engine(_)
-            | Why::EndedWithoutData
-            | Why::NotMpegTs
-            | Why::SourceEnded(_)
-            | Why::Stalled(..)
-            | Why::SessionLost
-            | Why::NotRecovered(..)
-            | Why::Unstable
-            | Why::SameAs(_)
-            | Why::Panicked => Self::EngineError,
-        }
-    }
-}
-
-impl From<&NoSeat> for Code {
-    fn from(no_seat: &NoSeat) -> Self {
-        match no_seat {
-            NoSeat::AtCapacity => Self::AtCapacity,
-            NoSeat::ShuttingDown | NoSeat::Gone => Self::ShuttingDown,
-            NoSeat::StillStopping => Self::StartTimeout,
-            NoSeat::Failed(why) => Self::from(why),
-        }
-    }
-}
-
-impl From<&Denied> for Code {
-    fn from(denied: &Denied) -> Self {
-        match denied {
-            Denied::ForeignHost | Denied::ForeignOrigin => Self::Forbidden,
-            Denied::NoToken | Denied::WrongToken => Self::Unauthorized,
-        }
-    }
-}
-
-impl From<&KeyError> for Code {
-    fn from(_: &KeyError) -> Self {
-        Self::BadRequest
     }
 }
 

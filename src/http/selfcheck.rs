@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
-use super::socket::Reserve;
+use super::descriptors::Reserve;
 
 /// How often the server asks itself for an answer. An `accept` that waits longer than the sockets' read timeout fails,
 /// so this must stay well below it.

@@ -16,30 +16,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender};
-use parking_lot::Mutex;
-
 use crate::threads::{SMALL_STACK_BYTES, Threads};
+use crossbeam_channel::{Receiver, Sender};
 
-use super::front::{Pass, Turnstile};
-use super::guard::{Arrival, Guard, Judged, Leftovers, Patience, Turn, Wear};
-use super::incoming::{Incoming, Job, MAX_HEAD_BYTES, Reject, Verdict};
-use super::leave::{Leave, Settling};
+use super::descriptors::{self, Reserve};
+use super::dispatch::Dispatcher;
+use super::guard::{Guard, Judged, Patience};
+use super::incoming::{Handler, Incoming, MAX_HEAD_BYTES};
+use super::leave::{Drain, Leave};
 use super::listener::Listener;
-use super::request::{Keeper, Request};
-use super::response::{Code, Response};
+use super::parked::{ClosedSockets, ParkedThreads};
+use super::request::ConnectionControl;
 use super::selfcheck::{self, Signs};
-use super::socket::{self, Reserve};
-
-/// Connections beside streams that may have requests in work at once: status pages, playlists, probes.
-const SPARE_REQUESTS: usize = 64;
-
-/// Questions after the server's health that may be in work at once, so that none is refused because of a rush: all of
-/// the server's own, and as many of others.
-const HEALTH_REQUESTS: usize = 2 * selfcheck::MAX_WAITING;
-
-/// A connection's first requests can be answered by a thread that must not wait: the answers fit into its buffer.
-const QUICK_REQUESTS: u64 = 8;
 
 /// How often the sockets are looked at: what a peer can send until then is what its endless head costs.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -61,12 +49,9 @@ const REBUILD_PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duratio
 /// Descriptors that streams leave to everything else: their sources, status, the log; a quarter where there are few.
 const DESCRIPTOR_MARGIN: u64 = 64;
 
-/// What is done with each request, on a thread of its connection's own.
-pub type Handler = dyn Fn(Request) + Send + Sync;
-
 /// What a server allows.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct ServerLimits {
     /// Streams at once.
     pub streams: usize,
     /// Descriptors of the process.
@@ -82,63 +67,52 @@ pub struct Server {
 
 struct Shared {
     listener: Listener,
-    /// Until then connections may come without the options of the listener.
-    options_due: Option<Instant>,
-    limits: Limits,
+    limits: ServerLimits,
     leave: Leave,
     is_stopping: AtomicBool,
-    requests: Turnstile,
-    health_requests: Turnstile,
-    next_thread: AtomicU64,
-    keeper: Arc<Keeper>,
+    dispatcher: Arc<Dispatcher>,
     /// Full while a request came after the last self-check.
     came: (Sender<()>, Receiver<()>),
     /// Self-checks that were answered.
     answers: AtomicU64,
     /// Connections, at the last look, that were reset before anybody had read them.
     unread: AtomicUsize,
-    threads: Threads,
-    handler: Box<Handler>,
 }
 
 impl Server {
     /// Serves this listener: one thread of `service_threads` takes the requests, and each connection's are handled on
-    /// one of `request_threads`, one after the other. What peers cost for good is counted in `wear`.
+    /// one of `request_threads`, one after the other. What peers cost for good is counted in `parked`.
     ///
     /// # Errors
     ///
     /// When the system gives no thread or descriptor.
     pub fn start(
         listener: Listener,
-        limits: Limits,
-        wear: Arc<Wear>,
+        limits: ServerLimits,
+        parked: Arc<ParkedThreads>,
         service_threads: &Threads,
         request_threads: Threads,
-        handler: Box<Handler>,
+        handler: Arc<Handler>,
     ) -> io::Result<Self> {
-        let keeper = Arc::new(Keeper {
-            guard: Guard::new(limits.patience, MAX_HEAD_BYTES, limits.streams, wear),
+        let control = Arc::new(ConnectionControl {
+            guard: Guard::new(limits.patience, MAX_HEAD_BYTES, limits.streams, parked),
             reserve: Reserve::default(),
             local_port: listener.address().port(),
             stream_ceiling: limits.descriptors - DESCRIPTOR_MARGIN.min(limits.descriptors / 4),
         });
         // Later on, whoever came before the listener had its options has asked for something, or was cut.
         let options_due = listener.is_inherited().then(|| Instant::now() + 2 * limits.patience.head);
+        let late_options = options_due.map(|until| (until, listener.options()));
+        let dispatcher = Dispatcher::new(control, request_threads, handler, limits.streams, late_options);
         let shared = Arc::new(Shared {
             listener,
-            options_due,
             limits,
             leave: Leave::default(),
             is_stopping: AtomicBool::new(false),
-            requests: Turnstile::new(limits.streams + SPARE_REQUESTS),
-            health_requests: Turnstile::new(HEALTH_REQUESTS),
-            next_thread: AtomicU64::new(0),
-            keeper,
+            dispatcher: Arc::new(dispatcher),
             came: crossbeam_channel::bounded(1),
             answers: AtomicU64::new(0),
             unread: AtomicUsize::new(0),
-            threads: request_threads,
-            handler,
         });
         let server = shared.build()?;
         let serving = Arc::clone(&shared);
@@ -172,9 +146,10 @@ impl Server {
 
     /// Asks itself for `/healthz` every second, and a moment after every request, until `stop` is closed.
     pub fn check_itself(&self, stop: &Receiver<()>) {
-        let Shared { listener, came, unread, keeper, answers, leave, .. } = &*self.shared;
-        let signs = Signs { came: &came.1, unread, opened: &|| keeper.guard.opened() };
-        selfcheck::run(listener.loopback(), &signs, &keeper.reserve, answers, stop);
+        let Shared { listener, came, unread, dispatcher, answers, leave, .. } = &*self.shared;
+        let control = &dispatcher.control;
+        let signs = Signs { came: &came.1, unread, opened: &|| control.guard.opened() };
+        selfcheck::run(listener.loopback(), &signs, &control.reserve, answers, stop);
         leave.checked.tell();
     }
 
@@ -192,13 +167,13 @@ struct Serving {
     /// With the time of their last request.
     retired: Vec<(Instant, tiny_http::Server)>,
     next_look: Instant,
-    leftovers: Leftovers,
+    closed_sockets: ClosedSockets,
     /// Connections so far when some waited to be accepted at the last look.
     opened_at_backlog: Option<u64>,
     rebuild_at: Option<Instant>,
     rebuilt: Instant,
     pause: Duration,
-    settling: Settling,
+    drain: Drain,
 }
 
 impl Serving {
@@ -209,12 +184,12 @@ impl Serving {
             server,
             retired: Vec::new(),
             next_look: now,
-            leftovers: Leftovers::default(),
+            closed_sockets: ClosedSockets::default(),
             opened_at_backlog: None,
             rebuild_at: None,
             rebuilt: now,
             pause: Duration::ZERO,
-            settling: Settling::default(),
+            drain: Drain::default(),
         }
     }
 
@@ -222,22 +197,22 @@ impl Serving {
         while !self.shared.is_stopping.load(Ordering::Acquire) {
             let now = Instant::now();
             if now >= self.next_look {
-                let looked = self.shared.look(&mut self.leftovers, now);
+                let looked = self.shared.look(&mut self.closed_sockets, now);
                 self.next_look = now + if looked.is_short { SHORTAGE_INTERVAL } else { LOOK_INTERVAL };
                 if looked.ended > 0 {
                     // There is room now.
                     self.rebuild_at = self.rebuild_at.map(|_| now);
                 }
                 // A thread that was not joined keeps its stack.
-                self.shared.threads.reap();
+                self.shared.dispatcher.threads.reap();
                 self.listen_for_the_deaf(now);
             }
             if self.shared.leave.has_begun() {
                 if self.rebuild_at.take().is_some() {
                     // It was deaf already.
-                    self.settling.begin(&self.shared.leave, now);
+                    self.drain.begin(&self.shared.leave, now);
                 }
-                self.settling.look(&self.shared.leave, now, || self.shared.have_all_asked());
+                self.drain.look(&self.shared.leave, now, || self.shared.have_all_asked());
             }
             if self.rebuild_at.is_some_and(|at| now >= at) {
                 self.rebuild(now);
@@ -247,7 +222,7 @@ impl Serving {
                 Ok(None) => {}
                 Err(_) if self.shared.is_stopping.load(Ordering::Acquire) => break,
                 Err(_) if self.shared.leave.has_begun() => {
-                    self.settling.begin(&self.shared.leave, Instant::now());
+                    self.drain.begin(&self.shared.leave, Instant::now());
                 }
                 Err(error) => {
                     log::debug!("accept failed ({error}); listening again");
@@ -280,7 +255,7 @@ impl Serving {
             return;
         }
         let has_backlog = self.shared.listener.backlog().is_ok_and(|count| count > 0);
-        let opened = has_backlog.then(|| self.shared.keeper.guard.opened());
+        let opened = has_backlog.then(|| self.shared.dispatcher.control.guard.opened());
         if opened.is_some() && opened == self.opened_at_backlog && self.rebuild_at.is_none() {
             log::warn!("Nobody accepts connections; listening again");
             self.plan_rebuild(now);
@@ -335,7 +310,7 @@ struct Looked {
 
 impl Shared {
     fn build(&self) -> io::Result<tiny_http::Server> {
-        let listener = self.keeper.reserve.lend(|| self.listener.duplicate())?;
+        let listener = self.dispatcher.control.reserve.lend(|| self.listener.duplicate())?;
         // It panics when there is no thread for it.
         let built = catch_unwind(AssertUnwindSafe(|| tiny_http::Server::from_listener(listener, None)));
         built.map_err(|_| io::Error::other("there is no thread to do it"))?.map_err(io::Error::other)
@@ -343,15 +318,15 @@ impl Shared {
 
     /// Whether there is no connection that has not asked for anything yet.
     fn have_all_asked(&self) -> bool {
-        let Keeper { guard, reserve, local_port, .. } = &*self.keeper;
-        let found = reserve.lend(|| socket::look(*local_port));
+        let ConnectionControl { guard, reserve, local_port, .. } = &*self.dispatcher.control;
+        let found = reserve.lend(|| descriptors::look(*local_port));
         found.is_ok_and(|found| found.connections.iter().all(|seen| guard.requests_of(seen.peer) > 0))
     }
 
     /// Looks at all connections and ends those that have to go.
-    fn look(&self, leftovers: &mut Leftovers, now: Instant) -> Looked {
-        let Keeper { guard, reserve, local_port, stream_ceiling } = &*self.keeper;
-        let found = match reserve.lend(|| socket::look(*local_port)) {
+    fn look(&self, closed_sockets: &mut ClosedSockets, now: Instant) -> Looked {
+        let ConnectionControl { guard, reserve, local_port, stream_ceiling } = &*self.dispatcher.control;
+        let found = match reserve.lend(|| descriptors::look(*local_port)) {
             Ok(found) => found,
             Err(error) => {
                 log::warn!("The connections cannot be looked at: {error}");
@@ -361,10 +336,10 @@ impl Shared {
         let descriptors = found.count as u64;
         let too_many = descriptors.saturating_sub(*stream_ceiling);
         let Judged { guilty, stuck } = guard.look(&found.connections, too_many as usize, now);
-        let parked = leftovers.count_parked(&found.closed, self.limits.patience.end, now);
-        guard.wear().set_parked(stuck + parked);
+        let parked = closed_sockets.count_parked(&found.closed, self.limits.patience.end, now);
+        guard.parked().set_parked(stuck + parked);
         // What is there for ever is not to be freed.
-        let unread = found.closed.len().saturating_sub(parked.max(guard.wear().forgotten() as usize));
+        let unread = found.closed.len().saturating_sub(parked.max(guard.parked().forgotten() as usize));
         self.unread.store(unread, Ordering::Relaxed);
         for connection in &guilty {
             if let Err(error) = reserve.lend(|| connection.abort()) {
@@ -380,120 +355,14 @@ impl Shared {
         Looked { is_short: too_many > 0, ended: guilty.len() }
     }
 
-    fn dispatch(self: &Arc<Self>, request: tiny_http::Request) {
+    fn dispatch(&self, request: tiny_http::Request) {
         let is_health = request.url() == selfcheck::TARGET;
         if !is_health {
             // Full means that a check is due already.
             let _due = self.came.0.try_send(());
         }
-        let Some(request) = Incoming::new(request) else {
-            return;
-        };
-        let (peer, verdict) = (request.peer(), request.verdict());
-        if matches!(verdict, Verdict::Cut | Verdict::Forget) {
-            let ended = self.keeper.abort(peer);
-            if verdict == Verdict::Forget || ended.is_err() {
-                mem::forget(request);
-                self.keeper.guard.wear().add_forgotten();
-                return;
-            }
+        if let Some(request) = Incoming::new(request) {
+            self.dispatcher.dispatch(request, is_health);
         }
-        match self.keeper.guard.arrive(peer, request.judged(verdict, &self.keeper), Instant::now()) {
-            Arrival::Now(job) => {
-                let turnstile = if is_health { &self.health_requests } else { &self.requests };
-                match turnstile.enter() {
-                    Some(pass) => self.begin(peer, job, pass),
-                    None => self.turn_away(peer, job, "there are too many requests at once"),
-                }
-            }
-            Arrival::Later => {}
-            Arrival::Excess(stream) => {
-                let ended = match stream {
-                    Some(handle) => {
-                        handle.abort();
-                        Ok(())
-                    }
-                    None => self.keeper.abort(peer),
-                };
-                if let Err(error) = ended {
-                    log::debug!("The connection from {peer} cannot be ended: {error}");
-                }
-            }
-        }
-    }
-
-    /// Gives a connection a thread.
-    fn begin(self: &Arc<Self>, peer: SocketAddr, job: Job, pass: Pass) {
-        let number = self.next_thread.fetch_add(1, Ordering::Relaxed);
-        let shared = Arc::clone(self);
-        // The request stays at hand, so that it can be answered here when there is no thread.
-        let left_here = Arc::new(Mutex::new(Some(job)));
-        let given = Arc::clone(&left_here);
-        let body = move || {
-            let _pass = pass;
-            let job = given.lock().take();
-            drop(given);
-            if let Some(job) = job {
-                shared.work(peer, job);
-            }
-        };
-        if let Err(error) = self.threads.spawn(&format!("client-{number}"), SMALL_STACK_BYTES, body) {
-            log::warn!("No thread for a request: {error}");
-            let job = left_here.lock().take();
-            if let Some(job) = job {
-                self.turn_away(peer, job, "the system has no thread for this request");
-            }
-        }
-    }
-
-    /// Answers that there is no room, without ever waiting.
-    fn turn_away(&self, peer: SocketAddr, job: Job, why: &'static str) {
-        let is_quick = self.keeper.guard.requests_of(peer) <= QUICK_REQUESTS;
-        match job {
-            Job::Answer(request) | Job::Reject(Reject::Decline(request, _)) if is_quick => {
-                request.respond(Response::error(Code::AtCapacity, &why));
-            }
-            // What it still had to say is not waited for.
-            job => match self.keeper.abort(peer) {
-                Ok(()) => drop(job),
-                Err(_) => {
-                    mem::forget(job);
-                    self.keeper.guard.wear().add_forgotten();
-                }
-            },
-        }
-        self.keeper.guard.abandon(peer);
-    }
-
-    /// Answers the requests of a connection until none is left.
-    fn work(&self, peer: SocketAddr, first: Job) {
-        if self.options_due.is_some_and(|until| Instant::now() < until)
-            && let Err(error) = self.keeper.prepare(peer, self.listener.options())
-        {
-            log::debug!("The connection from {peer} cannot be set up: {error}");
-        }
-        let abandon = Abandon { keeper: &self.keeper, peer };
-        let mut turn = Some(Turn::Answer(first));
-        while let Some(next) = turn {
-            match next {
-                Turn::Answer(Job::Answer(request)) => (self.handler)(request),
-                Turn::Answer(Job::Reject(reject)) => reject.run(),
-                Turn::Drop(job) => drop(job),
-            }
-            turn = self.keeper.guard.next(peer, Instant::now());
-        }
-        mem::forget(abandon);
-    }
-}
-
-/// Lets go of a connection whose thread panicked.
-struct Abandon<'a> {
-    keeper: &'a Keeper,
-    peer: SocketAddr,
-}
-
-impl Drop for Abandon<'_> {
-    fn drop(&mut self) {
-        self.keeper.guard.abandon(self.peer);
     }
 }

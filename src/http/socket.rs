@@ -1,20 +1,15 @@
-//! Raw sockets: the options of connections, a handle on a client's connection, and what there is of descriptors.
+//! Raw sockets: the options of connections, and a handle on a client's connection.
 //!
 //! `tiny_http` hides the sockets of its connections, so a connection is found again among the process's descriptors by
-//! its two addresses. All `unsafe` of the crate is here.
-//!
-//! Lock rule: the reserve's lock guards its list alone; descriptors are opened and closed outside it.
+//! its two addresses. All `unsafe` of the crate that touches sockets is here.
 
 #![expect(unsafe_code, reason = "descriptors by number and TCP_INFO have no safe interface")]
 
-use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
-
-use parking_lot::Mutex;
 
 use socket2::{SockAddr, SockRef, Socket, TcpKeepalive};
 
@@ -37,10 +32,6 @@ const TCP_CLOSE: u8 = 7;
 const INFO_UNACKED: usize = 24;
 const INFO_BYTES_RECEIVED: usize = 128;
 const INFO_BYTES: usize = 136;
-
-/// Descriptors kept for the moment when there are none: for a listener, a connection to itself with its two ends and
-/// their duplicates, and a look at the list of descriptors, several times over.
-const SPARE_DESCRIPTORS: usize = 16;
 
 /// What every connection has. A listener hands on what was set there to those that come from then on.
 #[derive(Clone, Copy, Debug)]
@@ -99,7 +90,7 @@ impl Handle {
     /// # Errors
     ///
     /// When it is, but there is no descriptor for the duplicate.
-    fn at(number: RawFd, peer: SocketAddr, local_port: u16) -> io::Result<Option<Self>> {
+    pub(super) fn at(number: RawFd, peer: SocketAddr, local_port: u16) -> io::Result<Option<Self>> {
         if !is_connection(number, peer, local_port) {
             return Ok(None);
         }
@@ -166,7 +157,7 @@ fn is_connection(number: RawFd, peer: SocketAddr, local_port: u16) -> bool {
 // tells of another file; whoever acts on what it told looks again at a duplicate of his own.
 
 /// Where a connection comes from.
-fn peer_of(number: RawFd) -> Option<SocketAddr> {
+pub(super) fn peer_of(number: RawFd) -> Option<SocketAddr> {
     address(|address, length| {
         // SAFETY: the kernel writes no more than `length` bytes to `address`, and says how many.
         unsafe { libc::getpeername(number, address, length) }
@@ -174,7 +165,7 @@ fn peer_of(number: RawFd) -> Option<SocketAddr> {
 }
 
 /// Whether our end of a connection has this port.
-fn has_port(number: RawFd, port: u16) -> bool {
+pub(super) fn has_port(number: RawFd, port: u16) -> bool {
     let local = address(|address, length| {
         // SAFETY: the kernel writes no more than `length` bytes to `address`, and says how many.
         unsafe { libc::getsockname(number, address, length) }
@@ -209,7 +200,7 @@ pub(super) fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
 
 /// What tells this connection from all others, if it was one to our port and is closed for both sides: it has no peer any
 /// more. The kernel numbers sockets, not descriptors, and uses no number twice.
-fn cookie_if_closed(number: RawFd, local_port: u16) -> Option<u64> {
+pub(super) fn cookie_if_closed(number: RawFd, local_port: u16) -> Option<u64> {
     let is_closed = info(number).is_ok_and(|info| info[0] == TCP_CLOSE);
     if !is_closed || !has_port(number, local_port) {
         return None;
@@ -218,7 +209,7 @@ fn cookie_if_closed(number: RawFd, local_port: u16) -> Option<u64> {
 }
 
 /// The numbers of all descriptors there are.
-fn descriptors() -> io::Result<impl Iterator<Item = RawFd>> {
+pub(super) fn descriptors() -> io::Result<impl Iterator<Item = RawFd>> {
     let number = |entry: io::Result<std::fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
     Ok(std::fs::read_dir("/proc/self/fd")?.filter_map(number))
 }
@@ -247,6 +238,15 @@ fn field<const N: usize>(info: &[u8; INFO_BYTES], at: usize) -> [u8; N] {
     bytes
 }
 
+/// How many bytes came on a connection so far.
+///
+/// # Errors
+///
+/// When the system does not tell.
+pub(super) fn received_bytes(number: RawFd) -> io::Result<u64> {
+    info(number).map(|info| u64::from_ne_bytes(field(&info, INFO_BYTES_RECEIVED)))
+}
+
 /// How many connections wait to be accepted.
 ///
 /// # Errors
@@ -256,140 +256,10 @@ pub(super) fn backlog(listener: &TcpListener) -> io::Result<u32> {
     info(listener.as_raw_fd()).map(|info| u32::from_ne_bytes(field(&info, INFO_UNACKED)))
 }
 
-/// A connection among the descriptors of the process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Seen {
-    /// Where it comes from.
-    pub(super) peer: SocketAddr,
-    /// What came on it so far.
-    pub(super) received_bytes: u64,
-    number: RawFd,
-    local_port: u16,
-}
-
-impl Seen {
-    #[cfg(test)]
-    pub(super) fn new(peer: SocketAddr, received_bytes: u64) -> Self {
-        Self { peer, received_bytes, number: -1, local_port: 0 }
-    }
-
-    /// Breaks the connection off, if it is still there.
-    ///
-    /// # Errors
-    ///
-    /// When there is no descriptor to do it with.
-    pub(super) fn abort(&self) -> io::Result<()> {
-        if let Some(handle) = Handle::at(self.number, self.peer, self.local_port)? {
-            handle.abort();
-        }
-        Ok(())
-    }
-}
-
-/// What there is of descriptors.
-#[derive(Debug, Default)]
-pub(super) struct Descriptors {
-    /// The connections to our port.
-    pub(super) connections: Vec<Seen>,
-    /// The cookies of connections that are closed for both sides, and that nobody has let go of yet.
-    pub(super) closed: HashSet<u64>,
-    /// All of them.
-    pub(super) count: usize,
-}
-
-/// Looks at all descriptors. About 2 µs each.
-///
-/// # Errors
-///
-/// When there is no descriptor to look at the list with.
-pub(super) fn look(local_port: u16) -> io::Result<Descriptors> {
-    let mut seen = HashMap::new();
-    let mut found = Descriptors::default();
-    for number in descriptors()? {
-        found.count += 1;
-        let Some(peer) = peer_of(number).filter(|_| has_port(number, local_port)) else {
-            found.closed.extend(cookie_if_closed(number, local_port));
-            continue;
-        };
-        seen.entry(peer).or_insert_with(|| {
-            let received = info(number).map(|info| u64::from_ne_bytes(field(&info, INFO_BYTES_RECEIVED)));
-            Seen { peer, received_bytes: received.unwrap_or(0), number, local_port }
-        });
-    }
-    found.connections = seen.into_values().collect();
-    Ok(found)
-}
-
-/// Raises the number of descriptors that the process may have as far as the system allows; tells how many.
-///
-/// # Errors
-///
-/// When the system does not tell.
-pub fn raise_descriptor_limit() -> io::Result<u64> {
-    rlimit::increase_nofile_limit(u64::MAX)
-}
-
-/// Descriptors that lie ready for the moment when there are no others.
-#[derive(Debug, Default)]
-pub(super) struct Reserve {
-    spare: Mutex<Vec<File>>,
-}
-
-impl Reserve {
-    /// Does something that needs descriptors, and does it again with those of the reserve if there are none else.
-    ///
-    /// # Errors
-    ///
-    /// When that does not help either, or it fails for another reason.
-    pub(super) fn lend<T>(&self, mut need: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-        match need() {
-            Err(error) if is_shortage(&error) => {
-                let spare = std::mem::take(&mut *self.spare.lock());
-                drop(spare);
-                need()
-            }
-            other => other,
-        }
-    }
-
-    /// Fills it up again, as far as there are descriptors.
-    pub(super) fn fill(&self) {
-        let missing = SPARE_DESCRIPTORS - self.spare.lock().len();
-        let more: Vec<_> = (0..missing).map_while(|_| File::open("/dev/null").ok()).collect();
-        self.spare.lock().extend(more);
-    }
-}
-
-/// Has glibc give large blocks back to the system as soon as they are free. By itself it keeps more the larger the blocks
-/// that it has seen, up to 64 MiB for each of its arenas: an endless head would be paid for as long as the process lives.
-pub fn keep_no_large_memory() {
-    #[cfg(target_env = "gnu")]
-    for (parameter, bytes) in [(libc::M_MMAP_THRESHOLD, 256 * 1024), (libc::M_TRIM_THRESHOLD, 1024 * 1024)] {
-        // SAFETY: it takes no pointers, and the allocator locks what it works on.
-        let is_set = unsafe { libc::mallopt(parameter, bytes) };
-        if is_set == 0 {
-            log::debug!("The allocator does not take a setting");
-        }
-    }
-}
-
-/// Has glibc give all memory back that is free: by itself it keeps what lies below anything in use. Measured, after nine
-/// streams had ended: 9 MB resident in place of 27 to 41 MB. It takes milliseconds and stops allocations meanwhile.
-pub fn give_memory_back() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: it takes no pointers, and the allocator locks what it works on.
-    let _is_any_given = unsafe { libc::malloc_trim(0) };
-}
-
-fn is_shortage(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
     use std::net::TcpStream;
-    use std::time::Instant;
 
     use super::*;
 
@@ -457,57 +327,5 @@ mod tests {
             assert!(socket.keepalive().expect("a live socket"));
             assert_eq!(socket.tcp_notsent_lowat().expect("a live socket"), NOTSENT_LOWAT_BYTES);
         }
-    }
-
-    #[test]
-    fn connections_are_seen_with_what_they_sent() {
-        let listener = open("127.0.0.1:0");
-        let local = listener.local_addr().expect("it listens");
-        let mut clients = [(); 3].map(|()| TcpStream::connect(local).expect("a connection"));
-        assert_eq!(backlog(&listener).expect("a count"), 3);
-        let mut accepted: Vec<_> = (0..3).map(|_| listener.accept().expect("a connection").0).collect();
-        assert_eq!(backlog(&listener).expect("a count"), 0);
-        clients[1].write_all(&[b'x'; 1000]).expect("room in the buffer");
-        accepted[1].read_exact(&mut [0; 1000]).expect("what was sent");
-        let Descriptors { connections: mut seen, count, .. } = look(local.port()).expect("a list");
-        seen.sort_by_key(|seen| seen.received_bytes);
-        let told: Vec<_> = seen.iter().map(|seen| (seen.peer, seen.received_bytes)).collect();
-        assert_eq!((told.len(), told[2]), (3, (clients[1].local_addr().expect("an address"), 1000)));
-        assert!(count >= 7, "{count}");
-        seen[2].abort().expect("a descriptor");
-        assert_eq!(clients[1].read(&mut [0; 1]).expect("an end"), 0);
-        // Closed by both sides, but not let go of.
-        clients[1].shutdown(Shutdown::Write).expect("a live socket");
-        let deadline = Instant::now() + Duration::from_secs(20);
-        let found = loop {
-            let found = look(local.port()).expect("a list");
-            if found.connections.len() == 2 {
-                break found;
-            }
-            assert!(Instant::now() < deadline, "{found:?}");
-        };
-        assert_eq!(found.closed.len(), 1, "{found:?}");
-        let duplicate = accepted[1].try_clone().expect("a descriptor");
-        assert_eq!(look(local.port()).expect("a list").closed, found.closed, "a duplicate is the same");
-        drop((accepted, duplicate));
-        let found = look(local.port()).expect("a list");
-        assert!(found.connections.is_empty() && found.closed.is_empty(), "{found:?}");
-        seen[2].abort().expect("it has gone already");
-    }
-
-    #[test]
-    fn the_reserve_is_lent_once_and_filled_again() {
-        let reserve = Reserve::default();
-        reserve.fill();
-        assert_eq!(reserve.spare.lock().len(), SPARE_DESCRIPTORS);
-        let mut tries = 0;
-        let lent = reserve.lend(|| {
-            tries += 1;
-            if tries == 1 { Err(io::Error::from_raw_os_error(libc::EMFILE)) } else { Ok(tries) }
-        });
-        assert_eq!((lent.expect("it worked then"), reserve.spare.lock().len()), (2, 0));
-        reserve.lend(|| Err::<(), _>(io::ErrorKind::NotConnected.into())).expect_err("no shortage");
-        reserve.fill();
-        assert_eq!(reserve.spare.lock().len(), SPARE_DESCRIPTORS);
     }
 }

@@ -4,7 +4,8 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::{Content, Delivery, Getstream, Media, Script, SimEngine};
+use super::engine::{Content, Delivery, Getstream, Script, SimEngine};
+use super::media::Media;
 use crate::id::Digest;
 
 /// A channel of the demo.

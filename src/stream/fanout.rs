@@ -16,9 +16,10 @@ use crossbeam_channel::{Receiver, Sender};
 use parking_lot::Mutex;
 
 use super::backlog::{Backlog, Bounds, Place, RECENT};
+use super::budget::Budget;
 use super::chunk::Chunk;
+use super::ending::Ending;
 use super::marks::Mark;
-use super::memory::Memory;
 use super::ticker::Ticker;
 
 mod subscription;
@@ -40,15 +41,6 @@ const MIN_MOVE_INTERVAL: Duration = Duration::from_secs(5);
 /// However short memory is, a client may be so far behind: a second of a fast stream, which any player needs.
 const MIN_BOUND_BYTES: u64 = 1024 * 1024;
 
-/// How the end of a stream looks to its clients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// The end of the content, or somebody's wish: the client's body ends properly.
-    Complete,
-    /// The source is lost: the connection ends without an end of the body, so that players which can reconnect do.
-    Broken,
-}
-
 /// Where in the stream a client begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JoinAt {
@@ -64,7 +56,7 @@ pub enum JoinAt {
 #[derive(Debug)]
 pub struct Fanout {
     bound_bytes: u64,
-    memory: Arc<Memory>,
+    budget: Arc<Budget>,
     /// What the backlog holds; written under the lock, like the next.
     kept_bytes: AtomicU64,
     /// Offset of the byte behind the newest chunk.
@@ -78,13 +70,13 @@ struct Shared {
     backlog: Backlog,
     /// The backlog is shorter than its bounds, since memory is short.
     is_cut_short: bool,
-    clients: Vec<Client>,
+    clients: Vec<Subscriber>,
     had_clients: bool,
     ending: Option<Ending>,
 }
 
 #[derive(Debug)]
-struct Client {
+struct Subscriber {
     progress: Arc<Progress>,
     sender: Sender<Arc<Chunk>>,
     /// To empty the queue of a client that is left behind.
@@ -94,7 +86,7 @@ struct Client {
     began_behind: u64,
 }
 
-impl Client {
+impl Subscriber {
     /// Whether it is so far behind the head that it has to be moved ahead.
     fn is_left_behind(&self, head: u64, now: Instant, bound: u64) -> bool {
         let behind = (head - self.progress.offset()).saturating_sub(self.began_behind);
@@ -145,23 +137,21 @@ struct Joined {
 }
 
 impl Fanout {
-    /// A hub whose backlog has these bounds and a share in this memory. Its byte bound is also how far a client may fall
+    /// A hub whose backlog has these bounds and is counted in this budget. Its byte bound is also how far a client may fall
     /// behind.
     #[must_use]
-    pub fn new(bounds: Bounds, memory: &Arc<Memory>) -> Arc<Self> {
+    pub fn new(bounds: Bounds, budget: &Arc<Budget>) -> Arc<Self> {
         let backlog = Backlog::new(bounds);
         let shared =
             Shared { backlog, is_cut_short: false, clients: Vec::new(), had_clients: false, ending: None };
-        let hub = Arc::new(Self {
+        Arc::new(Self {
             bound_bytes: bounds.bytes,
-            memory: Arc::clone(memory),
+            budget: Arc::clone(budget),
             kept_bytes: AtomicU64::new(0),
             head: AtomicU64::new(0),
             shared: Mutex::new(shared),
             ticker: Ticker::default(),
-        });
-        memory.add(&hub);
-        hub
+        })
     }
 
     /// Offset of the byte behind the newest chunk.
@@ -177,7 +167,7 @@ impl Fanout {
     }
 
     /// Gives whole packets to everybody, with the marks that were found in them. Does nothing once the hub is closed.
-    /// Never blocks.
+    /// Never blocks. Whoever publishes has [`Memory::settle`](super::memory::Memory::settle) look at the budget after it.
     pub fn publish(&self, packets: &[u8], marks: &mut Vec<Mark>, arrived: Instant) {
         // Made outside the lock. Only the one fetcher publishes, so the head does not move in between.
         let chunk = Arc::new(Chunk::new(self.head(), arrived, packets));
@@ -193,7 +183,7 @@ impl Fanout {
                 let _sent = client.sender.send(Arc::clone(&chunk));
             }
             let bound = self.bound(&shared);
-            let is_left = |client: &Client| client.is_left_behind(chunk.end, arrived, bound);
+            let is_left = |client: &Subscriber| client.is_left_behind(chunk.end, arrived, bound);
             if shared.clients.iter().any(is_left) {
                 for client in shared.clients.extract_if(.., |client| is_left(client)) {
                     client.progress.is_left_behind.store(true, Ordering::Release);
@@ -208,7 +198,6 @@ impl Fanout {
         }
         self.ticker.tick();
         drop(dropped_later);
-        self.memory.settle();
     }
 
     /// How far a client may fall behind.
@@ -221,7 +210,7 @@ impl Fanout {
     fn account(&self, shared: &Shared) {
         let kept = shared.backlog.bytes();
         let before = self.kept_bytes.swap(kept, Ordering::Relaxed);
-        self.memory.change(before, kept);
+        self.budget.change(before, kept);
     }
 
     /// Gives up the oldest chunks, so many bytes of them if there are; the newest stays.
@@ -263,7 +252,7 @@ impl Fanout {
             shared.had_clients = true;
             let began_behind = self.head() - progress.offset();
             let (progress, queue) = (Arc::clone(progress), queue.clone());
-            shared.clients.push(Client { progress, sender, queue, joined_at: now, began_behind });
+            shared.clients.push(Subscriber { progress, sender, queue, joined_at: now, began_behind });
         }
         Ok(Joined { place, first, queue })
     }
@@ -364,6 +353,6 @@ impl Shared {
 
 impl Drop for Fanout {
     fn drop(&mut self) {
-        self.memory.change(self.kept_bytes(), 0);
+        self.budget.change(self.kept_bytes(), 0);
     }
 }

@@ -1,24 +1,29 @@
 //! Streams: one engine session, one fetcher thread, any number of clients.
 //!
-//! The way of a chunk leads through here: [`fetcher`] reads and aligns, [`fanout`] keeps the [`backlog`], within what [`memory`] allows, and hands
-//! every chunk to every client's channel. Beside it stands the life of a stream: [`state`] is the pure rule,
-//! [`session`] guards it with a Condvar, [`registry`] shares sessions by content.
+//! The way of a chunk leads through here: the `fetcher` obtains a source, the `pump` reads and aligns it (with `splice`
+//! and [`marks`]), [`fanout`] keeps it in the [`backlog`], within what [`memory`] allows, and hands every chunk to every
+//! client's channel. Beside it stands the life of a stream: [`state`] is the pure rule, [`stream`] guards it with a Condvar,
+//! [`directory`] says which streams there are, [`streams`] who comes and goes, `stopping` ends engine sessions.
 //!
-//! Nothing here names HTTP towards clients, or a client's socket.
-//!
-//! Lock order: registry, session, memory, fan-out. No I/O, no logging and no last drop of a chunk under any of them.
+//! Nothing here names HTTP towards clients, or a client's socket. The order of the locks stands in the crate's page.
 
 pub mod backlog;
+pub mod budget;
 pub mod chunk;
+pub mod client;
+pub mod directory;
+pub mod ending;
 pub mod fanout;
-pub mod fetcher;
+mod fetcher;
 mod flow;
 pub mod marks;
 pub mod memory;
 mod pump;
-pub mod registry;
-pub mod session;
 mod splice;
 pub mod state;
+mod stopping;
+#[expect(clippy::module_inception, reason = "the folder is about streams, and this file is one")]
+pub mod stream;
+pub mod streams;
 mod ticker;
 pub mod view;

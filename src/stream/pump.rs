@@ -13,11 +13,11 @@ use crate::engine::error::EngineError;
 use crate::engine::playback::Playback;
 use crate::ts::align::Aligner;
 
-use super::fanout::Ending;
+use super::ending::Ending;
 use super::marks::{Mark, Marker};
-use super::session::Session;
 use super::splice::Splice;
 use super::state::{Event, Why};
+use super::stream::Stream;
 
 /// One read, and so one chunk, at most: a millisecond's work for the clients' threads, and 64 ms of an 8 Mbit/s stream.
 const READ_BYTES: usize = 64 * 1024;
@@ -45,7 +45,7 @@ const MAX_HOLD: Duration = Duration::from_secs(10);
 
 /// Publishes the sources of one stream, seamed together.
 pub(super) struct Pump<'a> {
-    session: &'a Session,
+    stream: &'a Stream,
     marker: Marker,
     marks: Vec<Mark>,
     aligned: Vec<u8>,
@@ -69,9 +69,9 @@ impl Source {
 }
 
 impl<'a> Pump<'a> {
-    pub(super) fn new(session: &'a Session) -> Self {
+    pub(super) fn new(stream: &'a Stream) -> Self {
         Self {
-            session,
+            stream,
             marker: Marker::new(),
             marks: Vec::new(),
             aligned: Vec::with_capacity(2 * READ_BYTES),
@@ -81,11 +81,11 @@ impl<'a> Pump<'a> {
 
     /// Begins with a new source.
     pub(super) fn begin(&mut self, attempt: u32) {
-        let has_published = self.session.fanout().head() > 0;
+        let has_published = self.stream.fanout().head() > 0;
         let splice = has_published.then(|| Splice::new(self.marker.last_pcr()));
         if has_published {
             self.marker.break_off();
-            self.session.fanout().break_off();
+            self.stream.fanout().break_off();
         }
         self.source = Source::new(attempt, splice);
     }
@@ -95,7 +95,7 @@ impl<'a> Pump<'a> {
     pub(super) fn run(&mut self, mut playback: Playback, ending: Ending, on_first: impl FnOnce()) -> Why {
         let mut on_first = Some(on_first);
         let mut buffer = vec![0; READ_BYTES];
-        self.session.flow().begin_source();
+        self.stream.flow().begin_source();
         loop {
             let read = match playback.read(&mut buffer) {
                 Ok(0) => return self.finish(Why::SourceEnded(ending)),
@@ -103,7 +103,7 @@ impl<'a> Pump<'a> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return self.finish(Why::Engine(EngineError::Lost(error.to_string()))),
             };
-            self.session.record_bytes_in(read as u64);
+            self.stream.record_bytes_in(read as u64);
             self.source.aligner.push(&buffer[..read], &mut self.aligned);
             self.publish();
             if !self.source.has_published {
@@ -115,7 +115,7 @@ impl<'a> Pump<'a> {
             if let Some(on_first) = on_first.take() {
                 on_first();
             }
-            if let Some(pause) = self.source.pacing.after_read(read, self.session.fanout().clients())
+            if let Some(pause) = self.source.pacing.after_read(read, self.stream.fanout().clients())
                 && self.is_stopped_after(pause)
             {
                 return Why::Asked;
@@ -149,14 +149,14 @@ impl<'a> Pump<'a> {
                 self.source.splice = None;
             }
         }
-        if self.aligned.is_empty() || self.session.attempt() != self.source.attempt {
+        if self.aligned.is_empty() || self.stream.attempt() != self.source.attempt {
             self.aligned.clear();
             return;
         }
         if self.marker.observe(&self.aligned, now, &mut self.marks) {
-            self.session.flow().see_picture();
+            self.stream.flow().see_picture();
         }
-        self.session.fanout().publish(&self.aligned, &mut self.marks, now);
+        self.stream.publish(&self.aligned, &mut self.marks, now);
         self.aligned.clear();
         if !self.source.has_published {
             self.source.has_published = true;
@@ -165,13 +165,13 @@ impl<'a> Pump<'a> {
     }
 
     fn report_first_packets(&self) {
-        let (id, attempt) = (self.session.stream_id(), self.source.attempt);
-        self.session.apply(&Event::FirstPackets(attempt));
-        self.session.ask_about_it();
-        match self.session.first_data_after() {
+        let (id, attempt) = (self.stream.stream_id(), self.source.attempt);
+        self.stream.apply(&Event::FirstPackets(attempt));
+        self.stream.ask_about_it();
+        match self.stream.first_data_after() {
             Some(after) if attempt == 0 => {
                 log::info!("First data for {id} after {} ms", after.as_millis());
-                log::info!("Session created for {id}");
+                log::info!("Stream created for {id}");
             }
             _ => log::info!("Stream {id} goes on with attempt {attempt}"),
         }
@@ -179,12 +179,12 @@ impl<'a> Pump<'a> {
 
     /// Lets TCP hold the engine back while no client keeps up. Tells whether the session was stopped.
     fn hold_while_everybody_is_behind(&mut self) -> bool {
-        while self.source.pacing.may_hold(self.session.fanout().is_everybody_behind(), Instant::now()) {
-            if self.session.attempt() != self.source.attempt {
+        while self.source.pacing.may_hold(self.stream.fanout().is_everybody_behind(), Instant::now()) {
+            if self.stream.attempt() != self.source.attempt {
                 return true;
             }
             // A source that is made to wait is not silent.
-            self.session.flow().see_picture();
+            self.stream.flow().see_picture();
             if self.is_stopped_after(MIN_PAUSE) {
                 return true;
             }
@@ -199,7 +199,7 @@ impl<'a> Pump<'a> {
                       quarter of all CPU time"
         )]
         thread::sleep(pause);
-        self.session.stopped().try_recv() != Err(TryRecvError::Empty)
+        self.stream.stopped().try_recv() != Err(TryRecvError::Empty)
     }
 }
 

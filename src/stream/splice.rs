@@ -27,11 +27,11 @@ pub(super) struct Splice {
     /// The last clock reference the clients were sent.
     published_pcr: Option<u64>,
     tables: PsiCache,
-    phase: Phase,
+    phase: SeamPhase,
 }
 
 #[derive(Debug)]
-enum Phase {
+enum SeamPhase {
     Searching {
         finder: StartFinder,
         count: u64,
@@ -54,7 +54,7 @@ impl Splice {
     /// A seam behind what was published up to this clock reference, in 27 MHz ticks.
     #[must_use]
     pub(super) fn new(published_pcr: Option<u64>) -> Self {
-        let phase = Phase::Searching {
+        let phase = SeamPhase::Searching {
             finder: StartFinder::new(),
             count: 0,
             pending: Vec::new(),
@@ -70,8 +70,8 @@ impl Splice {
     pub(super) fn push(&mut self, aligned: &[u8], now: Instant, out: &mut Vec<u8>) {
         for packet in packets(aligned) {
             match &mut self.phase {
-                Phase::Searching { .. } => self.search(&packet, now, out),
-                Phase::Joining { .. } => self.join(&packet, out),
+                SeamPhase::Searching { .. } => self.search(&packet, now, out),
+                SeamPhase::Joining { .. } => self.join(&packet, out),
             }
         }
     }
@@ -79,11 +79,11 @@ impl Splice {
     /// Whether the seam is sewn, so that the source needs no looking after any more.
     #[must_use]
     pub(super) fn is_done(&self, now: Instant) -> bool {
-        matches!(&self.phase, Phase::Joining { until, .. } if now >= *until)
+        matches!(&self.phase, SeamPhase::Joining { until, .. } if now >= *until)
     }
 
     fn search(&mut self, packet: &Packet<'_>, now: Instant, out: &mut Vec<u8>) {
-        let Phase::Searching { finder, count, pending, pending_from, pcr, pending_pcr, give_up_at } =
+        let SeamPhase::Searching { finder, count, pending, pending_from, pcr, pending_pcr, give_up_at } =
             &mut self.phase
         else {
             return;
@@ -110,7 +110,7 @@ impl Splice {
         if tables.is_some() || now >= give_up_at {
             let pending = std::mem::take(pending);
             out.extend(tables.or_else(|| self.tables.prefix()).unwrap_or_default());
-            self.phase = Phase::Joining { continuity: Continuity::new(), until: now + JOIN_TIME };
+            self.phase = SeamPhase::Joining { continuity: Continuity::new(), until: now + JOIN_TIME };
             for packet in packets(&pending) {
                 self.join(&packet, out);
             }
@@ -118,7 +118,7 @@ impl Splice {
     }
 
     fn join(&mut self, packet: &Packet<'_>, out: &mut Vec<u8>) {
-        let Phase::Joining { continuity, .. } = &mut self.phase else {
+        let SeamPhase::Joining { continuity, .. } = &mut self.phase else {
             return;
         };
         self.tables.observe(packet);

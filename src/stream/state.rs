@@ -20,7 +20,7 @@ mod why;
 
 use std::time::{Duration, Instant};
 
-use super::fanout::Ending;
+use super::ending::Ending;
 
 pub use self::why::{Hint, Why};
 
@@ -60,7 +60,7 @@ pub enum State {
     /// The fetcher is on its way to the first packets; nobody may treat the stream as there.
     Starting {
         /// What is being waited for.
-        phase: Phase,
+        phase: StartPhase,
         /// When the phase has failed.
         deadline: Instant,
         /// When nobody waits: until when the start lives on.
@@ -91,7 +91,7 @@ pub enum State {
 
 /// The two halves of a start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub enum StartPhase {
     /// Until the engine has answered the playback request.
     Connecting,
     /// From there to the first packets.
@@ -132,7 +132,7 @@ pub enum Event {
     /// Another stream needs the room, or the engine's attention. Who is watched does not give way.
     GiveWay,
     /// Time has passed.
-    Tick(Source),
+    Tick(SourceReport),
     /// The fetcher has ended and stopped the engine's session.
     FetcherGone,
 }
@@ -148,7 +148,7 @@ pub enum Yield {
 
 /// How the source is, as far as can be seen from outside.
 #[derive(Clone, Debug)]
-pub struct Source {
+pub struct SourceReport {
     /// Time since picture or sound came.
     pub silent_for: Duration,
     /// How much it had given.
@@ -165,7 +165,7 @@ pub struct Source {
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct TimeLimits {
     /// Request to playback connection.
     pub connect: Duration,
     /// From there to the first packets.
@@ -207,9 +207,12 @@ impl State {
 impl Life {
     /// A stream that was just asked for, by somebody with a seat.
     #[must_use]
-    pub fn new(now: Instant, limits: &Limits) -> Self {
-        let state =
-            State::Starting { phase: Phase::Connecting, deadline: now + limits.connect, abandon_at: None };
+    pub fn new(now: Instant, limits: &TimeLimits) -> Self {
+        let state = State::Starting {
+            phase: StartPhase::Connecting,
+            deadline: now + limits.connect,
+            abandon_at: None,
+        };
         Self { state, attempt: 0, activations: 0, failures: 0, barren: 0 }
     }
 
@@ -235,7 +238,7 @@ impl Life {
 
     /// The life after an event. One that means nothing now leaves it as it is.
     #[must_use]
-    pub fn step(&self, event: &Event, now: Instant, limits: &Limits) -> Self {
+    pub fn step(&self, event: &Event, now: Instant, limits: &TimeLimits) -> Self {
         use State::{Active, Lingering, Recovering, Starting, Stopped, Stopping};
         let mut next = self.clone();
         match (&self.state, event) {
@@ -269,8 +272,8 @@ impl Life {
             (_, Event::SeatTaken | Event::LastSeatLeft) => {}
 
             (_, Event::Connected(attempt) | Event::FirstPackets(attempt)) if *attempt != self.attempt => {}
-            (Starting { phase: Phase::Connecting, abandon_at, .. }, Event::Connected(_)) => {
-                let (phase, deadline) = (Phase::AwaitingData, now + limits.first_data);
+            (Starting { phase: StartPhase::Connecting, abandon_at, .. }, Event::Connected(_)) => {
+                let (phase, deadline) = (StartPhase::AwaitingData, now + limits.first_data);
                 next.state = Starting { phase, deadline, abandon_at: *abandon_at };
             }
             (Recovering { lost, until, data_by: None }, Event::Connected(_)) => {
@@ -301,7 +304,7 @@ impl Life {
     }
 
     /// The current attempt is over. Clients are kept if there are any, if there is hope, and if there is time.
-    fn lose(&mut self, why: &Why, given: Yield, now: Instant, limits: &Limits) {
+    fn lose(&mut self, why: &Why, given: Yield, now: Instant, limits: &TimeLimits) {
         match &self.state {
             State::Active => {
                 match given {
@@ -311,7 +314,7 @@ impl Life {
                 if *why == Why::SourceEnded(Ending::Complete) || limits.recover.is_zero() {
                     self.end(why);
                 } else if self.barren >= MAX_BARREN {
-                    self.end(&Why::Unstable);
+                    self.end(&Why::Unstable(MAX_BARREN));
                 } else {
                     self.attempt += 1;
                     self.state =
@@ -323,7 +326,7 @@ impl Life {
                     self.barren = if given == Yield::Barren { self.barren + 1 } else { 0 };
                 }
                 if self.barren >= MAX_BARREN {
-                    return self.end(&Why::Unstable);
+                    return self.end(&Why::Unstable(MAX_BARREN));
                 }
                 // However much came of it: nothing of it could be published.
                 self.failures += 1;
@@ -334,14 +337,14 @@ impl Life {
         }
     }
 
-    fn pass_time(&mut self, source: &Source, now: Instant, limits: &Limits) {
+    fn pass_time(&mut self, source: &SourceReport, now: Instant, limits: &TimeLimits) {
         match &self.state {
             State::Starting { phase, deadline, .. } if now >= *deadline => match phase {
-                Phase::Connecting => {
+                StartPhase::Connecting => {
                     let refusal = source.refusal.clone();
                     self.end(&Why::connect_timeout(limits.connect, source.hint, refusal));
                 }
-                Phase::AwaitingData => self.end(&Why::FirstDataTimeout(limits.first_data, source.hint)),
+                StartPhase::AwaitingData => self.end(&Why::FirstDataTimeout(limits.first_data, source.hint)),
             },
             State::Starting { abandon_at: Some(at), .. } if now >= *at => self.end(&Why::Abandoned),
             State::Lingering { until } if now >= *until => self.end(&Why::Idle),
@@ -359,9 +362,9 @@ impl Life {
     }
 }
 
-impl Source {
+impl SourceReport {
     /// How long this source may be silent.
-    fn patience(&self, limits: &Limits) -> Duration {
+    fn patience(&self, limits: &TimeLimits) -> Duration {
         if !self.engine_is_well {
             STALL_OF_ILL_ENGINE.min(limits.stall)
         } else if self.is_filling {

@@ -7,7 +7,7 @@ use crate::engine::api::Liveness;
 use crate::engine::stat::Stat;
 use crate::id::{ContentKey, Digest};
 
-use super::session::ClientRecord;
+use super::client::ClientRecord;
 use super::state::State;
 
 /// What is known of a stream beyond its state.
@@ -33,9 +33,9 @@ pub struct Facts {
 
 /// A stream as it is at one moment, for status and metrics.
 #[derive(Debug)]
-pub struct View {
-    /// What it is shared by.
-    pub key: ContentKey,
+pub struct StreamView {
+    /// What it plays, or tries to.
+    pub content: ContentKey,
     /// Its name in paths.
     pub stream_id: Arc<str>,
     /// Its state.

@@ -105,7 +105,7 @@ fn run(arguments: &[&str]) -> Result<(), Error> {
         }
     }
     // More sockets than a shell allows by itself.
-    acerelay::http::socket::raise_descriptor_limit()?;
+    acerelay::http::descriptors::raise_descriptor_limit()?;
     let is_wanted = |name| wanted.is_empty() || wanted.contains(&name);
     for part in PARTS.iter().filter(|part| is_wanted(part.name)) {
         let crowds = if is_quick { part.quick } else { part.crowds };

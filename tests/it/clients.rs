@@ -14,7 +14,7 @@ use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use acerelay::id::ContentKey;
-use acerelay::stream::session::{ClientRecord, Seat};
+use acerelay::stream::{client::ClientRecord, stream::Seat};
 use serde_json::Value;
 
 use super::harness::{
@@ -27,7 +27,7 @@ fn record(number: u64) -> Arc<ClientRecord> {
 
 fn take_seat(proxy: &Proxy, record: &Arc<ClientRecord>) -> Seat {
     let key = ContentKey::from_query(None, [("id", ID.to_string())]).expect("a good id");
-    proxy.app().registry().seat(&key, record).expect("there is room")
+    proxy.app().streams().seat(&key.into(), record).expect("there is room")
 }
 
 fn clients_of(session: &Value) -> Vec<&Value> {
@@ -45,12 +45,12 @@ fn clients_are_counted_and_a_client_that_takes_two_seats_is_one() {
     let proxy = lingering(&engine);
     let (one, two) = (record(1001), record(1002));
     let first = take_seat(&proxy, &one);
-    assert_eq!(first.session().view().waiting, 1);
+    assert_eq!(first.stream().view().waiting, 1);
     let second = take_seat(&proxy, &two);
-    assert_eq!(second.session().view().waiting, 2);
+    assert_eq!(second.stream().view().waiting, 2);
     let again = take_seat(&proxy, &two);
-    assert_eq!(again.session().view().waiting, 2);
-    assert!(Arc::ptr_eq(first.session(), second.session()) && Arc::ptr_eq(first.session(), again.session()));
+    assert_eq!(again.stream().view().waiting, 2);
+    assert!(Arc::ptr_eq(first.stream(), second.stream()) && Arc::ptr_eq(first.stream(), again.stream()));
 
     let mut viewers = Vec::new();
     for count in 1..=3 {
@@ -112,16 +112,16 @@ fn what_a_client_was_sent_grows() {
 fn idle_time_begins_when_the_last_client_leaves() {
     let engine = engine();
     let proxy = lingering(&engine);
-    let idle = |seat: &Seat| seat.session().view().idle_for;
+    let idle = |seat: &Seat| seat.stream().view().idle_for;
     let watching = take_seat(&proxy, &record(1001));
     assert_eq!(watching.wait_started(std::time::Instant::now() + LONG), Some(Ok(())));
     assert_eq!(idle(&watching), Duration::ZERO);
     assert_eq!(proxy.session(ID)["idle_seconds"], 0.0);
-    let session = Arc::clone(watching.session());
+    let stream = Arc::clone(watching.stream());
     drop(watching);
-    assert!(session.view().idle_for < Duration::from_millis(100));
+    assert!(stream.view().idle_for < Duration::from_millis(100));
     pause(Duration::from_millis(200));
-    assert!(session.view().idle_for >= Duration::from_millis(200));
+    assert!(stream.view().idle_for >= Duration::from_millis(200));
     assert!(proxy.session(ID)["idle_seconds"].as_f64() >= Some(0.2));
     // Whoever comes back ends it.
     let back = take_seat(&proxy, &record(1002));
@@ -137,7 +137,7 @@ fn a_list_of_clients_is_a_picture_of_its_moment() {
     let mut viewer = Viewer::of(connection.reply());
     viewer.take_packets(10);
     let seat = take_seat(&proxy, &record(1001));
-    let view = seat.session().view();
+    let view = seat.stream().view();
     assert_eq!((view.clients.len(), view.waiting), (1, 1));
     let client = &view.clients[0];
     assert!(client.record.address.ip().is_loopback() && client.record.user_agent.as_deref() == Some("test"));
@@ -181,12 +181,12 @@ fn ten_clients_at_once_end_at_ten_and_at_none() {
     let seats = Arc::new(proxy);
     let shared = Arc::clone(&seats);
     let taken = in_parallel(CLIENTS, move |number| take_seat(&shared, &record(2000 + number as u64)));
-    assert_eq!(taken[0].session().view().waiting, CLIENTS);
-    let session = Arc::clone(taken[0].session());
+    assert_eq!(taken[0].stream().view().waiting, CLIENTS);
+    let stream = Arc::clone(taken[0].stream());
     let (give, take) = crossbeam_channel::bounded(CLIENTS);
     taken.into_iter().for_each(|seat| give.send(seat).expect("there is room"));
     in_parallel(CLIENTS, move |_| drop(take.recv_timeout(LONG).expect("a seat each")));
-    assert_eq!(session.view().waiting, 0);
+    assert_eq!(stream.view().waiting, 0);
     assert_eq!(engine.counts().getstreams, 1);
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use acerelay::id::ContentKey;
 use acerelay::sim::{Call, Entry, Event, Getstream, Head, Playback, Script, Steps};
-use acerelay::stream::session::ClientRecord;
+use acerelay::stream::client::ClientRecord;
 use acerelay::stream::state::Why;
 use acerelay::threads::{SMALL_STACK_BYTES, Threads};
 
@@ -25,7 +25,7 @@ fn a_start_that_is_stopped_wakes_its_waiters_within_100_ms() {
     let proxy = Proxy::start(&[&engine]);
     let key = ContentKey::from_query(None, [("id", ID.to_string())]).expect("a good id");
     let client = Arc::new(ClientRecord::new(1000, proxy.address, None));
-    let seat = proxy.app().registry().seat(&key, &client).expect("there is room");
+    let seat = proxy.app().streams().seat(&key.into(), &client).expect("there is room");
     wait_engine(&engine, "the playback is asked for", |counts| counts.playback_requests == 1);
     let (give, woken) = crossbeam_channel::bounded(1);
     let wait = move || {
@@ -36,7 +36,7 @@ fn a_start_that_is_stopped_wakes_its_waiters_within_100_ms() {
     // Before it sleeps there is nothing to wake.
     super::harness::pause(Duration::from_millis(300));
     let began = Instant::now();
-    proxy.app().registry().close();
+    proxy.app().streams().close();
     let (at, outcome) = woken.recv_timeout(LONG).expect("it wakes");
     assert_eq!(outcome, Some(Err(Why::Shutdown)));
     let took = at.saturating_duration_since(began);
@@ -53,7 +53,7 @@ fn check_waiters_are_told(script: Script, opened: u64) {
     proxy.wait_session(ID, "three wait", |session| session["waiting_count"] == 3);
     wait_engine(&engine, "it is asked", |counts| counts.getstreams == 1);
     let began = Instant::now();
-    proxy.app().registry().close();
+    proxy.app().streams().close();
     for waiter in waiters {
         let mut reply = waiter.reply();
         assert_eq!((reply.status, &reply.json()["error"]), (503, &"shutting_down".into()));

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use acerelay::config::Config;
-use acerelay::http::guard::{Patience, Wear};
+use acerelay::http::guard::Patience;
 use acerelay::http::listener::Listener;
+use acerelay::http::parked::ParkedThreads;
 use acerelay::http::response::Response;
-use acerelay::http::server::{Limits, Server};
+use acerelay::http::server::{Server, ServerLimits};
 use acerelay::http::socket::Options;
 use acerelay::logging;
 use acerelay::threads::{Threads, log_panics};
@@ -54,12 +55,13 @@ fn server_that_panics(threads: &Threads) -> Server {
     let second = Duration::from_secs(1);
     let options = Options { read_limit: second, write_slice: second };
     let listener = Listener::open(SocketAddr::from(([127, 0, 0, 1], 0)), options).expect("a free port");
-    let limits = Limits { streams: 10, descriptors: 1000, patience: Patience::default() };
+    let limits = ServerLimits { streams: 10, descriptors: 1000, patience: Patience::default() };
     let handler = |request: acerelay::http::request::Request| {
         assert!(request.target() != "/panic", "on\r\npurpose \u{1b}[31m");
         request.respond(Response::text(200, "ok\n"));
     };
-    Server::start(listener, limits, Arc::new(Wear::new(1000)), threads, threads.clone(), Box::new(handler))
+    let parked = Arc::new(ParkedThreads::new(1000));
+    Server::start(listener, limits, parked, threads, threads.clone(), Arc::new(handler))
         .expect("some threads")
 }
 

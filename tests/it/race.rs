@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use acerelay::id::ContentKey;
 use acerelay::sim::{Entry, Head, Playback, Script};
-use acerelay::stream::session::{ClientRecord, Seat};
 use acerelay::stream::state::State;
+use acerelay::stream::{client::ClientRecord, stream::Seat};
 
 use super::harness::{
     Connection, ID, LONG, Proxy, Viewer, assert_all_stopped, engine, scripted, stream_path,
@@ -31,7 +31,7 @@ fn take_seat(proxy: &Proxy, client: u64) -> Seat {
     let key = ContentKey::from_query(None, [("id", ID.to_string())]).expect("a good id");
     let address = SocketAddr::from(([127, 0, 0, 1], 9));
     let client = Arc::new(ClientRecord::new(client, address, None));
-    proxy.app().registry().seat(&key, &client).expect("there is room")
+    proxy.app().streams().seat(&key.into(), &client).expect("there is room")
 }
 
 fn wait(seat: &Seat, limit: f64) -> Option<bool> {
@@ -44,9 +44,9 @@ fn a_header_delayed_by_0_2_s_is_waited_for_and_then_the_stream_is_active() {
     let engine = scripted(Script::new().playback(late));
     let proxy = Proxy::start(&[&engine]);
     let seat = take_seat(&proxy, 1);
-    assert!(matches!(seat.session().state(), State::Starting { .. }), "{:?}", seat.session().state());
+    assert!(matches!(seat.stream().state(), State::Starting { .. }), "{:?}", seat.stream().state());
     assert_eq!(wait(&seat, 5.0), Some(true));
-    assert_eq!(seat.session().state(), State::Active);
+    assert_eq!(seat.stream().state(), State::Active);
     let session = proxy.session(ID);
     assert!(session["state"] == "active" && session["error"].is_null(), "{session:#}");
     drop(seat);
@@ -62,7 +62,7 @@ fn a_header_delayed_by_3_s_is_not_there_after_0_5_s_and_the_start_can_be_stopped
     let began = Instant::now();
     assert_eq!(wait(&seat, 0.5), None);
     assert!(began.elapsed() >= seconds(0.5));
-    assert!(matches!(seat.session().state(), State::Starting { .. }));
+    assert!(matches!(seat.stream().state(), State::Starting { .. }));
     drop(seat);
     let took = proxy.shutdown();
     // It was stopped, not waited for.

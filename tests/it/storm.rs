@@ -7,8 +7,8 @@ use acerelay::config;
 use acerelay::id::{ContentKey, Digest};
 use acerelay::sim::{Getstream, Script, SimEngine};
 use acerelay::stream::memory::Memory;
-use acerelay::stream::session::{ClientRecord, Session};
 use acerelay::stream::state::{Event, State};
+use acerelay::stream::{client::ClientRecord, stream::Stream};
 
 use super::binary::file;
 use super::harness::{
@@ -188,10 +188,10 @@ fn a_thousand_joins_and_leaves_leave_no_thread_and_no_descriptor_behind() {
     assert_all_stopped(&engine, 2);
 }
 
-fn session_without_linger() -> Arc<Session> {
+fn stream_without_linger() -> Arc<Stream> {
     let key = ContentKey::from_query(None, [("id", ID.to_string())]).expect("a good id");
     let settings = config::Stream { linger: Duration::ZERO, ..config::Stream::default() };
-    Session::new(key, &settings, Arc::default(), &Memory::new(settings.memory_bytes))
+    Stream::new(key.into(), &settings, Arc::default(), &Memory::new(settings.memory_bytes))
 }
 
 fn record(number: u64) -> Arc<ClientRecord> {
@@ -206,7 +206,7 @@ fn the_last_leave_races_the_first_join_ten_thousand_times() {
     const DECIDED: usize = ROUNDS / 102;
     let joiner_is_first = |round: usize| round.is_multiple_of(102);
     let leaver_is_first = |round: usize| round % 102 == 1;
-    let sessions: Arc<Vec<_>> = Arc::new((0..ROUNDS).map(|_| session_without_linger()).collect());
+    let sessions: Arc<Vec<_>> = Arc::new((0..ROUNDS).map(|_| stream_without_linger()).collect());
     let seats: Vec<_> = sessions
         .iter()
         .map(|session| {
@@ -261,11 +261,11 @@ fn two_that_come_and_go_all_the_time_never_get_a_stream_that_ends() {
     const SEATS: usize = 5_000;
     let engine = engine();
     let proxy = Proxy::start_with(&[&engine], |config| config.stream.linger = Duration::ZERO);
-    let registry = Arc::clone(proxy.app().registry());
+    let streams = Arc::clone(proxy.app().streams());
     in_parallel(2, move |side| {
-        let key = ContentKey::from_query(None, [("id", ID.to_string())]).expect("a good id");
+        let wanted = ContentKey::from_query(None, [("id", ID.to_string())]).expect("a good id").into();
         for number in 0..SEATS {
-            let seat = registry.seat(&key, &record(side as u64)).expect("there is room");
+            let seat = streams.seat(&wanted, &record(side as u64)).expect("there is room");
             assert_eq!(seat.wait_started(Instant::now() + LONG), Some(Ok(())));
             drop(seat);
             if number % 500 == 0 {

@@ -10,7 +10,8 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, TryRecvError};
 
 use super::super::chunk::Chunk;
-use super::{Ending, Fanout, JoinAt, Progress};
+use super::super::ending::Ending;
+use super::{Fanout, JoinAt, Progress};
 
 /// What a client is told next.
 #[derive(Debug)]

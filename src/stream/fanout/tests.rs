@@ -1,6 +1,7 @@
 //! The hub, tried in one thread where order matters, and in many.
 
 use super::*;
+use crate::stream::memory::Memory;
 use crate::threads::{SMALL_STACK_BYTES, Threads};
 use crate::ts::start::StartKind;
 
@@ -8,7 +9,7 @@ const PACKETS: &[u8] = &[0x47; 188];
 const BOUNDS: Bounds = Bounds { bytes: 100 * 188, age: Duration::from_secs(60) };
 
 fn hub_with(bounds: Bounds) -> Arc<Fanout> {
-    Fanout::new(bounds, &Memory::new(u64::MAX))
+    Fanout::new(bounds, &Arc::default())
 }
 
 fn hub() -> Arc<Fanout> {
@@ -222,10 +223,12 @@ fn joining_and_leaving_under_load_makes_no_gap_and_no_double() {
 #[test]
 fn what_memory_took_from_the_backlog_does_not_live_on_in_a_queue() {
     let memory = Memory::new(2 << 20);
-    let hub = Fanout::new(Bounds { bytes: 100 << 20, age: Duration::from_secs(60) }, &memory);
+    let hub = Fanout::new(Bounds { bytes: 100 << 20, age: Duration::from_secs(60) }, memory.budget());
+    memory.add(&hub);
     let publish = |chunks| {
         for _ in 0..chunks {
             hub.publish(&[0x47; 1 << 16], &mut Vec::new(), Instant::now());
+            memory.settle();
         }
     };
     publish(1);

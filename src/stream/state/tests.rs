@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const LIMITS: Limits = Limits {
+const LIMITS: TimeLimits = TimeLimits {
     connect: Duration::from_secs(30),
     first_data: Duration::from_secs(20),
     stall: Duration::from_secs(25),
@@ -14,7 +14,7 @@ const LIMITS: Limits = Limits {
 };
 
 fn tick(silent_s: u64) -> Event {
-    Event::Tick(Source {
+    Event::Tick(SourceReport {
         silent_for: Duration::from_secs(silent_s),
         given: Yield::Some,
         engine_is_well: true,
@@ -27,7 +27,9 @@ fn tick(silent_s: u64) -> Event {
 /// At the same time the engine has said that it is not ready to play.
 fn refused(silent_s: u64) -> Event {
     match tick(silent_s) {
-        Event::Tick(source) => Event::Tick(Source { refusal: Some("start timeout".to_owned()), ..source }),
+        Event::Tick(source) => {
+            Event::Tick(SourceReport { refusal: Some("start timeout".to_owned()), ..source })
+        }
         other => other,
     }
 }
@@ -73,7 +75,7 @@ fn every_transition_is_the_one_of_the_table() {
     let ended = "the engine ended the stream";
     let film_ends = || Event::SourceLost { attempt: 0, why: Why::SourceEnded(Ending::Complete), given: Some };
     let ill = |silent_s| {
-        Event::Tick(Source {
+        Event::Tick(SourceReport {
             silent_for: Duration::from_secs(silent_s),
             given: Some,
             engine_is_well: false,
@@ -83,7 +85,7 @@ fn every_transition_is_the_one_of_the_table() {
         })
     };
     let filling = |silent_s| {
-        Event::Tick(Source {
+        Event::Tick(SourceReport {
             silent_for: Duration::from_secs(silent_s),
             given: Some,
             engine_is_well: true,
@@ -93,7 +95,7 @@ fn every_transition_is_the_one_of_the_table() {
         })
     };
     let barren_silence = || {
-        Event::Tick(Source {
+        Event::Tick(SourceReport {
             silent_for: Duration::from_secs(25),
             given: Barren,
             engine_is_well: true,
@@ -170,9 +172,9 @@ fn every_transition_is_the_one_of_the_table() {
         (vec![active(), (9, lost(0, Some)), (9, FirstPackets(1)), (14, lost(1, Some)), (14, FirstPackets(2)),
             (19, lost(2, Some)), (19, FirstPackets(3))], "active, attempt 3".into()),
         (vec![active(), (5, lost(0, Barren)), (6, FirstPackets(1)), (6, lost(1, Barren)), (8, FirstPackets(2)),
-            (8, lost(2, Barren))], format!("stopping: {}", Why::Unstable)),
+            (8, lost(2, Barren))], format!("stopping: {}", Why::Unstable(MAX_BARREN))),
         (vec![active(), (5, lost(0, Barren)), (6, Connected(1)), (6, lost(1, Barren)), (8, Connected(2)),
-            (8, lost(2, Barren))], format!("stopping: {}", Why::Unstable)),
+            (8, lost(2, Barren))], format!("stopping: {}", Why::Unstable(MAX_BARREN))),
         (vec![active(), (5, lost(0, Barren)), (6, Connected(1)), (6, lost(1, Barren)), (8, lost(2, Barren)),
             (12, Connected(3)), (13, lost(3, Some)), (20, Connected(4)), (20, lost(4, Barren))],
             "recovering until 65, attempt 5 after 8 s".into()),
@@ -204,7 +206,7 @@ fn every_transition_is_the_one_of_the_table() {
 
 #[test]
 fn without_time_to_recover_a_lost_source_is_the_end() {
-    let limits = Limits { recover: Duration::ZERO, ..LIMITS };
+    let limits = TimeLimits { recover: Duration::ZERO, ..LIMITS };
     let now = Instant::now();
     let life = Life::new(now, &limits).step(&Event::FirstPackets(0), now, &limits);
     let life = life.step(&lost(0, Yield::Some), now, &limits);
@@ -224,7 +226,7 @@ fn who_waited_for_a_success_has_it_however_short() {
 
 fn any_event() -> impl Strategy<Value = Event> {
     let source = |(silent_s, engine_is_well, is_filling)| {
-        Event::Tick(Source {
+        Event::Tick(SourceReport {
             silent_for: Duration::from_secs(silent_s),
             given: Yield::Some,
             engine_is_well,

@@ -9,10 +9,8 @@ use crate::engine::error::EngineError;
 use crate::engine::pool::Unavailable;
 use crate::engine::stat::Stat;
 use crate::escape::Escaped;
-use crate::id::ContentKey;
-use crate::stream::fanout::Ending;
-
-use super::MAX_BARREN;
+use crate::stream::ending::Ending;
+use crate::wanted::Wanted;
 
 /// Why a stream ended, or never started.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,8 +37,8 @@ pub enum Why {
     SessionLost,
     /// The source was lost and did not come back within this time; first what was lost.
     NotRecovered(Box<Why>, Duration),
-    /// Source after source gave next to nothing.
-    Unstable,
+    /// So many sources in a row gave next to nothing.
+    Unstable(u32),
     /// Nobody came back.
     Idle,
     /// Everybody left during the start.
@@ -55,8 +53,8 @@ pub enum Why {
     Panicked,
     /// The system had no thread for the fetcher.
     NoThread,
-    /// It is the same content as a stream that runs already, which has this key.
-    SameAs(Box<ContentKey>),
+    /// It is the same content as a stream that runs already, which is wanted in its place.
+    SameAs(Box<Wanted>),
 }
 
 impl Why {
@@ -147,7 +145,7 @@ impl fmt::Display for Why {
             Self::NotRecovered(lost, limit) => {
                 write!(f, "{lost}, and it did not come back within {:.1} s", limit.as_secs_f32())
             }
-            Self::Unstable => write!(f, "the engine ended the stream {MAX_BARREN} times at once"),
+            Self::Unstable(times) => write!(f, "the engine ended the stream {times} times at once"),
             Self::Idle => f.write_str("nobody watches any more"),
             Self::GaveWay => f.write_str("nobody watched, and another stream needed the room"),
             Self::Abandoned => f.write_str("everybody left before it started"),

@@ -59,6 +59,20 @@ impl Code {
         found
     }
 
+    /// Every path that begins with `crate`, `super` or `self`, as it is written, with its place.
+    pub(super) fn relative_imports(&self) -> Vec<(usize, String)> {
+        let mut found = Vec::new();
+        for root in ["crate", "super", "self"] {
+            for offset in self.words(root) {
+                let is_path = self.text[offset + root.len()..].starts_with("::");
+                if is_path && !self.text[..offset].ends_with("::") {
+                    self.paths(offset, "", &mut found);
+                }
+            }
+        }
+        found
+    }
+
     /// Reads the path, or the group of paths, at `offset`; returns where it ends.
     fn paths(&self, mut offset: usize, prefix: &str, found: &mut Vec<(usize, String)>) -> usize {
         let rest = |offset: usize| &self.text[offset..];

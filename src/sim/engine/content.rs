@@ -1,0 +1,157 @@
+//! What a simulated engine can play, how its bytes leave it, and what goes wrong with it. Values only.
+
+use std::time::Duration;
+
+use super::super::media::Media;
+use super::script::Script;
+use crate::id::Digest;
+
+/// One broadcast or film that the engine knows.
+#[derive(Clone, Debug)]
+pub struct Content {
+    /// Its content id: what `id` and `content_id` look up.
+    pub id: Digest,
+    /// Its infohash: what `infohash` looks up, and what stands in every URL.
+    pub infohash: Digest,
+    /// Whether it is a broadcast.
+    pub is_live: bool,
+    /// The name that `get_media_files` gives.
+    pub name: String,
+    /// What is in the stream.
+    pub media: Media,
+    /// How it leaves the engine.
+    pub delivery: Delivery,
+    /// What goes wrong with it.
+    pub script: Script,
+}
+
+impl Content {
+    /// A broadcast.
+    #[must_use]
+    pub fn live(id: Digest, infohash: Digest, media: Media) -> Self {
+        Self {
+            id,
+            infohash,
+            is_live: true,
+            name: format!("simulated {infohash}"),
+            media,
+            delivery: Delivery::default(),
+            script: Script::default(),
+        }
+    }
+
+    /// A film: every reader begins at its start.
+    #[must_use]
+    pub fn film(id: Digest, infohash: Digest, media: Media) -> Self {
+        let mut content = Self::live(id, infohash, media);
+        content.is_live = false;
+        content.delivery.begin = Begin::Start;
+        content.delivery.skip_bytes = 0;
+        content
+    }
+
+    /// With another delivery.
+    #[must_use]
+    pub fn delivery(mut self, delivery: Delivery) -> Self {
+        self.delivery = delivery;
+        self
+    }
+
+    /// With a script of faults.
+    #[must_use]
+    pub fn script(mut self, script: Script) -> Self {
+        self.script = script;
+        self
+    }
+}
+
+/// How a content's bytes leave the engine.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// From getstream until data can flow; `/ace/r` holds that long.
+    pub prebuffer: Duration,
+    /// What comes at once, from the engine's cache.
+    pub burst: Burst,
+    /// How fast the rest comes.
+    pub pace: Pace,
+    /// Where in the stream a reader begins.
+    pub begin: Begin,
+    /// How the end of the body is told.
+    pub framing: Framing,
+    /// Sizes of the writes, taken in turn. None of them need divide by 188; but a packet that is cut in two
+    /// seems late to the [`Checker`](crate::sim::Checker), so whoever measures times takes multiples.
+    pub write_bytes: Vec<usize>,
+    /// Bytes of the first packet that are left out: a body need not begin on a packet.
+    pub skip_bytes: usize,
+    /// The Content-Type of the body; none was ever recorded, so nobody may depend on it.
+    pub content_type: Option<String>,
+}
+
+impl Default for Delivery {
+    /// Quick to start, in all else as awkward as an engine: odd writes, a body that begins in mid-packet.
+    fn default() -> Self {
+        Self {
+            prebuffer: Duration::from_millis(20),
+            burst: Burst::Time(Duration::from_secs(1)),
+            pace: Pace::RealTime,
+            begin: Begin::Live,
+            framing: Framing::Close,
+            write_bytes: vec![1391, 8191, 211, 4099],
+            skip_bytes: 71,
+            content_type: Some("application/octet-stream".to_owned()),
+        }
+    }
+}
+
+impl Delivery {
+    /// Whole packets from the first one on, as fast as the reader takes them, in large writes.
+    #[must_use]
+    pub fn unlimited() -> Self {
+        Self {
+            pace: Pace::Unlimited,
+            begin: Begin::Start,
+            write_bytes: vec![64 * 1024],
+            skip_bytes: 0,
+            ..Self::default()
+        }
+    }
+}
+
+/// What a new reader gets at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Burst {
+    /// So many bytes.
+    Bytes(u64),
+    /// So much of the stream's own time.
+    Time(Duration),
+}
+
+/// How fast a body is sent after the burst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// As the stream's own clock says.
+    RealTime,
+    /// As fast as the reader takes it.
+    Unlimited,
+}
+
+/// Where a new reader begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// At the broadcast's present place, on whatever packet that is. The broadcast runs since it was added to
+    /// the engine; a reader who comes back gets the burst's worth again.
+    Live,
+    /// At the first packet.
+    Start,
+}
+
+/// How the end of a body is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// By closing the connection.
+    Close,
+    /// Chunked coding, a chunk a write.
+    Chunked,
+    /// A Content-Length of so many bytes, whatever the stream holds.
+    Length(u64),
+}

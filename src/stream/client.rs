@@ -1,0 +1,30 @@
+//! What is known of a client, whichever stream it has a seat on.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
+
+use super::fanout::Progress;
+
+/// What is known of a client.
+#[derive(Debug)]
+pub struct ClientRecord {
+    /// Its number, unique in the process.
+    pub id: u64,
+    /// Where it comes from.
+    pub address: SocketAddr,
+    /// What it calls itself, as it came: to be escaped when shown.
+    pub user_agent: Option<String>,
+    /// When it asked.
+    pub connected_at: SystemTime,
+    /// Set once it streams.
+    pub(super) progress: OnceLock<Arc<Progress>>,
+}
+
+impl ClientRecord {
+    /// A client that has just asked.
+    #[must_use]
+    pub fn new(id: u64, address: SocketAddr, user_agent: Option<String>) -> Self {
+        Self { id, address, user_agent, connected_at: SystemTime::now(), progress: OnceLock::new() }
+    }
+}

@@ -1,0 +1,435 @@
+//! One stream: its guarded state, its seats, what is known of it.
+//!
+//! The state lives behind a mutex and a Condvar. Only [`Life::step`] decides what it becomes; the fetcher
+//! alone reports the first packets, and every change, on every way out of the fetcher's thread, wakes all who wait.
+//! A request holds a [`Seat`] from its arrival to its end, waiting or streaming, so "nobody is left" always means that
+//! there is no seat.
+//!
+//! Lock rule: the stream's lock may be taken under the directory's, never the other way round, and the fan-out's under
+//! neither. Nothing is interrupted, closed or logged under it.
+
+mod judging;
+mod seat;
+mod telling;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use crossbeam_channel::{Receiver, Sender};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use crate::config;
+use crate::engine::api::{EngineSession, Liveness};
+use crate::engine::playback::Interrupter;
+use crate::engine::pool::{Engine, Reservation};
+use crate::engine::stat::Watched;
+use crate::id::{ContentKey, ContentName, Digest};
+use crate::stats::Stats;
+use crate::wanted::{StreamKey, Wanted};
+
+use super::backlog::Bounds;
+use super::client::ClientRecord;
+use super::fanout::{Fanout, JoinAt};
+use super::flow::Flow;
+use super::marks::Mark;
+use super::memory::Memory;
+use super::state::{Event, Life, State, TimeLimits, Why};
+use super::view::Facts;
+
+pub use self::seat::Seat;
+
+/// One stream.
+pub struct Stream {
+    wanted: Wanted,
+    stream_id: Arc<str>,
+    /// Which of the wanted contents the current attempt is about.
+    source: AtomicUsize,
+    limits: TimeLimits,
+    start_behind: Duration,
+    created: Instant,
+    fanout: Arc<Fanout>,
+    memory: Arc<Memory>,
+    stats: Arc<Stats>,
+    flow: Flow,
+    bytes_out_of_gone: AtomicU64,
+    /// The life's attempt, for those who only want to know whether they are still meant.
+    attempt: AtomicU32,
+    core: Mutex<Core>,
+    changed: Condvar,
+    /// Ends the fetcher's pauses; held so that it is never disconnected.
+    stop: (Sender<()>, Receiver<()>),
+}
+
+struct Core {
+    life: Life,
+    seats: BTreeMap<u64, Arc<ClientRecord>>,
+    /// Ends the fetcher's reading of the current attempt.
+    interrupter: Option<Interrupter>,
+    /// Which engine was asked for the current attempt's session, and where its stat of it is found.
+    asked: Option<(Arc<Engine>, Option<Arc<Watched>>)>,
+    /// The engine's words when it was asked to play and was not ready.
+    refusal: Option<String>,
+    /// Sessions of this very content that other names of it had opened on the same engine: stopping one would stop all.
+    adopted: Vec<(Reservation, EngineSession)>,
+    last_seat_left: Option<Instant>,
+    /// The engine that played last.
+    played_on: Option<String>,
+    /// Views share it; while one does, what is recorded goes into a copy.
+    facts: Arc<Facts>,
+}
+
+/// A newcomer found the stream on its way out.
+#[derive(Debug)]
+pub struct Closing;
+
+impl Stream {
+    /// A stream that starts now, its backlog with a share in this memory.
+    #[must_use]
+    pub fn new(
+        wanted: Wanted,
+        settings: &config::Stream,
+        stats: Arc<Stats>,
+        memory: &Arc<Memory>,
+    ) -> Arc<Self> {
+        let limits = TimeLimits {
+            connect: settings.connect_timeout,
+            first_data: settings.first_data_timeout,
+            stall: settings.stall_timeout,
+            recover: settings.recover_timeout,
+            linger: settings.linger,
+            abandon: settings.abandon,
+        };
+        let now = Instant::now();
+        let facts = Arc::new(Facts {
+            engine: None,
+            infohash: match wanted.sources()[0].name {
+                ContentName::Infohash(infohash) => Some(infohash),
+                ContentName::Id(_) => None,
+            },
+            playback_session_id: None,
+            liveness: Liveness::Unknown,
+            created_at: SystemTime::now(),
+            started_at: None,
+            ended_at: None,
+            first_data_after: None,
+        });
+        let core = Core {
+            life: Life::new(now, &limits),
+            seats: BTreeMap::new(),
+            interrupter: None,
+            asked: None,
+            refusal: None,
+            adopted: Vec::new(),
+            last_seat_left: None,
+            played_on: None,
+            facts,
+        };
+        let bounds = Bounds { bytes: settings.backlog_bytes, age: settings.backlog };
+        let fanout = Fanout::new(bounds, memory.budget());
+        memory.add(&fanout);
+        Arc::new(Self {
+            stream_id: wanted.key.stream_id().into(),
+            wanted,
+            source: AtomicUsize::new(0),
+            limits,
+            start_behind: settings.start_behind,
+            created: now,
+            fanout,
+            memory: Arc::clone(memory),
+            stats,
+            flow: Flow::new(now),
+            bytes_out_of_gone: AtomicU64::new(0),
+            attempt: AtomicU32::new(0),
+            core: Mutex::new(core),
+            changed: Condvar::new(),
+            stop: crossbeam_channel::bounded(1),
+        })
+    }
+
+    /// A stream that starts now, for this client: who is the first always has a seat.
+    #[must_use]
+    pub fn begin(
+        wanted: Wanted,
+        settings: &config::Stream,
+        stats: Arc<Stats>,
+        client: Arc<ClientRecord>,
+        memory: &Arc<Memory>,
+    ) -> Seat {
+        let stream = Self::new(wanted, settings, stats, memory);
+        stream.sit(&mut stream.core.lock(), client)
+    }
+
+    /// What the stream is shared by.
+    #[must_use]
+    pub fn key(&self) -> &StreamKey {
+        &self.wanted.key
+    }
+
+    /// What has to be asked for to get this stream.
+    #[must_use]
+    pub fn wanted(&self) -> &Wanted {
+        &self.wanted
+    }
+
+    /// The content that the current attempt is about.
+    #[must_use]
+    pub fn content(&self) -> &ContentKey {
+        &self.wanted.sources()[self.source.load(Ordering::Acquire)]
+    }
+
+    /// Its name in paths and logs.
+    #[must_use]
+    pub fn stream_id(&self) -> &str {
+        &self.stream_id
+    }
+
+    /// When it was asked for.
+    #[must_use]
+    pub fn created(&self) -> Instant {
+        self.created
+    }
+
+    /// Where its chunks go.
+    #[must_use]
+    pub fn fanout(&self) -> &Arc<Fanout> {
+        &self.fanout
+    }
+
+    /// Takes a seat.
+    ///
+    /// # Errors
+    ///
+    /// When the stream is on its way out: a newcomer needs another one.
+    pub fn take_seat(self: &Arc<Self>, client: Arc<ClientRecord>) -> Result<Seat, Closing> {
+        let mut core = self.core.lock();
+        if core.life.state.is_open() { Ok(self.sit(&mut core, client)) } else { Err(Closing) }
+    }
+
+    fn sit(self: &Arc<Self>, core: &mut Core, client: Arc<ClientRecord>) -> Seat {
+        let join_at = match core.life.state {
+            State::Active | State::Lingering { .. } => JoinAt::Behind(self.start_behind),
+            _ => JoinAt::First,
+        };
+        let activations = core.life.activations;
+        core.life = core.life.step(&Event::SeatTaken, Instant::now(), &self.limits);
+        core.seats.insert(client.id, Arc::clone(&client));
+        Seat { stream: Arc::clone(self), client, join_at, activations }
+    }
+
+    /// Lets an event happen. Wakes everybody if it changed something, and ends the fetcher's work if it is time.
+    pub fn apply(&self, event: &Event) {
+        self.commit(self.core.lock(), event);
+    }
+
+    fn commit(&self, mut core: MutexGuard<'_, Core>, event: &Event) {
+        let now = Instant::now();
+        let next = core.life.step(event, now, &self.limits);
+        if next == core.life {
+            return;
+        }
+        let before = std::mem::replace(&mut core.life, next);
+        self.attempt.store(core.life.attempt, Ordering::Release);
+        if core.life.activations > before.activations {
+            let engine = core.facts.engine.as_ref().map(|(name, ..)| name.clone());
+            let played_on = std::mem::replace(&mut core.played_on, engine);
+            if before.activations == 0 {
+                let facts = Arc::make_mut(&mut core.facts);
+                facts.started_at = Some(SystemTime::now());
+                let first_data_after = now.saturating_duration_since(self.created);
+                facts.first_data_after = Some(first_data_after);
+                self.stats.add_first_data(first_data_after);
+            } else {
+                self.stats.add_recovery();
+                if played_on != core.played_on {
+                    self.stats.add_failover();
+                }
+            }
+        }
+        let is_recovering = |life: &Life| matches!(life.state, State::Recovering { .. });
+        if is_recovering(&core.life) && !is_recovering(&before) {
+            self.stats.add_loss();
+        }
+        let mut interrupter = None;
+        if core.life.attempt != before.attempt {
+            interrupter = core.interrupter.take();
+            core.asked = None;
+        }
+        let mut ending = None;
+        if let State::Stopping(outcome) | State::Stopped(outcome) = &core.life.state
+            && before.state.is_open()
+        {
+            ending = Some(outcome.why.ending());
+            if !outcome.had_started && outcome.why.is_trouble() {
+                self.stats.add_failed_start();
+            }
+            interrupter = interrupter.or(core.interrupter.take());
+            // Nobody asks about its session any more.
+            core.asked = None;
+            Arc::make_mut(&mut core.facts).ended_at = Some(SystemTime::now());
+        }
+        let is_free = matches!(core.life.state, State::Stopped(_)) && core.seats.is_empty();
+        if before.state == State::Active && matches!(core.life.state.why(), Some(Why::Stalled(..))) {
+            self.stats.add_stall();
+        }
+        let lost = match &core.life.state {
+            State::Recovering { lost, .. } if before.state == State::Active => Some(lost.clone()),
+            _ => None,
+        };
+        drop(core);
+        self.changed.notify_all();
+        if let Some(lost) = lost {
+            log::warn!("Stream {} lost its source: {lost}", self.stream_id);
+        }
+        if let Some(ending) = ending {
+            self.fanout.close(ending);
+            // Full means that it was told before.
+            let _told = self.stop.0.try_send(());
+        }
+        if let Some(interrupter) = interrupter {
+            interrupter.interrupt();
+        }
+        if is_free {
+            self.close_book();
+        }
+    }
+
+    /// The number of the current source.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.attempt.load(Ordering::Acquire)
+    }
+
+    /// Takes over a session of the same content on the same engine, to be stopped together with this stream's own.
+    ///
+    /// # Errors
+    ///
+    /// Gives it back when this stream is on its way out itself.
+    pub fn adopt(
+        &self,
+        reservation: Reservation,
+        opened: EngineSession,
+    ) -> Result<(), Box<(Reservation, EngineSession)>> {
+        let mut core = self.core.lock();
+        if !core.life.state.is_open() {
+            return Err(Box::new((reservation, opened)));
+        }
+        core.adopted.push((reservation, opened));
+        Ok(())
+    }
+
+    /// The sessions that were taken over.
+    #[must_use]
+    pub fn take_adopted(&self) -> Vec<(Reservation, EngineSession)> {
+        std::mem::take(&mut self.core.lock().adopted)
+    }
+
+    /// Is ready once the fetcher is to stop; for its pauses.
+    #[must_use]
+    pub fn stopped(&self) -> &Receiver<()> {
+        &self.stop.1
+    }
+
+    /// Has the engine asked about the session now, since it has begun to play.
+    pub(super) fn ask_about_it(&self) {
+        let asked = self.core.lock().asked.clone();
+        if let Some((engine, Some(watched))) = asked {
+            engine.ask_now(&watched);
+        }
+    }
+
+    /// Records that so many bytes came.
+    pub fn record_bytes_in(&self, bytes: u64) {
+        self.flow.add(bytes);
+        self.stats.add_bytes_in(bytes);
+    }
+
+    /// Gives whole packets to everybody, with the marks that were found in them.
+    pub(super) fn publish(&self, packets: &[u8], marks: &mut Vec<Mark>, arrived: Instant) {
+        self.fanout.publish(packets, marks, arrived);
+        self.memory.settle();
+    }
+
+    /// How the bytes come in.
+    pub(super) fn flow(&self) -> &Flow {
+        &self.flow
+    }
+
+    /// The state as it is.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.core.lock().life.state.clone()
+    }
+
+    /// Whether nobody has a seat.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.core.lock().seats.is_empty()
+    }
+
+    /// Whether this client has a seat.
+    #[must_use]
+    pub fn has_seat_of(&self, client: u64) -> bool {
+        self.core.lock().seats.contains_key(&client)
+    }
+
+    /// The content's infohash, once it is known.
+    #[must_use]
+    pub fn infohash(&self) -> Option<Digest> {
+        self.core.lock().facts.infohash
+    }
+
+    /// The name of the engine that was chosen.
+    #[must_use]
+    pub fn engine_name(&self) -> Option<String> {
+        self.core.lock().facts.engine.as_ref().map(|(name, ..)| name.clone())
+    }
+
+    /// Time from the request to the first packets, once they came.
+    #[must_use]
+    pub fn first_data_after(&self) -> Option<Duration> {
+        self.core.lock().facts.first_data_after
+    }
+
+    /// Waits until the stream is over and its engine session stopped, at most until `deadline`. Tells whether it is.
+    pub fn wait_stopped(&self, deadline: Instant) -> bool {
+        let mut core = self.core.lock();
+        while !matches!(core.life.state, State::Stopped(_)) {
+            if self.changed.wait_until(&mut core, deadline).timed_out() {
+                return matches!(core.life.state, State::Stopped(_));
+            }
+        }
+        true
+    }
+
+    fn leave(&self, client: &ClientRecord) {
+        let mut core = self.core.lock();
+        if core.seats.remove(&client.id).is_none() {
+            // Its other seat on this stream has left for both.
+            return;
+        }
+        if let Some(progress) = client.progress.get() {
+            // Under the lock, so that a view counts it once: with the seats or with those that are gone.
+            self.bytes_out_of_gone.fetch_add(progress.sent_bytes(), Ordering::Relaxed);
+        }
+        if !core.seats.is_empty() {
+            return;
+        }
+        core.last_seat_left = Some(Instant::now());
+        let is_free = matches!(core.life.state, State::Stopped(_));
+        // Under the same lock: nobody can take a seat between the last one's leaving and its meaning.
+        self.commit(core, &Event::LastSeatLeft);
+        if is_free {
+            self.close_book();
+        }
+    }
+
+    /// It is over and nobody has a seat any more: whoever was the last, client or fetcher, does this, once.
+    fn close_book(&self) {
+        self.fanout.clear();
+        self.log_totals();
+    }
+}

@@ -1,0 +1,67 @@
+//! A client's place on a stream.
+//!
+//! It must not know why streams start and end: it asks the life for the outcome, and its drop is the leaving.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::stream::client::ClientRecord;
+use crate::stream::fanout::{JoinAt, Subscription};
+use crate::stream::state::Why;
+
+use super::Stream;
+
+/// A client's place on a stream, from its request to its end. Dropping it is leaving.
+pub struct Seat {
+    pub(super) stream: Arc<Stream>,
+    pub(super) client: Arc<ClientRecord>,
+    pub(super) join_at: JoinAt,
+    /// Of the stream, when the seat was taken.
+    pub(super) activations: u32,
+}
+
+impl Seat {
+    /// The stream.
+    #[must_use]
+    pub fn stream(&self) -> &Arc<Stream> {
+        &self.stream
+    }
+
+    /// The client.
+    #[must_use]
+    pub fn client(&self) -> &ClientRecord {
+        &self.client
+    }
+
+    /// Waits for the outcome of the start, at most until `deadline`; `None` when it is not known by then. Everybody who
+    /// waits for one start gets the same outcome.
+    ///
+    /// # Errors
+    ///
+    /// Why the stream did not start.
+    pub fn wait_started(&self, deadline: Instant) -> Option<Result<(), Why>> {
+        let mut core = self.stream.core.lock();
+        loop {
+            if let Some(outcome) = core.life.outcome_since(self.activations) {
+                return Some(outcome);
+            }
+            if self.stream.changed.wait_until(&mut core, deadline).timed_out() {
+                return core.life.outcome_since(self.activations);
+            }
+        }
+    }
+
+    /// Begins to stream.
+    #[must_use]
+    pub fn join(&self) -> Subscription {
+        let subscription = self.stream.fanout.join(self.join_at);
+        let _first = self.client.progress.set(Arc::clone(subscription.progress()));
+        subscription
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.stream.leave(&self.client);
+    }
+}

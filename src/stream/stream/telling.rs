@@ -1,0 +1,105 @@
+//! What a session tells of itself, and what it is told for that.
+//!
+//! It must not change what the stream does: it writes facts and reads the rest.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crate::engine::api::EngineSession;
+use crate::engine::pool::Engine;
+use crate::id::Digest;
+use crate::stream::state::State;
+use crate::stream::view::{ClientView, StreamView};
+
+use super::Stream;
+
+impl Stream {
+    /// Records which engine was chosen.
+    pub fn record_engine(&self, engine: &Engine) {
+        let settings = &engine.settings;
+        let engine = (settings.name.clone(), settings.host.as_str().to_owned(), settings.port);
+        Arc::make_mut(&mut self.core.lock().facts).engine = Some(engine);
+    }
+
+    /// Records what the engine told about its session, and where it can be asked about it.
+    pub fn record_opened(&self, engine: &Arc<Engine>, opened: &EngineSession) {
+        let watched = opened.stat.clone().map(|stat| engine.watch(stat));
+        let mut core = self.core.lock();
+        if core.life.state.is_open() {
+            core.asked = Some((Arc::clone(engine), watched));
+        }
+        let facts = Arc::make_mut(&mut core.facts);
+        facts.playback_session_id.clone_from(&opened.playback_session_id);
+        facts.liveness = opened.liveness;
+    }
+
+    /// Records in which words the engine said that it is not ready to play.
+    pub(in crate::stream) fn record_refusal(&self, text: &str) {
+        self.core.lock().refusal = Some(text.to_owned());
+    }
+
+    /// Records which content it is.
+    pub(in crate::stream) fn record_infohash(&self, infohash: Digest) {
+        Arc::make_mut(&mut self.core.lock().facts).infohash = Some(infohash);
+    }
+
+    /// The stream as it is now.
+    #[must_use]
+    pub fn view(&self) -> StreamView {
+        let now = Instant::now();
+        let (life, facts, seats, last_seat_left, watched, bytes_out_of_gone) = {
+            let core = self.core.lock();
+            let seats: Vec<_> = core.seats.values().cloned().collect();
+            let watched = core.asked.as_ref().and_then(|(_, watched)| watched.clone());
+            let gone = self.bytes_out_of_gone.load(Ordering::Relaxed);
+            (core.life.clone(), Arc::clone(&core.facts), seats, core.last_seat_left, watched, gone)
+        };
+        let idle_for = match last_seat_left {
+            Some(left) if seats.is_empty() => now.saturating_duration_since(left),
+            _ => Duration::ZERO,
+        };
+        let mut clients = Vec::with_capacity(seats.len());
+        let mut waiting = 0;
+        for record in seats {
+            let Some(progress) = record.progress.get() else {
+                waiting += 1;
+                continue;
+            };
+            let (sent_bytes, skips) = (progress.sent_bytes(), progress.skips());
+            let lag = self.fanout.lag_of(progress, now);
+            clients.push(ClientView { record, sent_bytes, lag, skips });
+        }
+        let sent: u64 = clients.iter().map(|client| client.sent_bytes).sum();
+        StreamView {
+            content: self.content().clone(),
+            stream_id: Arc::clone(&self.stream_id),
+            restarts: life.activations.saturating_sub(1),
+            state: life.state,
+            swarm: watched.and_then(|watched| watched.last()),
+            facts,
+            clients,
+            waiting,
+            idle_for,
+            bytes_in: self.flow.bytes(),
+            bytes_out: sent + bytes_out_of_gone,
+            bitrate_bps: self.fanout.bitrate_bps(now),
+            keyframe_interval: self.fanout.keyframe_interval(),
+        }
+    }
+
+    /// The closing line of a stream that has run, once its last client has been sent the rest.
+    pub(super) fn log_totals(&self) {
+        let view = self.view();
+        let (State::Stopped(outcome), Some(began)) = (&view.state, view.facts.started_at) else {
+            return;
+        };
+        let ended = view.facts.ended_at.unwrap_or(began);
+        let seconds = ended.duration_since(began).unwrap_or_default().as_secs();
+        let StreamView { stream_id, bytes_in, bytes_out, restarts, .. } = &view;
+        log::info!(
+            "Stream {stream_id} ended after {seconds} s, {bytes_in} bytes in, {bytes_out} bytes out, {restarts} restarts: {}",
+            outcome.why
+        );
+    }
+}

@@ -1,0 +1,190 @@
+//! Who comes and goes: gives seats, starts fetchers, and keeps house.
+//!
+//! It must not know how a source is obtained. It holds no lock of its own; what is there stands in the `directory`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+use crate::config;
+use crate::engine::pool::Pool;
+use crate::stats::Stats;
+use crate::threads::{LARGE_STACK_BYTES, Threads};
+use crate::wanted::Wanted;
+
+use super::client::ClientRecord;
+use super::directory::{Directory, Found, NoSeat};
+use super::fetcher::{self, Resources};
+use super::memory::Memory;
+use super::state::{Event, State, Why};
+use super::stream::{Seat, Stream};
+
+/// How often deadlines are looked at: often enough for limits of seconds, seldom enough to cost nothing.
+const TICK: Duration = Duration::from_millis(250);
+
+/// How often whoever waits is looked after: is the client still there?
+pub const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// All streams of the process.
+pub struct Streams {
+    settings: config::Stream,
+    stats: Arc<Stats>,
+    memory: Arc<Memory>,
+    resources: Arc<Resources>,
+}
+
+impl Streams {
+    /// No streams yet.
+    #[must_use]
+    pub fn new(settings: config::Stream, pool: Arc<Pool>, stats: Arc<Stats>, threads: Threads) -> Arc<Self> {
+        let memory = Memory::new(settings.memory_bytes);
+        let directory = Directory::new(settings.max_streams);
+        Arc::new(Self {
+            settings,
+            stats,
+            memory,
+            resources: Arc::new(Resources { directory, pool, threads }),
+        })
+    }
+
+    /// A seat on the stream that is wanted, which is started if it is not there: one start, however many ask at once.
+    /// Waits while a previous engine session of the stream is being stopped.
+    ///
+    /// # Errors
+    ///
+    /// When there is no room for a stream, or the proxy shuts down.
+    pub fn seat(&self, wanted: &Wanted, client: &Arc<ClientRecord>) -> Result<Seat, NoSeat> {
+        self.seat_while(wanted, client, || true)
+    }
+
+    /// The same, but waits only while who asks is there.
+    ///
+    /// # Errors
+    ///
+    /// When there is no room for a stream, the proxy shuts down, or nobody is there any more.
+    pub fn seat_while(
+        &self,
+        wanted: &Wanted,
+        client: &Arc<ClientRecord>,
+        is_there: impl Fn() -> bool,
+    ) -> Result<Seat, NoSeat> {
+        let deadline = Instant::now() + self.settings.connect_timeout;
+        let directory = &self.resources.directory;
+        loop {
+            let begin = || {
+                let (stats, client) = (Arc::clone(&self.stats), Arc::clone(client));
+                Stream::begin(wanted.clone(), &self.settings, stats, client, &self.memory)
+            };
+            let closing = match directory.seat(wanted, client, begin)? {
+                Found::Seat(seat) => return Ok(seat),
+                Found::New(seat) => {
+                    self.start(seat.stream());
+                    return Ok(seat);
+                }
+                Found::Full(unwatched) => {
+                    // If somebody has just come to watch it, it stays, and the next look finds another one or no room.
+                    unwatched.apply(&Event::GiveWay);
+                    continue;
+                }
+                Found::Closing(closing) => closing,
+            };
+            let now = Instant::now();
+            if !closing.wait_stopped(deadline.min(now + LOOK_INTERVAL)) {
+                if !is_there() {
+                    return Err(NoSeat::Gone);
+                }
+                if now >= deadline {
+                    return Err(NoSeat::StillStopping);
+                }
+                continue;
+            }
+            // The fetcher's thread retires it a moment after it stopped. Done here too, so that the next look does not
+            // find the stopped stream again.
+            directory.retire(&closing);
+        }
+    }
+
+    fn start(&self, stream: &Arc<Stream>) {
+        self.stats.add_stream();
+        let name = format!("fetch-{:.8}", stream.stream_id());
+        let (resources, fetched) = (Arc::clone(&self.resources), Arc::clone(stream));
+        let body = move || {
+            let _retire = Retire { directory: &resources.directory, stream: &fetched };
+            fetcher::run(&fetched, &resources);
+        };
+        if let Err(error) = self.resources.threads.spawn(&name, LARGE_STACK_BYTES, body) {
+            log::error!("No thread for stream {}: {error}", stream.stream_id());
+            stream.apply(&Event::Stop(Why::NoThread));
+            stream.apply(&Event::FetcherGone);
+            self.resources.directory.retire(stream);
+        }
+    }
+
+    /// What all backlogs hold.
+    #[must_use]
+    pub fn backlog_bytes(&self) -> u64 {
+        self.memory.budget().kept_bytes()
+    }
+
+    /// The streams there are, live ones first, newest first, then those that ended lately.
+    #[must_use]
+    pub fn list(&self) -> Vec<Arc<Stream>> {
+        self.resources.directory.list()
+    }
+
+    /// The stream that runs under this stream id, else content id or infohash as asked, else infohash.
+    #[must_use]
+    pub fn live(&self, id: &str) -> Option<Arc<Stream>> {
+        let id = id.to_ascii_lowercase();
+        let live = self.resources.directory.live();
+        let by = |is_meant: &dyn Fn(&Stream) -> bool| live.iter().find(|stream| is_meant(stream)).cloned();
+        by(&|stream| stream.stream_id() == id)
+            .or_else(|| by(&|stream| stream.content().name.digest().to_string() == id))
+            .or_else(|| by(&|stream| stream.infohash().is_some_and(|infohash| infohash.to_string() == id)))
+    }
+
+    /// Takes no new streams any more and stops all there are. Their threads end by themselves.
+    pub fn close(&self) {
+        for stream in self.resources.directory.close() {
+            stream.apply(&Event::Stop(Why::Shutdown));
+        }
+    }
+
+    /// Whether [`Streams::close`] was called.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.resources.directory.is_closed()
+    }
+
+    fn tick(&self) {
+        self.resources.directory.forget_old(Instant::now());
+        for stream in self.resources.directory.live() {
+            stream.tick();
+        }
+        self.resources.threads.reap();
+    }
+}
+
+/// Drives every deadline of every stream, until `stop` is closed; `give_back` is called when much memory has become free.
+pub fn keep_house(streams: &Streams, stop: &Receiver<()>, give_back: impl Fn()) {
+    while stop.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+        streams.tick();
+        if streams.memory.budget().has_shrunk() {
+            give_back();
+        }
+    }
+}
+
+/// Takes the stream off the table when its thread ends, whichever way.
+struct Retire<'a> {
+    directory: &'a Directory,
+    stream: &'a Arc<Stream>,
+}
+
+impl Drop for Retire<'_> {
+    fn drop(&mut self) {
+        debug_assert!(matches!(self.stream.state(), State::Stopped(_)), "a fetcher ended without saying so");
+        self.directory.retire(self.stream);
+    }
+}

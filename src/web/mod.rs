@@ -1,0 +1,18 @@
+//! What is served: streams to players, status to people and programs.
+//!
+//! [`routes`] decides what a request asks for, [`admin`] whether it may; `live` streams, with a seat in
+//! [`connections`]; [`status`] takes the one picture that status, `metrics` and, by way of status, the `page` are
+//! rendered from; `process` adds to metrics what the process takes of the system; `refusal` says which error has which
+//! status. [`context`] is what all of them need. How a request came and how an answer goes out is the matter of
+//! [`crate::http`].
+
+pub mod admin;
+pub mod connections;
+pub mod context;
+mod live;
+mod metrics;
+mod page;
+mod process;
+mod refusal;
+pub mod routes;
+pub mod status;

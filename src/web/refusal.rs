@@ -1,0 +1,62 @@
+//! Which error has which status.
+//!
+//! It must not know how an error came about.
+
+use crate::engine::error::EngineError;
+use crate::engine::pool::Unavailable;
+use crate::http::response::Code;
+use crate::id::KeyError;
+use crate::stream::directory::NoSeat;
+use crate::stream::state::Why;
+
+use super::admin::Denied;
+
+impl From<&Why> for Code {
+    fn from(why: &Why) -> Self {
+        match why {
+            Why::NoEngine(Unavailable::AllDown) | Why::Engine(EngineError::Unreachable(_)) => Self::NoEngine,
+            Why::NoEngine(_) | Why::NoThread => Self::AtCapacity,
+            Why::ConnectTimeout(..)
+            | Why::NotReady(..)
+            | Why::FirstDataTimeout(..)
+            | Why::Engine(EngineError::Silent(_)) => Self::StartTimeout,
+            Why::Shutdown | Why::Asked | Why::Idle | Why::GaveWay | Why::Abandoned => Self::ShuttingDown,
+            Why::Engine(_)
+            | Why::EndedWithoutData
+            | Why::NotMpegTs
+            | Why::SourceEnded(_)
+            | Why::Stalled(..)
+            | Why::SessionLost
+            | Why::NotRecovered(..)
+            | Why::Unstable(_)
+            | Why::SameAs(_)
+            | Why::Panicked => Self::EngineError,
+        }
+    }
+}
+
+impl From<&NoSeat> for Code {
+    fn from(no_seat: &NoSeat) -> Self {
+        match no_seat {
+            NoSeat::AtCapacity => Self::AtCapacity,
+            NoSeat::ShuttingDown | NoSeat::Gone => Self::ShuttingDown,
+            NoSeat::StillStopping => Self::StartTimeout,
+            NoSeat::Failed(why) => Self::from(why),
+        }
+    }
+}
+
+impl From<&Denied> for Code {
+    fn from(denied: &Denied) -> Self {
+        match denied {
+            Denied::ForeignHost | Denied::ForeignOrigin => Self::Forbidden,
+            Denied::NoToken | Denied::WrongToken => Self::Unauthorized,
+        }
+    }
+}
+
+impl From<&KeyError> for Code {
+    fn from(_: &KeyError) -> Self {
+        Self::BadRequest
+    }
+}
