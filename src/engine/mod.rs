@@ -7,6 +7,7 @@ mod agent;
 mod answer;
 pub mod api;
 pub mod blame;
+pub mod choose;
 pub mod error;
 pub mod playback;
 pub mod pool;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::engine::pool::Unavailable;
+use crate::engine::choose::Unavailable;
 use crate::id::{ContentKey, ContentName, Digest};
 use crate::wanted::{StreamKey, Wanted};
 

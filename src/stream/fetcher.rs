@@ -11,9 +11,10 @@ use crossbeam_channel::RecvTimeoutError;
 
 use crate::engine::api::{EngineSession, Liveness};
 use crate::engine::blame::Fault;
+use crate::engine::choose::Unavailable;
 use crate::engine::error::EngineError;
 use crate::engine::playback::{Playback, Player};
-use crate::engine::pool::{Content, Engine, Pool, Reservation, Unavailable};
+use crate::engine::pool::{Content, Engine, Pool, Reservation};
 use crate::engine::url::Target;
 use crate::id::ContentKey;
 use crate::threads::Threads;

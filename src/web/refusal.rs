@@ -2,8 +2,8 @@
 //!
 //! It must not know how an error came about.
 
+use crate::engine::choose::Unavailable;
 use crate::engine::error::EngineError;
-use crate::engine::pool::Unavailable;
 use crate::http::response::Code;
 use crate::id::KeyError;
 use crate::stream::directory::NoSeat;

@@ -5,8 +5,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::engine::choose::Unavailable;
 use crate::engine::error::EngineError;
-use crate::engine::pool::Unavailable;
 use crate::engine::stat::Stat;
 use crate::escape::Escaped;
 use crate::stream::ending::Ending;
