@@ -87,6 +87,18 @@ impl Content {
     }
 }
 
+/// What a stream looks for a place for.
+pub struct Wish<'a> {
+    /// The name under which the content is asked for.
+    pub name: ContentName,
+    /// What that is, once it is known.
+    pub content: Option<Content>,
+    /// The engine whose picture the stream has lost; its own place there does not stand in its way.
+    pub preferred: Option<&'a Arc<Engine>>,
+    /// How often the engine of this name was asked since the last picture; `None` if it is not to be asked again.
+    pub tries: &'a dyn Fn(&str) -> Option<u32>,
+}
+
 /// A place on an engine, given back when dropped.
 pub struct Reservation {
     /// The engine.
@@ -129,29 +141,33 @@ impl Pool {
         &self.engines
     }
 
-    /// Takes a place on the best engine for what is asked for under this name; `content` is what that is, once it is known.
-    /// `preferred` is the engine whose picture a stream has
-    /// lost; its own place there does not stand in its way.
+    /// Takes a place on the best engine for this wish.
     ///
     /// # Errors
     ///
-    /// When every engine is down, full, busy starting, or plays another variant of the content.
-    pub fn reserve(
-        &self,
-        name: ContentName,
-        content: Option<Content>,
-        preferred: Option<&Arc<Engine>>,
-    ) -> Result<Reservation, Unavailable> {
+    /// When every engine is down, full, busy starting, plays another variant of the content, or was tried in vain.
+    pub fn reserve(&self, wish: &Wish<'_>) -> Result<Reservation, Unavailable> {
         let _choosing = self.choosing.lock();
-        let is_preferred =
-            |engine: &Arc<Engine>| preferred.is_some_and(|preferred| Arc::ptr_eq(preferred, engine));
-        let view = |engine: &Arc<Engine>| engine.view(name, content.as_ref(), is_preferred(engine));
-        let views: Vec<_> = self.engines.iter().map(view).collect();
+        let views: Vec<_> = self.engines.iter().map(|engine| engine.view(wish)).collect();
         let engine = Arc::clone(&self.engines[choose(&views)?]);
         let (place, start) = (Arc::clone(&engine.places), Arc::new(Instant::now()));
         engine.starts.lock().push(Arc::downgrade(&start));
-        let content = content.map(|content| engine.add_content(content));
+        let content = wish.content.clone().map(|content| engine.add_content(content));
         Ok(Reservation { engine, place: Some(place), start: Some(start), content })
+    }
+
+    /// The names of the engines that are not down and have room.
+    #[must_use]
+    pub fn at_hand(&self) -> Vec<String> {
+        let is_at_hand =
+            |engine: &&Arc<Engine>| engine.is_usable() && engine.streams() < engine.settings.max_streams;
+        self.engines.iter().filter(is_at_hand).map(|engine| engine.settings.name.clone()).collect()
+    }
+
+    /// Whether the engine of this name is not known to be down.
+    #[must_use]
+    pub fn is_usable(&self, name: &str) -> bool {
+        self.engines.iter().any(|engine| engine.settings.name == name && engine.is_usable())
     }
 
     /// Records what the stream with this place plays, once it is known. Tells whether it may: not if the engine plays another
@@ -198,8 +214,10 @@ impl Engine {
         self.health.lock().clone()
     }
 
-    fn view(&self, name: ContentName, content: Option<&Content>, is_preferred: bool) -> EngineView {
+    fn view(&self, wish: &Wish<'_>) -> EngineView {
         let now = Instant::now();
+        let tries = (wish.tries)(&self.settings.name);
+        let is_preferred = wish.preferred.is_some_and(|preferred| std::ptr::eq(&**preferred, self));
         let health = self.health.lock();
         EngineView {
             is_usable: health.is_up != Some(false),
@@ -208,9 +226,10 @@ impl Engine {
             max_streams: self.settings.max_streams,
             starts: self.starts(now),
             max_starts: self.settings.max_starts,
-            is_penalised: health.blame.is_penalised(name, now),
+            is_penalised: health.blame.is_penalised(wish.name, now),
             is_preferred,
-            has_other_variant: content.is_some_and(|content| self.has_variant_of(content)),
+            has_other_variant: wish.content.as_ref().is_some_and(|content| self.has_variant_of(content)),
+            tries,
         }
     }
 
@@ -302,6 +321,24 @@ impl Engine {
             (Some(false) | None, Some(true)) => Some(Change::Up),
             _ => None,
         }
+    }
+
+    /// Records that this content did not come from this engine, which has done what it could.
+    pub fn doubt(&self, content: ContentName) {
+        self.health.lock().blame.fail(content, Fault::Content, Instant::now());
+    }
+
+    /// Whether it was asked, and has not answered anything for so long.
+    #[must_use]
+    pub fn is_silent_for(&self, _time: Duration) -> bool {
+        false
+    }
+
+    /// Records that it neither sends nor answers.
+    pub fn record_dead(&self, content: ContentName, words: &impl std::fmt::Display) {
+        let mut health = self.health.lock();
+        health.blame.fail(content, Fault::Engine, Instant::now());
+        health.last_error = Some(words.to_string());
     }
 
     /// Records that a start of this content failed, which puts the engine behind the others for a while; one that is certainly

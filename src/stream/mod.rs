@@ -9,6 +9,7 @@
 
 pub mod backlog;
 pub mod budget;
+mod candidates;
 pub mod chunk;
 pub mod client;
 pub mod directory;
@@ -18,6 +19,7 @@ mod fetcher;
 mod flow;
 pub mod marks;
 pub mod memory;
+mod opening;
 mod pump;
 mod splice;
 pub mod state;

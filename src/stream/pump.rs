@@ -16,8 +16,8 @@ use crate::ts::align::Aligner;
 use super::ending::Ending;
 use super::marks::{Mark, Marker};
 use super::splice::Splice;
-use super::state::{Event, Why};
-use super::stream::Stream;
+use super::state::{Event, State, Why};
+use super::stream::{Lost, Stream};
 
 /// One read, and so one chunk, at most: a millisecond's work for the clients' threads, and 64 ms of an 8 Mbit/s stream.
 const READ_BYTES: usize = 64 * 1024;
@@ -92,23 +92,23 @@ impl<'a> Pump<'a> {
 
     /// Until the body ends or breaks, or the attempt is given up. `ending` is what a proper end of the body means;
     /// `on_first` is called with the first packets.
-    pub(super) fn run(&mut self, mut playback: Playback, ending: Ending, on_first: impl FnOnce()) -> Why {
+    pub(super) fn run(&mut self, mut playback: Playback, ending: Ending, on_first: impl FnOnce()) -> Lost {
         let mut on_first = Some(on_first);
         let mut buffer = vec![0; READ_BYTES];
         self.stream.flow().begin_source();
         loop {
             let read = match playback.read(&mut buffer) {
-                Ok(0) => return self.finish(Why::SourceEnded(ending)),
+                Ok(0) => return self.finish(Why::SourceEnded(ending)).into(),
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return self.finish(Why::Engine(EngineError::Lost(error.to_string()))),
+                Err(error) => return self.finish(Why::Engine(EngineError::Lost(error.to_string()))).into(),
             };
             self.stream.record_bytes_in(read as u64);
             self.source.aligner.push(&buffer[..read], &mut self.aligned);
             self.publish();
             if !self.source.has_published {
                 if self.source.aligner.skipped_bytes() > MAX_GARBAGE_BYTES {
-                    return Why::NotMpegTs;
+                    return Why::NotMpegTs.into();
                 }
                 continue;
             }
@@ -118,10 +118,10 @@ impl<'a> Pump<'a> {
             if let Some(pause) = self.source.pacing.after_read(read, self.stream.fanout().clients())
                 && self.is_stopped_after(pause)
             {
-                return Why::Asked;
+                return Lost::Superseded;
             }
             if self.hold_while_everybody_is_behind() {
-                return Why::Asked;
+                return Lost::Superseded;
             }
         }
     }
@@ -166,10 +166,11 @@ impl<'a> Pump<'a> {
 
     fn report_first_packets(&self) {
         let (id, attempt) = (self.stream.stream_id(), self.source.attempt);
+        let is_first = matches!(self.stream.state(), State::Starting(_));
         self.stream.apply(&Event::FirstPackets(attempt));
         self.stream.ask_about_it();
         match self.stream.first_data_after() {
-            Some(after) if attempt == 0 => {
+            Some(after) if is_first => {
                 log::info!("First data for {id} after {} ms", after.as_millis());
                 log::info!("Stream created for {id}");
             }

@@ -74,9 +74,17 @@ impl Streams {
         loop {
             let begin = || {
                 let (stats, client) = (Arc::clone(&self.stats), Arc::clone(client));
-                Stream::begin(wanted.clone(), &self.settings, stats, client, &self.memory)
+                Stream::begin(
+                    wanted.clone(),
+                    &self.settings,
+                    stats,
+                    client,
+                    &self.memory,
+                    Arc::clone(&self.resources.pool),
+                )
             };
-            let closing = match directory.seat(wanted, client, begin)? {
+            let at_hand = self.resources.pool.at_hand();
+            let closing = match directory.seat(wanted, client, &at_hand, begin)? {
                 Found::Seat(seat) => return Ok(seat),
                 Found::New(seat) => {
                     self.start(seat.stream());

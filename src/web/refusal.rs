@@ -15,6 +15,8 @@ impl From<&Why> for Code {
     fn from(why: &Why) -> Self {
         match why {
             Why::NoEngine(Unavailable::AllDown) | Why::Engine(EngineError::Unreachable(_)) => Self::NoEngine,
+            Why::Tried(last, _) => Self::from(&**last),
+            Why::NoEngine(Unavailable::AllTried) => Self::EngineError,
             Why::NoEngine(_) | Why::NoThread => Self::AtCapacity,
             Why::ConnectTimeout(..)
             | Why::NotReady(..)
@@ -27,6 +29,7 @@ impl From<&Why> for Code {
             | Why::SourceEnded(_)
             | Why::Stalled(..)
             | Why::SessionLost
+            | Why::EngineDead(_)
             | Why::NotRecovered(..)
             | Why::Unstable(_)
             | Why::SameAs(_)

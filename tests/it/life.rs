@@ -11,7 +11,7 @@ use acerelay::threads::{SMALL_STACK_BYTES, Threads};
 
 use super::harness::{
     Bystander, Connection, End, ID, LONG, OTHER_ID, Proxy, SLACK, STACK_BYTES, Viewer, assert_all_stopped,
-    assert_whole, engine, scripted, wait_engine,
+    assert_whole, engine, pause, scripted, wait_engine,
 };
 
 /// An engine whose first content never gets further than this.
@@ -34,7 +34,7 @@ fn a_start_that_is_stopped_wakes_its_waiters_within_100_ms() {
     };
     Threads::new().spawn("waiter", SMALL_STACK_BYTES, wait).expect("a thread");
     // Before it sleeps there is nothing to wake.
-    super::harness::pause(Duration::from_millis(300));
+    pause(Duration::from_millis(300));
     let began = Instant::now();
     proxy.app().streams().close();
     let (at, outcome) = woken.recv_timeout(LONG).expect("it wakes");
@@ -126,11 +126,6 @@ fn late() -> Getstream {
 }
 
 #[test]
-fn a_session_that_is_opened_when_everybody_has_left_is_stopped_once() {
-    check_late_session_is_stopped(SOON, Steps::first(1, late()), 0, |_, waiting| drop(waiting));
-}
-
-#[test]
 fn a_session_that_is_opened_after_its_stream_was_deleted_is_stopped_once() {
     check_late_session_is_stopped(LONG, Steps::first(1, late()), 0, |proxy, waiting| {
         let mut connection = proxy.connect();
@@ -141,14 +136,51 @@ fn a_session_that_is_opened_after_its_stream_was_deleted_is_stopped_once() {
     });
 }
 
+/// A start that everybody has left while its getstream is in flight, and that is to end: by its time, or by giving way to
+/// another one. `come_back` says whether somebody asks for it again before the engine has answered.
+#[track_caller]
+fn check_left_start(abandon: Duration, gives_way: bool, come_back: bool) {
+    let engine = scripted(Script::new().getstream(Steps::first(1, late())));
+    let proxy = Proxy::start_with(&[&engine], |config| config.stream.abandon = abandon);
+    let waiting = proxy.ask(ID);
+    wait_engine(&engine, "its getstream is on its way", |counts| counts.getstreams_now == 1);
+    drop(waiting);
+    proxy.wait_session(ID, "nobody waits", |session| session["waiting_count"] == 0);
+    if gives_way {
+        Viewer::open(proxy.address, OTHER_ID).take_packets(1);
+    } else {
+        // Long enough for the housekeeper to see that its time is over.
+        pause(Duration::from_secs(1));
+    }
+    assert_eq!(proxy.session(ID)["state"], "starting", "only the answer tells how to stop it");
+    assert_eq!(engine.counts_of(ID).getstreams_now, 1, "it is not cut");
+    if come_back {
+        let mut viewer = Viewer::open(proxy.address, ID);
+        viewer.take_packets(100);
+        assert_whole(&viewer.leave());
+    }
+    proxy.wait_gone(ID);
+    let counts = engine.counts_of(ID);
+    let sessions = (counts.getstreams, counts.sessions_opened, counts.sessions_stopped, counts.stops);
+    assert_eq!(sessions, (1, 1, 1, 1), "{counts:?}");
+    assert_eq!((counts.playback_requests, counts.sessions_leaked), (u64::from(come_back), 0), "{counts:?}");
+}
+
+#[test]
+fn a_session_that_is_opened_when_everybody_has_left_is_stopped_once() {
+    check_left_start(SOON, false, false);
+}
+
 #[test]
 fn a_session_that_is_opened_after_its_start_gave_way_is_stopped_once() {
-    check_late_session_is_stopped(LONG, Steps::first(1, late()), 0, |proxy, waiting| {
-        drop(waiting);
-        proxy.wait_session(ID, "nobody waits", |session| session["waiting_count"] == 0);
-        assert_eq!(proxy.session(ID)["state"], "starting");
-        Viewer::open(proxy.address, OTHER_ID).take_packets(1);
-    });
+    check_left_start(LONG, true, false);
+}
+
+/// The most common gesture of a person with a remote control: away and back again.
+#[test]
+fn who_comes_back_while_getstream_is_in_flight_joins_it() {
+    check_left_start(SOON, false, true);
+    check_left_start(LONG, true, true);
 }
 
 #[test]
