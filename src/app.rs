@@ -208,6 +208,7 @@ impl App {
 
     /// All streams.
     #[must_use]
+    #[allow(dead_code, reason = "tests take seats without a connection")]
     pub fn streams(&self) -> &Arc<Streams> {
         &self.context.streams
     }

@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-pub use check::{Conflict, check_engines};
+pub use check::check_engines;
 pub use mistake::{ConfigError, Mistake, Mistakes, Refused};
 pub use rules::{level, listen};
 pub use value::{AdminToken, Host, PublicUrl};

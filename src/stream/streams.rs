@@ -49,21 +49,13 @@ impl Streams {
     }
 
     /// A seat on the stream that is wanted, which is started if it is not there: one start, however many ask at once.
-    /// Waits while a previous engine session of the stream is being stopped.
-    ///
-    /// # Errors
-    ///
-    /// When there is no room for a stream, or the proxy shuts down.
-    pub fn seat(&self, wanted: &Wanted, client: &Arc<ClientRecord>) -> Result<Seat, NoSeat> {
-        self.seat_while(wanted, client, || true)
-    }
-
-    /// The same, but waits only while who asks is there.
+    /// Waits while a previous engine session of the stream is being stopped, as long as `is_there` says that who asks
+    /// still does.
     ///
     /// # Errors
     ///
     /// When there is no room for a stream, the proxy shuts down, or nobody is there any more.
-    pub fn seat_while(
+    pub fn seat(
         &self,
         wanted: &Wanted,
         client: &Arc<ClientRecord>,

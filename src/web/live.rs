@@ -102,7 +102,7 @@ fn admit<'a>(context: &'a Context, request: &Request, key: &ContentKey) -> Resul
         Turned::Gone
     };
     loop {
-        let seat = context.streams.seat_while(&wanted, &record, || connection.handle().is_established());
+        let seat = context.streams.seat(&wanted, &record, || connection.handle().is_established());
         let seat = seat.map_err(|no_seat| match no_seat {
             NoSeat::Gone => gone(&wanted),
             no_seat => Turned::Away(Response::from(&no_seat)),
