@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::allocator;
-use crate::config::Config;
+use crate::config::{Config, Live};
 use crate::engine::pool::Pool;
 use crate::engine::watch::Watch;
 use crate::http::descriptors::raise_descriptor_limit;
@@ -22,7 +22,6 @@ use crate::http::turnstile::Turnstile;
 use crate::stats::Stats;
 use crate::stream::streams::{self, Streams};
 use crate::threads::{LARGE_STACK_BYTES, SMALL_STACK_BYTES, Threads, Unfinished};
-use crate::web::admin::Admin;
 use crate::web::connections::Connections;
 use crate::web::context::Context;
 use crate::web::routes;
@@ -46,6 +45,8 @@ const MAX_WRITE_SLICE: Duration = Duration::from_secs(5);
 
 /// The running proxy.
 pub struct App {
+    /// What it was started with; of `server` and `stream` the context has what is true now.
+    config: Config,
     context: Arc<Context>,
     server: Arc<Server>,
     watches: Vec<Arc<Watch>>,
@@ -111,7 +112,7 @@ impl App {
         passed: Option<Inherited>,
         patience: Patience,
     ) -> Result<Self, StartError> {
-        let Config { server, engines, health, stream, log: _ } = config;
+        let Config { server, engines, health, stream, log: _ } = config.clone();
         allocator::keep_no_large_memory();
         let write_slice = (server.write_timeout / 4).clamp(Duration::from_millis(50), MAX_WRITE_SLICE);
         let options = Options { read_limit: patience.silence, write_slice };
@@ -127,21 +128,19 @@ impl App {
         let stats = Arc::new(Stats::default());
         let descriptors = descriptor_limit();
         let parked = Arc::new(ParkedThreads::new(descriptors));
-        let start_limit = stream.connect_timeout + stream.first_data_timeout + Duration::from_secs(2);
-        let keepalive = stream.keepalive;
-        let streams = Streams::new(stream, Arc::clone(&pool), Arc::clone(&stats), fetcher_threads.clone());
+        let (server, stream) = (Live::new(server), Live::new(stream));
+        let streams =
+            Streams::new(Arc::clone(&stream), Arc::clone(&pool), Arc::clone(&stats), fetcher_threads.clone());
         let context = Arc::new(Context {
             streams,
+            server: Arc::clone(&server),
+            stream,
             pool,
             stats,
             started: Instant::now(),
             started_at: SystemTime::now(),
-            clients: Turnstile::new(server.max_clients),
-            keepalive,
-            write_timeout: server.write_timeout,
-            start_limit,
-            connections: Connections::new(server.max_clients_per_address),
-            admin: Admin { token: server.admin_token, public_url: server.public_url },
+            clients: Turnstile::default(),
+            connections: Connections::default(),
             parked: Arc::clone(&parked),
             threads: vec![service_threads.clone(), fetcher_threads.clone(), client_threads.clone()],
         });
@@ -150,7 +149,7 @@ impl App {
             let context = Arc::clone(&context);
             Arc::new(move |request| routes::handle(&context, request))
         };
-        let limits = ServerLimits { streams: server.max_clients, descriptors, patience };
+        let limits = ServerLimits { settings: server, descriptors, patience };
         let server =
             Server::start(listener, limits, parked, &service_threads, client_threads.clone(), handler)
                 .map_err(StartError::Thread)?;
@@ -160,6 +159,7 @@ impl App {
         let watches =
             context.pool.engines().iter().map(|engine| Arc::new(Watch::new(Arc::clone(engine), health)));
         let app = Self {
+            config,
             watches: watches.collect(),
             context,
             server: Arc::new(server),
@@ -186,6 +186,28 @@ impl App {
             self.service_threads.spawn(&name, LARGE_STACK_BYTES, move || watch.run(&stop))?;
         }
         Ok(())
+    }
+
+    /// Goes by other settings from now on, and tells the keys that differ and count only after a restart.
+    ///
+    /// A stream goes on by the settings it began with, a client by those it came under; all else goes by the new ones at
+    /// once. A client that takes nothing is looked after as often as it was before, so a much shorter `write_timeout_s`
+    /// may close it up to [`MAX_WRITE_SLICE`] late.
+    #[allow(dead_code, reason = "nothing but tests changes the settings of a running proxy yet")]
+    pub fn reload(&self, config: Config) -> Vec<&'static str> {
+        let Config { mut server, engines, health, stream, log } = config;
+        let running = &self.config;
+        let for_a_restart = [
+            ("server.listen", server.listen != running.server.listen),
+            ("engines", engines != running.engines),
+            ("health", health != running.health),
+            ("log.level", log.level != running.log.level),
+            ("log.file", log.file != running.log.file),
+        ];
+        server.listen = running.server.listen;
+        self.context.server.replace(server);
+        self.context.stream.replace(stream);
+        for_a_restart.into_iter().filter_map(|(key, is_changed)| is_changed.then_some(key)).collect()
     }
 
     /// Where it listens.

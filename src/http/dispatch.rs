@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use crate::config::{self, Live};
 use crate::threads::{SMALL_STACK_BYTES, Threads};
 
 use super::guard::{Arrival, Fate, Job, NextJob};
@@ -35,6 +36,7 @@ pub(super) struct Dispatcher {
     pub(super) control: Arc<ConnectionControl>,
     pub(super) threads: Threads,
     handler: Arc<Handler>,
+    settings: Arc<Live<config::Server>>,
     requests: Turnstile,
     health_requests: Turnstile,
     next_thread: AtomicU64,
@@ -47,15 +49,16 @@ impl Dispatcher {
         control: Arc<ConnectionControl>,
         threads: Threads,
         handler: Arc<Handler>,
-        streams: usize,
+        settings: Arc<Live<config::Server>>,
         late_options: Option<(Instant, Options)>,
     ) -> Self {
         Self {
             control,
             threads,
             handler,
-            requests: Turnstile::new(streams + SPARE_REQUESTS),
-            health_requests: Turnstile::new(HEALTH_REQUESTS),
+            settings,
+            requests: Turnstile::default(),
+            health_requests: Turnstile::default(),
             next_thread: AtomicU64::new(0),
             late_options,
         }
@@ -75,8 +78,12 @@ impl Dispatcher {
         }
         match control.guard.arrive(peer, self.job(request, verdict), Instant::now()) {
             Arrival::Now(job) => {
-                let turnstile = if is_health { &self.health_requests } else { &self.requests };
-                match turnstile.enter() {
+                let pass = if is_health {
+                    self.health_requests.enter(HEALTH_REQUESTS)
+                } else {
+                    self.requests.enter(self.settings.get().max_clients + SPARE_REQUESTS)
+                };
+                match pass {
                     Some(pass) => self.begin(peer, job, pass),
                     None => self.turn_away(peer, job, "there are too many requests at once"),
                 }

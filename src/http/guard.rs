@@ -73,7 +73,6 @@ pub(super) enum Fate {
 pub(super) struct Guard<J> {
     patience: Patience,
     max_head_bytes: u64,
-    max_idle: usize,
     table: Mutex<HashMap<SocketAddr, Connection<J>>>,
     opened: AtomicU64,
     parked: Arc<ParkedThreads>,
@@ -138,15 +137,9 @@ pub(super) enum NextJob<J> {
 }
 
 impl<J> Guard<J> {
-    /// All of so many `streams` may be asked for at once.
-    pub(super) fn new(
-        patience: Patience,
-        max_head_bytes: u64,
-        streams: usize,
-        parked: Arc<ParkedThreads>,
-    ) -> Self {
-        let (table, opened) = (Mutex::default(), AtomicU64::new(0));
-        Self { patience, max_head_bytes, max_idle: streams.max(MIN_IDLE), table, opened, parked }
+    /// No connections yet.
+    pub(super) fn new(patience: Patience, max_head_bytes: u64, parked: Arc<ParkedThreads>) -> Self {
+        Self { patience, max_head_bytes, table: Mutex::default(), opened: AtomicU64::new(0), parked }
     }
 
     /// A request came on the connection from this peer.
@@ -233,8 +226,8 @@ impl<J> Guard<J> {
     }
 
     /// Compares with the sockets there are. `too_many` descriptors are to be won back by ending those that have waited
-    /// longest without a request in work.
-    pub(super) fn look(&self, seen: &[Seen], too_many: usize, now: Instant) -> Judged {
+    /// longest without a request in work. All of so many `streams` may be asked for at once.
+    pub(super) fn look(&self, seen: &[Seen], too_many: usize, streams: usize, now: Instant) -> Judged {
         let (mut guilty, mut stuck) = (Vec::new(), 0);
         let mut idle = Vec::new();
         let mut table = self.table.lock();
@@ -255,7 +248,7 @@ impl<J> Guard<J> {
             }
         }
         // Two descriptors a connection.
-        let (wanted, surplus) = (too_many.div_ceil(2), idle.len().saturating_sub(self.max_idle));
+        let (wanted, surplus) = (too_many.div_ceil(2), idle.len().saturating_sub(streams.max(MIN_IDLE)));
         idle.sort_unstable_by_key(|(since, _)| *since);
         let has_to_go = |(number, (since, _)): &(usize, (Instant, Seen))| {
             *number < surplus || *number < wanted && now.saturating_duration_since(*since) >= SPARED
@@ -277,11 +270,7 @@ mod tests {
     const NOBODY: [u16; 0] = [];
 
     fn guard() -> Guard<u32> {
-        guard_for(0)
-    }
-
-    fn guard_for(streams: usize) -> Guard<u32> {
-        Guard::new(Patience::default(), 1000, streams, Arc::new(ParkedThreads::new(u64::MAX)))
+        Guard::new(Patience::default(), 1000, Arc::new(ParkedThreads::new(u64::MAX)))
     }
 
     fn peer(port: u16) -> SocketAddr {
@@ -360,7 +349,7 @@ mod tests {
 
     fn cut(guard: &Guard<u32>, seen: &[Seen], too_many: usize, now: Instant) -> Vec<u16> {
         let mut ports: Vec<_> =
-            guard.look(seen, too_many, now).guilty.iter().map(|seen| seen.peer.port()).collect();
+            guard.look(seen, too_many, 0, now).guilty.iter().map(|seen| seen.peer.port()).collect();
         ports.sort_unstable();
         ports
     }
@@ -404,19 +393,20 @@ mod tests {
         assert_eq!(cut(&guard, &seen, 3, start + Duration::from_secs(3)), [3, 4]);
         let many: Vec<_> = (1..=1500).map(|port| Seen::new(peer(port), 0)).collect();
         assert_eq!(cut(&self::guard(), &many, 0, start).len(), 1500 - MIN_IDLE);
-        assert_eq!(cut(&guard_for(1400), &many, 0, start).len(), 100, "so many streams are allowed");
+        let many_streams = self::guard().look(&many, 0, 1400, start);
+        assert_eq!(many_streams.guilty.len(), 100, "so many streams are allowed");
     }
 
     #[test]
     fn what_stays_after_it_was_cut_is_stuck() {
         let (guard, start) = (guard(), Instant::now());
         let seen: Vec<_> = (1..=9).map(|port| Seen::new(peer(port), 0)).collect();
-        guard.look(&seen, 0, start);
-        guard.look(&seen, 0, start + Duration::from_secs(15));
+        guard.look(&seen, 0, 0, start);
+        guard.look(&seen, 0, 0, start + Duration::from_secs(15));
         // One of them was only late.
         guard.arrive(peer(5), 50, start + Duration::from_secs(16));
-        let stuck = [44, 45, 46].map(|time| guard.look(&seen, 0, start + Duration::from_secs(time)).stuck);
+        let stuck = [44, 45, 46].map(|time| guard.look(&seen, 0, 0, start + Duration::from_secs(time)).stuck);
         assert_eq!(stuck, [0, 8, 8]);
-        assert_eq!(guard.look(&seen[7..], 0, start + Duration::from_secs(47)).stuck, 2);
+        assert_eq!(guard.look(&seen[7..], 0, 0, start + Duration::from_secs(47)).stuck, 2);
     }
 }

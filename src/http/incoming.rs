@@ -164,7 +164,7 @@ pub(super) enum Judgement {
 
 impl Judgement {
     /// Does it: what may be answered goes to `handler`, everybody else is told what is wrong, where that is possible. Not
-    /// inlined: see [`Request::stream`].
+    /// inlined, for the stack of streams: see [`Request::stream`].
     #[inline(never)]
     pub(super) fn execute(self, handler: &Handler) {
         match self {

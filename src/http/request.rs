@@ -177,7 +177,7 @@ impl Request {
     /// # Errors
     ///
     /// When the client is gone.
-    // Not inlined: see `live`.
+    // Not inlined: a stream goes on for hours in the frames below, whose stack holds what this needs once.
     #[inline(never)]
     pub fn stream(mut self, headers: &[(&str, &str)]) -> io::Result<Body> {
         let writer = self.writer.take().ok_or(io::ErrorKind::NotConnected)?;

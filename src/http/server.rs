@@ -16,8 +16,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::threads::{SMALL_STACK_BYTES, Threads};
 use crossbeam_channel::{Receiver, Sender};
+
+use crate::config::{self, Live};
+use crate::threads::{SMALL_STACK_BYTES, Threads};
 
 use super::descriptors::{self, Reserve};
 use super::dispatch::Dispatcher;
@@ -50,10 +52,10 @@ const REBUILD_PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duratio
 const DESCRIPTOR_MARGIN: u64 = 64;
 
 /// What a server allows.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ServerLimits {
-    /// Streams at once.
-    pub streams: usize,
+    /// How many clients may stream at once.
+    pub settings: Arc<Live<config::Server>>,
     /// Descriptors of the process.
     pub descriptors: u64,
     /// How long peers may take.
@@ -95,7 +97,7 @@ impl Server {
         handler: Arc<Handler>,
     ) -> io::Result<Self> {
         let control = Arc::new(ConnectionControl {
-            guard: Guard::new(limits.patience, MAX_HEAD_BYTES, limits.streams, parked),
+            guard: Guard::new(limits.patience, MAX_HEAD_BYTES, parked),
             reserve: Reserve::default(),
             local_port: listener.address().port(),
             stream_ceiling: limits.descriptors - DESCRIPTOR_MARGIN.min(limits.descriptors / 4),
@@ -103,7 +105,8 @@ impl Server {
         // Later on, whoever came before the listener had its options has asked for something, or was cut.
         let options_due = listener.is_inherited().then(|| Instant::now() + 2 * limits.patience.head);
         let late_options = options_due.map(|until| (until, listener.options()));
-        let dispatcher = Dispatcher::new(control, request_threads, handler, limits.streams, late_options);
+        let settings = Arc::clone(&limits.settings);
+        let dispatcher = Dispatcher::new(control, request_threads, handler, settings, late_options);
         let shared = Arc::new(Shared {
             listener,
             limits,
@@ -335,7 +338,8 @@ impl Shared {
         };
         let descriptors = found.count as u64;
         let too_many = descriptors.saturating_sub(*stream_ceiling);
-        let Judged { guilty, stuck } = guard.look(&found.connections, too_many as usize, now);
+        let streams = self.limits.settings.get().max_clients;
+        let Judged { guilty, stuck } = guard.look(&found.connections, too_many as usize, streams, now);
         let parked = closed_sockets.count_parked(&found.closed, self.limits.patience.end, now);
         guard.parked().set_parked(stuck + parked);
         // What is there for ever is not to be freed.

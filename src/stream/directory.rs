@@ -35,9 +35,8 @@ const FAILURE_REMEMBERED_FOR: Duration = Duration::from_secs(5);
 const MAX_REMEMBERED: usize = 256;
 
 /// All streams of the process.
+#[derive(Default)]
 pub(super) struct Directory {
-    /// Streams that may be open at once.
-    max_streams: usize,
     table: Mutex<Table>,
 }
 
@@ -136,13 +135,8 @@ impl Table {
 }
 
 impl Directory {
-    /// No streams yet, and room for so many that are open at once.
-    #[must_use]
-    pub(super) fn new(max_streams: usize) -> Self {
-        Self { max_streams, table: Mutex::default() }
-    }
-
-    /// A seat on the stream that is wanted; where there is none and there is room, on the one that `begin` makes.
+    /// A seat on the stream that is wanted; where there is none and fewer than `max_streams` are open, on the one that
+    /// `begin` makes.
     ///
     /// # Errors
     ///
@@ -151,6 +145,7 @@ impl Directory {
         &self,
         wanted: &Wanted,
         client: &Arc<ClientRecord>,
+        max_streams: usize,
         begin: impl FnOnce() -> Seat,
     ) -> Result<Found, NoSeat> {
         let mut table = self.table.lock();
@@ -170,7 +165,7 @@ impl Directory {
         }
         // A stream that is being stopped takes no room.
         let open = table.live.values().filter(|stream| stream.state().is_open()).count();
-        if open >= self.max_streams {
+        if open >= max_streams {
             return unwatched(table.live.values()).map(Found::Full).ok_or(NoSeat::AtCapacity);
         }
         let seat = begin();

@@ -8,18 +8,24 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
-use crate::config::{AdminToken, PublicUrl};
+use crate::config::{self, AdminToken, PublicUrl};
 
 /// Endings of names that no public server has (RFC 6762, RFC 8375, and what routers of homes use).
 const HOUSE_SUFFIXES: [&str; 3] = [".local", ".lan", ".home.arpa"];
 
 /// The rules of this proxy.
-#[derive(Clone, Debug, Default)]
-pub struct Admin {
+#[derive(Clone, Copy, Debug)]
+pub struct Admin<'a> {
     /// What has to be presented; `None` asks for nothing.
-    pub token: Option<AdminToken>,
+    pub token: Option<&'a AdminToken>,
     /// A name of ours that the rules for names would not allow.
-    pub public_url: Option<PublicUrl>,
+    pub public_url: Option<&'a PublicUrl>,
+}
+
+impl<'a> From<&'a config::Server> for Admin<'a> {
+    fn from(server: &'a config::Server) -> Self {
+        Self { token: server.admin_token.as_ref(), public_url: server.public_url.as_ref() }
+    }
 }
 
 /// What a request says of itself.
@@ -59,7 +65,7 @@ impl fmt::Display for Denied {
     }
 }
 
-impl Admin {
+impl Admin<'_> {
     /// Whether whoever claims this may change something.
     ///
     /// # Errors
@@ -73,7 +79,7 @@ impl Admin {
         if claim.origin.is_some_and(|origin| !is_origin_of(origin, host)) {
             return Err(Denied::ForeignOrigin);
         }
-        match (&self.token, claim.authorization.and_then(bearer)) {
+        match (self.token, claim.authorization.and_then(bearer)) {
             (None, _) => Ok(()),
             (Some(_), None) => Err(Denied::NoToken),
             (Some(token), Some(offered)) if token.matches(offered) => Ok(()),
@@ -89,7 +95,7 @@ impl Admin {
         if let Some(inner) = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             return inner.parse::<Ipv6Addr>().is_ok();
         }
-        let public = self.public_url.as_ref().map(|url| url.host().as_str().to_ascii_lowercase());
+        let public = self.public_url.map(|url| url.host().as_str().to_ascii_lowercase());
         let name = name.strip_suffix('.').unwrap_or(&name);
         let is_name = !name.is_empty()
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
@@ -143,12 +149,10 @@ fn bearer(authorization: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
-    fn admin() -> Admin {
-        Admin { token: None, public_url: Some("https://tv.example.org/ace".parse().expect("a URL")) }
-    }
-
     fn check(claim: Claim<'_>, expected: Result<(), Denied>) {
-        assert_eq!(admin().check(claim), expected, "{claim:?}");
+        let public_url = "https://tv.example.org/ace".parse().expect("a URL");
+        let admin = Admin { token: None, public_url: Some(&public_url) };
+        assert_eq!(admin.check(claim), expected, "{claim:?}");
     }
 
     #[test]
@@ -224,7 +228,8 @@ mod tests {
 
     #[test]
     fn the_token_is_asked_for_when_there_is_one() {
-        let admin = Admin { token: Some("secret".parse().expect("a token")), ..Admin::default() };
+        let token = "secret".parse().expect("a token");
+        let admin = Admin { token: Some(&token), public_url: None };
         let check = |authorization, expected| {
             let claim = Claim { host: Some("box"), authorization, ..Claim::default() };
             assert_eq!(admin.check(claim), expected, "{authorization:?}");

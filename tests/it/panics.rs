@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use acerelay::config::Config;
+use acerelay::config::{self, Config, Live};
 use acerelay::http::guard::Patience;
 use acerelay::http::listener::Listener;
 use acerelay::http::parked::ParkedThreads;
@@ -55,7 +55,8 @@ fn server_that_panics(threads: &Threads) -> Server {
     let second = Duration::from_secs(1);
     let options = Options { read_limit: second, write_slice: second };
     let listener = Listener::open(SocketAddr::from(([127, 0, 0, 1], 0)), options).expect("a free port");
-    let limits = ServerLimits { streams: 10, descriptors: 1000, patience: Patience::default() };
+    let settings = Live::new(config::Server { max_clients: 10, ..config::Server::default() });
+    let limits = ServerLimits { settings, descriptors: 1000, patience: Patience::default() };
     let handler = |request: acerelay::http::request::Request| {
         assert!(request.target() != "/panic", "on\r\npurpose \u{1b}[31m");
         request.respond(Response::text(200, "ok\n"));
