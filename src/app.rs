@@ -149,10 +149,17 @@ impl App {
             let context = Arc::clone(&context);
             Arc::new(move |request| routes::handle(&context, request))
         };
-        let limits = ServerLimits { settings: server, descriptors, patience };
-        let server =
-            Server::start(listener, limits, parked, &service_threads, client_threads.clone(), handler)
-                .map_err(StartError::Thread)?;
+        let limits = ServerLimits { descriptors, patience };
+        let server = Server::start(
+            listener,
+            server,
+            limits,
+            parked,
+            &service_threads,
+            client_threads.clone(),
+            handler,
+        )
+        .map_err(StartError::Thread)?;
 
         // Nothing is ever sent: the channel's end is the signal.
         let (stop, stopped) = crossbeam_channel::bounded(0);
@@ -192,7 +199,7 @@ impl App {
     ///
     /// A stream goes on by the settings it began with, a client by those it came under; all else goes by the new ones at
     /// once. A client that takes nothing is looked after as often as it was before, so a much shorter `write_timeout_s`
-    /// may close it up to [`MAX_WRITE_SLICE`] late.
+    /// may close it up to 5 s late.
     #[allow(dead_code, reason = "nothing but tests changes the settings of a running proxy yet")]
     pub fn reload(&self, config: Config) -> Vec<&'static str> {
         let Config { mut server, engines, health, stream, log } = config;

@@ -11,7 +11,6 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use crate::config::{self, Live};
 use crate::threads::{SMALL_STACK_BYTES, Threads};
 
 use super::guard::{Arrival, Fate, Job, NextJob};
@@ -36,7 +35,6 @@ pub(super) struct Dispatcher {
     pub(super) control: Arc<ConnectionControl>,
     pub(super) threads: Threads,
     handler: Arc<Handler>,
-    settings: Arc<Live<config::Server>>,
     requests: Turnstile,
     health_requests: Turnstile,
     next_thread: AtomicU64,
@@ -49,14 +47,12 @@ impl Dispatcher {
         control: Arc<ConnectionControl>,
         threads: Threads,
         handler: Arc<Handler>,
-        settings: Arc<Live<config::Server>>,
         late_options: Option<(Instant, Options)>,
     ) -> Self {
         Self {
             control,
             threads,
             handler,
-            settings,
             requests: Turnstile::default(),
             health_requests: Turnstile::default(),
             next_thread: AtomicU64::new(0),
@@ -81,7 +77,7 @@ impl Dispatcher {
                 let pass = if is_health {
                     self.health_requests.enter(HEALTH_REQUESTS)
                 } else {
-                    self.requests.enter(self.settings.get().max_clients + SPARE_REQUESTS)
+                    self.requests.enter(self.control.settings.get().max_clients + SPARE_REQUESTS)
                 };
                 match pass {
                     Some(pass) => self.begin(peer, job, pass),

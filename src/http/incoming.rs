@@ -4,9 +4,9 @@
 //! turned into a writer or dropped. So every request has a [`Verdict`] by its head alone, before any of these. What is to
 //! be answered leaves `tiny_http` here: it goes on as a [`Request`] of our own.
 
-use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::request::{ConnectionControl, Method, Request, RequestHead};
 use super::response::{Code, Response};
@@ -205,9 +205,9 @@ impl Refused {
             connection.shutdown_read();
         }
         let response = Response::error(Code::BadRequest, &why).with("Connection", "close");
-        let answer = response.render("HTTP/1.1", method_of(&inner) == Method::Head);
+        let (is_to_head, limit) = (method_of(&inner) == Method::Head, Duration::ZERO);
         let mut writer = inner.into_writer();
-        if let Err(error) = writer.write_all(&answer).and_then(|()| writer.flush()) {
+        if let Err(error) = response.send(&mut writer, "HTTP/1.1", is_to_head, limit) {
             log::debug!("A refusal to {peer} did not get through: {error}");
         }
         // Before the writer is let go: with it goes the turn to write, and `tiny_http` may have read more.

@@ -9,6 +9,9 @@ use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::config::{self, Live};
+
+use super::body::is_timeout;
 use super::descriptors::Reserve;
 use super::guard::{Guard, Job};
 use super::response::{self, Response};
@@ -36,6 +39,8 @@ pub(super) struct ConnectionControl {
     pub(super) local_port: u16,
     /// Descriptors from this number on are not for streams.
     pub(super) stream_ceiling: u64,
+    /// How many may stream, and how long a client may take nothing.
+    pub(super) settings: Arc<Live<config::Server>>,
 }
 
 impl ConnectionControl {
@@ -160,8 +165,9 @@ impl Request {
             Some(connection) => response.with("Connection", connection),
             None => response,
         };
-        let answer = response.render(self.version(), self.head.method == Method::Head);
-        if let Err(error) = writer.write_all(&answer).and_then(|()| writer.flush()) {
+        let is_to_head = self.head.method == Method::Head;
+        let limit = self.control.settings.get().write_timeout;
+        if let Err(error) = response.send(&mut writer, self.version(), is_to_head, limit) {
             log::debug!("An answer to {} did not get through: {error}", self.peer);
             // A part of it may have, so that nothing behind it would be understood.
             if !is_gone(&error)
@@ -324,10 +330,6 @@ impl Body {
 fn is_gone(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
     matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset)
-}
-
-fn is_timeout(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
 }
 
 #[cfg(test)]

@@ -52,10 +52,8 @@ const REBUILD_PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duratio
 const DESCRIPTOR_MARGIN: u64 = 64;
 
 /// What a server allows.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct ServerLimits {
-    /// How many clients may stream at once.
-    pub settings: Arc<Live<config::Server>>,
     /// Descriptors of the process.
     pub descriptors: u64,
     /// How long peers may take.
@@ -90,6 +88,7 @@ impl Server {
     /// When the system gives no thread or descriptor.
     pub fn start(
         listener: Listener,
+        settings: Arc<Live<config::Server>>,
         limits: ServerLimits,
         parked: Arc<ParkedThreads>,
         service_threads: &Threads,
@@ -101,12 +100,12 @@ impl Server {
             reserve: Reserve::default(),
             local_port: listener.address().port(),
             stream_ceiling: limits.descriptors - DESCRIPTOR_MARGIN.min(limits.descriptors / 4),
+            settings,
         });
         // Later on, whoever came before the listener had its options has asked for something, or was cut.
         let options_due = listener.is_inherited().then(|| Instant::now() + 2 * limits.patience.head);
         let late_options = options_due.map(|until| (until, listener.options()));
-        let settings = Arc::clone(&limits.settings);
-        let dispatcher = Dispatcher::new(control, request_threads, handler, settings, late_options);
+        let dispatcher = Dispatcher::new(control, request_threads, handler, late_options);
         let shared = Arc::new(Shared {
             listener,
             limits,
@@ -328,7 +327,8 @@ impl Shared {
 
     /// Looks at all connections and ends those that have to go.
     fn look(&self, closed_sockets: &mut ClosedSockets, now: Instant) -> Looked {
-        let ConnectionControl { guard, reserve, local_port, stream_ceiling } = &*self.dispatcher.control;
+        let ConnectionControl { guard, reserve, local_port, stream_ceiling, settings } =
+            &*self.dispatcher.control;
         let found = match reserve.lend(|| descriptors::look(*local_port)) {
             Ok(found) => found,
             Err(error) => {
@@ -338,7 +338,7 @@ impl Shared {
         };
         let descriptors = found.count as u64;
         let too_many = descriptors.saturating_sub(*stream_ceiling);
-        let streams = self.limits.settings.get().max_clients;
+        let streams = settings.get().max_clients;
         let Judged { guilty, stuck } = guard.look(&found.connections, too_many as usize, streams, now);
         let parked = closed_sockets.count_parked(&found.closed, self.limits.patience.end, now);
         guard.parked().set_parked(stuck + parked);

@@ -20,6 +20,7 @@ mod metrics;
 mod page;
 mod panics;
 mod parsers;
+mod parts;
 mod passed;
 mod patience;
 mod players;
