@@ -33,7 +33,8 @@ const LEAVE_LIMIT: Duration = Duration::from_millis(500);
 /// At shutdown clients get what was published; who has not taken it by then is cut off.
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 
-/// At shutdown engines are waited for so long: a getstream in flight has a session that only its answer tells how to stop.
+/// At shutdown engines are waited for so long: a getstream in flight has a session that only its answer tells how to
+/// stop.
 const ENGINE_LIMIT: Duration = Duration::from_secs(4);
 
 /// At shutdown everything has ended by then, or is left behind.
@@ -50,7 +51,7 @@ pub struct App {
     context: Arc<Context>,
     server: Arc<Server>,
     watches: Vec<Arc<Watch>>,
-    /// Dropped to end the threads that work to a rhythm.
+    /// Dropped to end the threads that wait for their next turn: housekeeper, self-check, engines' watches.
     stop: Sender<()>,
     service_threads: Threads,
     fetcher_threads: Threads,
@@ -80,7 +81,7 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// A system that does not tell is taken for one with the limit that POSIX systems have had for long.
+/// The limit of descriptors that systems have by custom; assumed where the system does not tell.
 const USUAL_DESCRIPTORS: u64 = 1024;
 
 /// As many descriptors as the system allows, since every client needs three.
@@ -92,8 +93,8 @@ fn descriptor_limit() -> u64 {
 }
 
 impl App {
-    /// Starts the proxy: once this returns, the port is open. One that is passed was open before, and goes over the
-    /// address of the configuration.
+    /// Starts the proxy: once this returns, the port is open. With a port that is passed, which is open already, the
+    /// address of the configuration is not used.
     ///
     /// # Errors
     ///
@@ -197,9 +198,9 @@ impl App {
 
     /// Goes by other settings from now on, and tells the keys that differ and count only after a restart.
     ///
-    /// A stream goes on by the settings it began with, a client by those it came under; all else goes by the new ones at
-    /// once. A client that takes nothing is looked after as often as it was before, so a much shorter `write_timeout_s`
-    /// may close it up to 5 s late.
+    /// A stream goes on by the settings it began with, a client by those it came under; all else goes by the new ones
+    /// at once. A client that takes nothing is looked after as often as it was before, so a much shorter
+    /// `write_timeout_s` may close it up to 5 s late.
     #[allow(dead_code, reason = "nothing but tests changes the settings of a running proxy yet")]
     pub fn reload(&self, config: Config) -> Vec<&'static str> {
         let Config { mut server, engines, health, stream, log } = config;
@@ -252,7 +253,8 @@ impl App {
         let now = Instant::now();
         let deadline = now + SHUTDOWN_LIMIT;
         drop(self.stop);
-        // Before anybody is told that the proxy shuts down: who can wait for the next one is not told.
+        // First of all: on a port that the next process takes over, who connects now waits for that one, and is not
+        // answered that the proxy shuts down.
         self.server.leave(now + LEAVE_LIMIT);
         self.context.streams.close();
         for watch in &self.watches {
@@ -266,7 +268,7 @@ impl App {
             self.context.pool.engines().iter().for_each(|engine| engine.api.interrupt());
             fetchers = self.fetcher_threads.join_all(deadline);
         }
-        // Until here, who asked for a stream was told that the proxy shuts down.
+        // Only now: who asked for a stream meanwhile was answered that the proxy shuts down.
         self.server.stop();
         let clients = self.client_threads.join_all(deadline);
         let services = self.service_threads.join_all(deadline);

@@ -32,7 +32,7 @@ pub enum Method {
     Other,
 }
 
-/// What keeps the connections of a server in check.
+/// What is known of a server's connections, and what it takes to find and end one.
 pub(super) struct ConnectionControl {
     pub(super) guard: Guard<Job>,
     pub(super) reserve: Reserve,
@@ -120,7 +120,7 @@ impl Request {
         self.peer
     }
 
-    /// Takes hold of its connection, for a stream: whatever else comes on it from now on ends it.
+    /// Takes hold of its connection, for a stream: another request on it, from now until the stream is over, ends it.
     ///
     /// # Errors
     ///
@@ -169,7 +169,7 @@ impl Request {
         let limit = self.control.settings.get().write_timeout;
         if let Err(error) = response.send(&mut writer, self.version(), is_to_head, limit) {
             log::debug!("An answer to {} did not get through: {error}", self.peer);
-            // A part of it may have, so that nothing behind it would be understood.
+            // A part of it may have got through, and the client would take the next answer for the rest.
             if !is_gone(&error)
                 && let Err(error) = self.control.abort(self.peer)
             {
@@ -187,7 +187,8 @@ impl Request {
     #[inline(never)]
     pub fn stream(mut self, headers: &[(&str, &str)]) -> io::Result<Body> {
         let writer = self.writer.take().ok_or(io::ErrorKind::NotConnected)?;
-        // One of HTTP/1.0 sees the end of the body by the end of the connection, whatever it asked for.
+        // A client of HTTP/1.0 knows no chunks: only the end of the connection tells it the end of the body, also when
+        // it asked to keep the connection.
         let (coding, transfer, connection) = if self.head.is_http_1_0 {
             (Coding::Raw, None, Some("close"))
         } else {
@@ -208,7 +209,7 @@ impl Request {
         if let Err(error) = &outcome {
             log::debug!("{peer} left while it was answered: {error}");
         }
-        // `Connection: close` was said, so it is done.
+        // The head has said `Connection: close`.
         if is_over && let Ok(handle) = control.find(peer) {
             handle.shutdown();
         }
@@ -260,9 +261,9 @@ pub enum Coding {
 pub struct Body {
     writer: Box<dyn Write + Send>,
     coding: Coding,
-    /// What has to go out before the first bytes, and in one packet with them.
+    /// What of the answer's head has not gone out; it goes in one packet with the first bytes.
     head: Vec<u8>,
-    /// Small writes stop in the buffer of `tiny_http`, and may be stuck there.
+    /// Something lies in the buffer of `tiny_http`'s writer, which keeps small writes until it is flushed.
     is_unflushed: bool,
 }
 

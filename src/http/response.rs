@@ -85,8 +85,8 @@ impl Response {
         self
     }
 
-    /// Sends this answer; of one to HEAD all but the body (RFC 9110 section 9.3.2). Parts of a body may be taken slowly,
-    /// with pauses up to `limit`.
+    /// Sends this answer; of one to HEAD all but the body (RFC 9110 section 9.3.2). Parts of a body may be taken
+    /// slowly, with pauses up to `limit`.
     ///
     /// # Errors
     ///
@@ -107,7 +107,8 @@ impl Response {
     }
 
     fn head(&self, version: &str) -> Vec<u8> {
-        // Length-delimited, whatever the size: every client understands that. RFC 9110 section 8.6: a 204 has no length.
+        // Length-delimited, whatever the size: every client understands that. RFC 9110 section 8.6: a 204 has no
+        // length.
         let length = (self.status != 204).then(|| self.body.length().to_string());
         let length = length.iter().map(|length| ("Content-Length", length.as_str()));
         let headers = self.headers.iter().map(|(name, value)| (*name, value.as_str()));

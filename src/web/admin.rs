@@ -1,9 +1,9 @@
 //! Who may change something: stop a stream, disconnect a client.
 //!
 //! Pure: what a request's headers claim is weighed against the configuration. Two kinds of people are kept out. Whoever
-//! lacks the token, if there is one. And the author of a web page that somebody in the house looks at: a page of another
-//! origin gives itself away by its `Origin`, and one whose name was rebound to our address by its `Host`, which is a
-//! public name, where ours is an address or a name of the house.
+//! lacks the token, if there is one. And the author of a web page that somebody in the house looks at: a page of
+//! another origin gives itself away by its `Origin`, and one whose name was rebound to our address by its `Host`, which
+//! is a public name, where ours is an address or a name of the house.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -122,8 +122,8 @@ fn host_of(authority: &str) -> Option<&str> {
     is_port.then_some(host)
 }
 
-/// Whether a page of this origin (RFC 6454) came from this host. The scheme does not count: a proxy in context may speak
-/// TLS for us.
+/// Whether a page of this origin (RFC 6454) came from this host. The scheme does not count: a proxy in front of us
+/// may speak TLS.
 fn is_origin_of(origin: &str, host: &str) -> bool {
     let (rest, default_port) = if let Some(rest) = origin.strip_prefix("http://") {
         (rest, ":80")

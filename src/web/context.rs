@@ -27,14 +27,14 @@ pub struct Context {
     pub stats: Arc<Stats>,
     /// When the process began to serve.
     pub started: Instant,
-    /// The same by the clock on the wall, as it was then.
+    /// The same moment in wall-clock time.
     pub started_at: SystemTime,
     /// Counts streaming clients.
     pub clients: Turnstile,
     /// The connections of streaming clients, by client number.
     pub connections: Connections,
-    /// Threads that peers have cost for good.
+    /// Counts the threads that peers have made hang for good.
     pub parked: Arc<ParkedThreads>,
-    /// Everything that runs, to be counted.
+    /// All threads of the proxy, to be counted.
     pub threads: Vec<Threads>,
 }

@@ -3,10 +3,10 @@
 //! It waits for the start without a word to the client, so that a failure still has a status of its own; then it takes
 //! the next chunk and writes it, again and again. It knows nothing of engines.
 //!
-//! A client's stack is most of the memory that it costs: its thread waits for hours in [`serve`], and every frame that lies
-//! below holds what its function ever needed. So what is done once, before the stream flows or after, is a function that
-//! is not inlined into one of those frames: hence `inline(never)` here, and in `routes`, `request` and `incoming`, which
-//! lead here.
+//! A client's stack is most of the memory that it costs: its thread waits for hours in [`serve`], and every frame that
+//! lies below holds what its function ever needed. So what is done once, before the stream flows or after, is a
+//! function that is not inlined into one of those frames: hence `inline(never)` here, and in `routes`, `request` and
+//! `incoming`, which lead here.
 
 use std::fmt;
 use std::io;
@@ -26,14 +26,12 @@ use crate::stream::ending::Ending;
 use crate::stream::fanout::{Next, Subscription};
 use crate::stream::state::Why;
 use crate::stream::stream::Seat;
+use crate::stream::streams::LOOK_INTERVAL;
 use crate::ts::packet::null_packet;
 use crate::wanted::Wanted;
 
 use super::connections::Registration;
 use super::context::Context;
-
-/// How often a client that waits is looked after: is it still there?
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A start is given up here so long after all its phases should be over: streams end their starts by themselves.
 const START_MARGIN: Duration = Duration::from_secs(2);
@@ -151,7 +149,7 @@ fn refuse(context: &Context, request: Request, response: Response) {
     request.respond(response);
 }
 
-/// Said when all else failed to say something better in time.
+/// Told to a client whose stream has neither started nor said why at the end of all limits.
 const LATE: &str = "the stream did not start in time";
 
 /// The longest a start may take, all its phases together.
@@ -354,7 +352,7 @@ impl ClientStream<'_> {
         if !is_whole || body.coding() != Coding::Chunked {
             return false;
         }
-        // Whoever has read the end may ask for something else at once.
+        // Before the last chunk goes out: a client that has read it may ask for something else at once.
         self.place.connection.release();
         body.write(LAST_CHUNK).is_ok_and(|written| written == LAST_CHUNK.len())
             && body.flush().unwrap_or(false)

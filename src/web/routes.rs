@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use crate::http::request::{Method, Request};
+use crate::http::response::{Code, Response};
 use crate::id::{ContentKey, KeyError};
 use crate::stream::state::{Event, Why};
 
@@ -15,8 +17,6 @@ use super::metrics;
 use super::page;
 use super::process::Usage;
 use super::status::Snapshot;
-use crate::http::request::{Method, Request};
-use crate::http::response::{Code, Response};
 
 /// The paths there are, for the person who asked for another.
 const PATHS: &str = "/ace/getstream?id=..., /ace/<id>.ts, /ace/status, /proxy/status, /proxy/sessions, \
