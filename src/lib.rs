@@ -43,7 +43,8 @@
 //!   no clock.
 //! - `tiny_http` is named in `http::server` and `http::incoming` alone, `ureq` in `engine` alone, `unsafe` in
 //!   `http::socket` and `allocator` alone.
-//! - Only `app` and `main` see the whole configuration; everybody else gets its own section by value.
+//! - Only `app`, `cli` and `main` see the whole configuration; everybody else gets its own section, by value or, where it
+//!   may be replaced at run time, by a [`config::Live`] handle that is asked when the settings are needed.
 //!
 //! # Threads
 //!

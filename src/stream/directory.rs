@@ -35,9 +35,8 @@ const FAILURE_REMEMBERED_FOR: Duration = Duration::from_secs(5);
 const MAX_REMEMBERED: usize = 256;
 
 /// All streams of the process.
+#[derive(Default)]
 pub(super) struct Directory {
-    /// Streams that may be open at once.
-    max_streams: usize,
     table: Mutex<Table>,
 }
 
@@ -152,14 +151,8 @@ impl Table {
 }
 
 impl Directory {
-    /// No streams yet, and room for so many that are open at once.
-    #[must_use]
-    pub(super) fn new(max_streams: usize) -> Self {
-        Self { max_streams, table: Mutex::default() }
-    }
-
-    /// A seat on the stream that is wanted; where there is none and there is room, on the one that `begin` makes.
-    /// `at_hand` are the engines that could be asked.
+    /// A seat on the stream that is wanted; where there is none and fewer than `max_streams` are open, on the one that
+    /// `begin` makes. `at_hand` are the engines that could be asked.
     ///
     /// # Errors
     ///
@@ -169,6 +162,7 @@ impl Directory {
         wanted: &Wanted,
         client: &Arc<ClientRecord>,
         at_hand: &[String],
+        max_streams: usize,
         begin: impl FnOnce() -> Seat,
     ) -> Result<Found, NoSeat> {
         let mut table = self.table.lock();
@@ -188,7 +182,7 @@ impl Directory {
         }
         // A stream that is being stopped takes no room.
         let open = table.live.values().filter(|stream| stream.state().takes_room()).count();
-        if open >= self.max_streams {
+        if open >= max_streams {
             return unwatched(table.live.values()).map(Found::Full).ok_or(NoSeat::AtCapacity);
         }
         let seat = begin();

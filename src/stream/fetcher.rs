@@ -438,7 +438,7 @@ mod tests {
         let (first, second) = (seat(1), seat(2));
         let threads = Threads::new();
         let fetched = Arc::clone(&stream);
-        let resources = Resources { directory: Directory::new(1), pool, threads: threads.clone() };
+        let resources = Resources { directory: Directory::default(), pool, threads: threads.clone() };
         let body = move || {
             let stream = &fetched;
             let _run = Run {

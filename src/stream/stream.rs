@@ -378,12 +378,6 @@ impl Stream {
         self.core.lock().life.state.clone()
     }
 
-    /// Whether nobody has a seat.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.core.lock().seats.is_empty()
-    }
-
     /// Whether this client has a seat.
     #[must_use]
     pub fn has_seat_of(&self, client: u64) -> bool {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use crate::config;
+use crate::config::{self, Live};
 use crate::engine::pool::Pool;
 use crate::stats::Stats;
 use crate::threads::{LARGE_STACK_BYTES, Threads};
@@ -26,9 +26,9 @@ const TICK: Duration = Duration::from_millis(250);
 /// How often whoever waits is looked after: is the client still there?
 pub const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// All streams of the process.
+/// All streams of the process. A stream keeps the settings that it began with.
 pub struct Streams {
-    settings: config::Stream,
+    settings: Arc<Live<config::Stream>>,
     stats: Arc<Stats>,
     memory: Arc<Memory>,
     resources: Arc<Resources>,
@@ -37,9 +37,14 @@ pub struct Streams {
 impl Streams {
     /// No streams yet.
     #[must_use]
-    pub fn new(settings: config::Stream, pool: Arc<Pool>, stats: Arc<Stats>, threads: Threads) -> Arc<Self> {
-        let memory = Memory::new(settings.memory_bytes);
-        let directory = Directory::new(settings.max_streams);
+    pub fn new(
+        settings: Arc<Live<config::Stream>>,
+        pool: Arc<Pool>,
+        stats: Arc<Stats>,
+        threads: Threads,
+    ) -> Arc<Self> {
+        let memory = Memory::new(settings.get().memory_bytes);
+        let directory = Directory::default();
         Arc::new(Self {
             settings,
             stats,
@@ -49,42 +54,29 @@ impl Streams {
     }
 
     /// A seat on the stream that is wanted, which is started if it is not there: one start, however many ask at once.
-    /// Waits while a previous engine session of the stream is being stopped.
-    ///
-    /// # Errors
-    ///
-    /// When there is no room for a stream, or the proxy shuts down.
-    pub fn seat(&self, wanted: &Wanted, client: &Arc<ClientRecord>) -> Result<Seat, NoSeat> {
-        self.seat_while(wanted, client, || true)
-    }
-
-    /// The same, but waits only while who asks is there.
+    /// Waits while a previous engine session of the stream is being stopped, as long as `is_there` says that who asks
+    /// still does.
     ///
     /// # Errors
     ///
     /// When there is no room for a stream, the proxy shuts down, or nobody is there any more.
-    pub fn seat_while(
+    pub fn seat(
         &self,
         wanted: &Wanted,
         client: &Arc<ClientRecord>,
         is_there: impl Fn() -> bool,
     ) -> Result<Seat, NoSeat> {
-        let deadline = Instant::now() + self.settings.connect_timeout;
+        let settings = self.settings.get();
+        let deadline = Instant::now() + settings.connect_timeout;
         let directory = &self.resources.directory;
         loop {
             let begin = || {
                 let (stats, client) = (Arc::clone(&self.stats), Arc::clone(client));
-                Stream::begin(
-                    wanted.clone(),
-                    &self.settings,
-                    stats,
-                    client,
-                    &self.memory,
-                    Arc::clone(&self.resources.pool),
-                )
+                let pool = Arc::clone(&self.resources.pool);
+                Stream::begin(wanted.clone(), &settings, stats, client, &self.memory, pool)
             };
             let at_hand = self.resources.pool.at_hand();
-            let closing = match directory.seat(wanted, client, &at_hand, begin)? {
+            let closing = match directory.seat(wanted, client, &at_hand, settings.max_streams, begin)? {
                 Found::Seat(seat) => return Ok(seat),
                 Found::New(seat) => {
                     self.start(seat.stream());
@@ -166,6 +158,7 @@ impl Streams {
     }
 
     fn tick(&self) {
+        self.memory.set_limit(self.settings.get().memory_bytes);
         self.resources.directory.forget_old(Instant::now());
         for stream in self.resources.directory.live() {
             stream.tick();

@@ -25,11 +25,5 @@ mod section;
 
 #[cfg(test)]
 pub(crate) mod fixture;
-
-pub use align::Aligner;
-pub use clock::{Clock, pcr_behind, ticks_between};
-pub use continuity::{Continuity, Sighting, indicator_before};
-pub use packet::{PACKET_BYTES, Packet, Pid, SYNC_BYTE, null_packet, packets};
-pub use pmt::{ElementaryStream, Pmt, StreamKind, VideoCodec};
-pub use psi::{Programme, PsiCache, PsiChange};
-pub use start::{Start, StartFinder, StartKind};
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! One transport packet, read in place (ISO/IEC 13818-1 clause 2.4.3).
 //!
 //! Every accessor is total: a packet of pure garbage gives some answer, never a panic. Whether the packet
-//! deserves belief is its reader's affair; that it begins on a sync byte is the [`Aligner`](super::Aligner)'s.
+//! deserves belief is its reader's affair; that it begins on a sync byte is the [`Aligner`](super::align::Aligner)'s.
 
 use std::fmt;
 
@@ -129,8 +129,8 @@ impl<'a> Packet<'a> {
 
     /// `discontinuity_indicator`: continuity counter, or clock on the PCR PID, may jump here
     /// (clause 2.4.3.5).
-    #[must_use]
-    pub fn discontinuity(&self) -> bool {
+    #[cfg(test)]
+    pub(crate) fn discontinuity(&self) -> bool {
         self.adaptation_flags() & 0x80 != 0
     }
 

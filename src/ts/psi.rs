@@ -30,43 +30,15 @@ const MAX_PROGRAMMES: usize = 32;
 /// Sections of a PAT that are followed: one programme in each would be the poorest use of them.
 const MAX_PAT_SECTIONS: usize = MAX_PROGRAMMES;
 
-/// What a packet did to the tables.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum PsiChange {
-    /// Nothing: it completed no table.
-    Nothing,
-    /// A table came again with the same content; the prefix now holds its new packets.
-    Refreshed,
-    /// A table is new or says something else.
-    Changed,
-}
-
 /// A programme that the PAT names.
 #[derive(Debug)]
-pub struct Programme {
-    number: u16,
-    pmt_pid: Pid,
-    map: Option<(Pmt, Section)>,
-}
-
-impl Programme {
+struct Programme {
     /// `program_number`.
-    #[must_use]
-    pub fn number(&self) -> u16 {
-        self.number
-    }
-
+    number: u16,
     /// Where its PMT is.
-    #[must_use]
-    pub fn pmt_pid(&self) -> Pid {
-        self.pmt_pid
-    }
-
+    pmt_pid: Pid,
     /// Its last PMT, `None` until one came whole.
-    #[must_use]
-    pub fn pmt(&self) -> Option<&Pmt> {
-        self.map.as_ref().map(|(pmt, _)| pmt)
-    }
+    map: Option<(Pmt, Section)>,
 }
 
 /// Keeps the last complete PAT and PMTs of a stream.
@@ -104,24 +76,24 @@ impl PsiCache {
     }
 
     /// Looks at the next packet of the stream, of whatever PID.
-    pub fn observe(&mut self, packet: &Packet<'_>) -> PsiChange {
+    pub fn observe(&mut self, packet: &Packet<'_>) {
         let pid = packet.pid();
         let assembler = if pid == Pid::PAT {
             &mut self.pat_assembler
         } else if let Some((_, assembler)) = self.pmt_assemblers.iter_mut().find(|(of, _)| *of == pid) {
             assembler
         } else {
-            return PsiChange::Nothing;
+            return;
         };
         self.serial += 1;
         let sections = assembler.push(packet, self.serial);
-        let mut change = PsiChange::Nothing;
         for section in sections.into_iter().filter(Section::is_current) {
-            let by_this =
-                if pid == Pid::PAT { self.take_pat_section(section) } else { self.take_pmt(pid, section) };
-            change = change.max(by_this);
+            if pid == Pid::PAT {
+                self.take_pat_section(section);
+            } else {
+                self.take_pmt(pid, section);
+            }
         }
-        change
     }
 
     /// What to place in front of a joiner: the packets of the last complete PAT, then those of the last
@@ -139,12 +111,6 @@ impl PsiCache {
         (prefix.len() > pat_bytes).then_some(prefix)
     }
 
-    /// The programmes of the last complete PAT, in its order.
-    #[must_use]
-    pub fn programmes(&self) -> &[Programme] {
-        &self.programmes
-    }
-
     /// Whether this PID carries tables, not streams: it is reserved for tables with a fixed place, of the
     /// standard or of DVB, or a PMT's.
     #[must_use]
@@ -154,20 +120,23 @@ impl PsiCache {
 
     /// The elementary streams of all programmes whose PMT is known, in the order of the tables.
     pub fn streams(&self) -> impl Iterator<Item = &ElementaryStream> {
-        self.programmes.iter().filter_map(Programme::pmt).flat_map(|pmt| &pmt.streams)
+        self.programmes
+            .iter()
+            .filter_map(|programme| programme.map.as_ref())
+            .flat_map(|(pmt, _)| &pmt.streams)
     }
 
-    fn take_pat_section(&mut self, section: Section) -> PsiChange {
+    fn take_pat_section(&mut self, section: Section) {
         let index = usize::from(section.number());
         let count = usize::from(section.last_number()) + 1;
         if index >= count || count > MAX_PAT_SECTIONS {
-            return PsiChange::Nothing;
+            return;
         }
         if self.pat.first().is_some_and(|first| same_table(first, &section)) {
             let same = self.pat[index].says_the_same_as(&section);
             self.pat[index] = section;
             if same {
-                return PsiChange::Refreshed;
+                return;
             }
         } else {
             if self.next_pat.iter().flatten().any(|other| !same_table(other, &section)) {
@@ -176,12 +145,11 @@ impl PsiCache {
             self.next_pat.resize_with(count, || None);
             self.next_pat[index] = Some(section);
             if self.next_pat.iter().any(Option::is_none) {
-                return PsiChange::Nothing;
+                return;
             }
             self.pat = self.next_pat.drain(..).flatten().collect();
         }
         self.follow_pat();
-        PsiChange::Changed
     }
 
     /// Makes the programmes those of the PAT. What is known of a programme stays if its PMT stays where it was.
@@ -212,28 +180,27 @@ impl PsiCache {
         }
     }
 
-    fn take_pmt(&mut self, pid: Pid, section: Section) -> PsiChange {
+    fn take_pmt(&mut self, pid: Pid, section: Section) {
         // A PMT is one section (clause 2.4.4.9).
         if section.last_number() != 0 {
-            return PsiChange::Nothing;
+            return;
         }
         let mut programmes = self.programmes.iter_mut();
         let Some(programme) =
             programmes.find(|programme| programme.pmt_pid == pid && programme.number == section.extension())
         else {
-            return PsiChange::Nothing;
+            return;
         };
         if let Some((_, last)) = &mut programme.map
             && last.says_the_same_as(&section)
         {
             *last = section;
-            return PsiChange::Refreshed;
+            return;
         }
         let Some(pmt) = Pmt::parse(section.body()) else {
-            return PsiChange::Nothing;
+            return;
         };
         programme.map = Some((pmt, section));
-        PsiChange::Changed
     }
 }
 

@@ -25,7 +25,7 @@ fn a_start_that_is_stopped_wakes_its_waiters_within_100_ms() {
     let proxy = Proxy::start(&[&engine]);
     let key = ContentKey::from_query(None, [("id", ID.to_string())]).expect("a good id");
     let client = Arc::new(ClientRecord::new(1000, proxy.address, None));
-    let seat = proxy.app().streams().seat(&key.into(), &client).expect("there is room");
+    let seat = proxy.app().streams().seat(&key.into(), &client, || true).expect("there is room");
     wait_engine(&engine, "the playback is asked for", |counts| counts.playback_requests == 1);
     let (give, woken) = crossbeam_channel::bounded(1);
     let wait = move || {

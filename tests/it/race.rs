@@ -31,7 +31,7 @@ fn take_seat(proxy: &Proxy, client: u64) -> Seat {
     let key = ContentKey::from_query(None, [("id", ID.to_string())]).expect("a good id");
     let address = SocketAddr::from(([127, 0, 0, 1], 9));
     let client = Arc::new(ClientRecord::new(client, address, None));
-    proxy.app().streams().seat(&key.into(), &client).expect("there is room")
+    proxy.app().streams().seat(&key.into(), &client, || true).expect("there is room")
 }
 
 fn wait(seat: &Seat, limit: f64) -> Option<bool> {

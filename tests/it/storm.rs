@@ -272,7 +272,7 @@ fn two_that_come_and_go_all_the_time_never_get_a_stream_that_ends() {
     in_parallel(2, move |side| {
         let wanted = ContentKey::from_query(None, [("id", ID.to_string())]).expect("a good id").into();
         for number in 0..SEATS {
-            let seat = streams.seat(&wanted, &record(side as u64)).expect("there is room");
+            let seat = streams.seat(&wanted, &record(side as u64), || true).expect("there is room");
             assert_eq!(seat.wait_started(Instant::now() + LONG), Some(Ok(())));
             drop(seat);
             if number % 500 == 0 {

@@ -1,6 +1,6 @@
-//! What a session tells of itself, and what it is told for that.
+//! What is known of a stream: the fetcher records it here, and status and log are told it from here.
 //!
-//! It must not change what the stream does: it writes facts and reads the rest.
+//! It must not change what the stream does: nothing here is an event of its life.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
