@@ -1,8 +1,9 @@
 //! An AceStream engine's HTTP interface, with what engines do to their clients.
 //!
 //! The way of a request: `listener` accepts, `http` reads heads and writes answers, `api` sorts the calls (a `call` is
-//! one request with what was asked of it), `getstream` and `stat` answer them, `playback` sends bodies; `state` is what
-//! they share, `sessions` holds the rules. It must not know what a proxy is, nor who judges what it sent.
+//! one request with what was asked of it), `getstream`, `stat` and `playback` answer them; a `reader` has its place at a
+//! session and a `sender` sends it the body; `state` is what they share, `sessions` holds the rules. It must not know what
+//! a proxy is, nor who judges what it sent.
 
 mod api;
 mod call;
@@ -12,7 +13,9 @@ mod getstream;
 mod http;
 mod listener;
 mod playback;
+mod reader;
 mod script;
+mod sender;
 mod sessions;
 mod stat;
 mod state;
