@@ -6,5 +6,7 @@
 mod calls;
 mod client;
 mod faults;
+mod frozen;
+mod health;
 mod rules;
 mod streams;

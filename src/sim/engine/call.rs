@@ -42,6 +42,8 @@ pub(super) struct Request<'a> {
     pub(super) shared: &'a Shared,
     pub(super) connection: &'a Connection,
     pub(super) record: &'a RequestRecord,
+    /// It came while the engine was frozen.
+    pub(super) is_late: bool,
 }
 
 /// What a query names.

@@ -63,6 +63,11 @@ pub struct Counts {
     pub health_checks: u64,
     /// Connections accepted; only in the counts of the whole engine.
     pub connections: u64,
+    /// Connections closed without a word ([`SimEngine::slam`](super::SimEngine::slam)); only in the counts of the whole
+    /// engine.
+    pub slammed: u64,
+    /// Requests, answers and bodies that a frozen engine has kept waiting; only in the counts of the whole engine.
+    pub kept_waiting: u64,
     /// Requests that came on a connection that had carried a redirect without a length; only in the counts of
     /// the whole engine.
     pub after_redirect: u64,

@@ -56,7 +56,8 @@ impl Request<'_> {
             // However early the client goes: an engine at work does not look.
             Getstream::Slow(time) => {
                 let over = |state: &State| state.is_stopping || state.crashes != crashes;
-                if self.shared.wait_for(Instant::now() + (*time).min(AGES), over) {
+                let is_over = self.shared.wait_for(Instant::now() + (*time).min(AGES), over);
+                if is_over || self.shared.pass().is_err() {
                     return Reply::Close;
                 }
             }

@@ -29,11 +29,13 @@ use parking_lot::Mutex;
 
 pub use self::content::{Begin, Burst, Content, Delivery, Framing, Pace};
 pub use self::counts::{Counts, RequestRecord};
-pub use self::script::{Call, Entry, Event, Fill, Getstream, Head, Health, Order, Playback, Script, Steps};
+pub use self::script::{
+    Call, CallKind, Entry, Event, Fill, Getstream, Head, Health, Order, Playback, Script, Steps,
+};
 pub use self::sessions::{EndedReaders, SessionRules};
 
 use self::listener::Listener;
-use self::state::Shared;
+use self::state::{Shared, Slam};
 use crate::id::Digest;
 use crate::threads::SMALL_STACK_BYTES;
 
@@ -173,12 +175,40 @@ impl SimEngine {
         self.listener.lock().close()
     }
 
-    /// Accepts connections again.
+    /// Accepts connections and closes them at once, unread: a port forwarder in front of a dead engine. Those that are
+    /// open go on: [`SimEngine::crash`] before it ends them too. [`SimEngine::accept`] is its end.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot listen.
+    pub fn slam(&self) -> io::Result<()> {
+        self.shared.control(|state| state.slam = Slam::Everybodys);
+        self.listener.lock().reopen(&self.shared)
+    }
+
+    /// Closes the connection of each of these calls without an answer, in place of those named before.
+    pub fn slam_calls(&self, kinds: &[CallKind]) {
+        self.shared.control(|state| state.slam = Slam::Of(kinds.to_vec()));
+    }
+
+    /// Freezes, as a process that is stopped (SIGSTOP): connections are made, nothing is answered, bodies are silent.
+    pub fn freeze(&self) {
+        self.shared.control(|state| state.is_frozen = true);
+    }
+
+    /// Ends the freeze: what was asked meanwhile takes effect now, also for clients that have gone, all answers go
+    /// out at once, and bodies go on with all that fell due.
+    pub fn thaw(&self) {
+        self.shared.control(|state| state.is_frozen = false);
+    }
+
+    /// Accepts connections again, and serves them.
     ///
     /// # Errors
     ///
     /// When it cannot listen.
     pub fn accept(&self) -> io::Result<()> {
+        self.shared.control(|state| state.slam = Slam::Nobodys);
         self.listener.lock().reopen(&self.shared)
     }
 
@@ -192,6 +222,7 @@ impl SimEngine {
         let refused = self.refuse();
         let sockets = self.shared.control(|state| {
             state.crashes += 1;
+            state.is_frozen = false;
             let lost = state.sessions.lose_all();
             state.count_ended(&lost, |counts| counts.sessions_lost += 1);
             for body in state.bodies.values_mut() {

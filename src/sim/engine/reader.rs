@@ -82,6 +82,9 @@ impl<'a> Reader<'a> {
 
     /// Whether a write that blocks is to be tried again.
     pub(super) fn goes_on(&self) -> bool {
+        if self.request.shared.pass().is_err() {
+            return false;
+        }
         let state = self.request.shared.lock();
         !state.is_stopping && !matches!(self.order(&state), Order::End | Order::Reset)
     }

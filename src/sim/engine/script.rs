@@ -337,6 +337,29 @@ pub enum Health {
     Hangs,
     /// `get_version` and `get_status` answer with this status and text.
     Fails(u16, String),
+    /// The web service is not found (404, empty): the version is told on the page of `get_status`, which is well.
+    NoService,
+    /// The page of `get_status` is not found (404, empty); the web service tells the version.
+    NoStatus,
+    /// Neither page is found; everything else works.
+    NoPages,
+    /// Only `/server/api?method=get_version` is known: `get_status` is an `unknown method`, the web service not found.
+    OnlyServerVersion,
+}
+
+/// The kinds of calls that a client makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallKind {
+    /// What a check of its health asks: `/webui/api/service` and `/server/api`, whatever the method.
+    Check,
+    /// getstream.
+    Getstream,
+    /// stat.
+    Stat,
+    /// stop, and the other commands.
+    Stop,
+    /// The playback URL, and what it redirects to.
+    Playback,
 }
 
 /// What can be done to all running bodies of a content, now.

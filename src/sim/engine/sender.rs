@@ -84,6 +84,7 @@ impl<'a> Sender<'a> {
                 let state = self.reader.request.shared.lock();
                 match self.reader.order(&state) {
                     _ if state.is_stopping => return Ok(BodyEnd::Clean),
+                    _ if state.is_frozen => true,
                     Order::Resume => false,
                     Order::Stall => true,
                     Order::End => return Ok(BodyEnd::Clean),

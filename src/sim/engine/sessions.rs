@@ -18,6 +18,8 @@ pub struct SessionRules {
     pub second_reader_is_broken: bool,
     /// The same player and the same content again get the URLs of the session that is there.
     pub reuse: bool,
+    /// A stop that came while the engine was frozen ends whatever session of the content is the newest at the thaw.
+    pub late_stop_ends_newest: bool,
     /// What the readers of an ended session see.
     pub ended_readers: EndedReaders,
 }
@@ -29,6 +31,7 @@ impl Default for SessionRules {
             stop_ends_all_of_content: true,
             second_reader_is_broken: true,
             reuse: true,
+            late_stop_ends_newest: true,
             ended_readers: EndedReaders::End,
         }
     }
@@ -142,6 +145,12 @@ impl Sessions {
 
     pub(super) fn contains(&self, token: &str) -> bool {
         self.open.contains_key(token)
+    }
+
+    /// The token of the session of this content that was opened last.
+    pub(super) fn newest(&self, content: usize) -> Option<String> {
+        let of_content = self.open.iter().filter(|(_, session)| session.content == content);
+        of_content.max_by_key(|(_, session)| session.opened).map(|(token, _)| token.clone())
     }
 
     /// Ends a session and, by the rules, the others of its content: how many others; `None` if it is not there.

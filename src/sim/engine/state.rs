@@ -5,6 +5,7 @@
 //! does not block.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::TcpStream;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use super::Settings;
 use super::content::Content;
 use super::counts::{Counts, RequestLog};
 use super::http::is_gone;
-use super::script::{Health, Order, Script};
+use super::script::{CallKind, Health, Order, Script};
 use super::sessions::{Sessions, random_hex};
 use crate::id::Digest;
 use crate::threads::Threads;
@@ -36,6 +37,9 @@ pub(super) struct Shared {
 pub(super) struct State {
     pub(super) is_stopping: bool,
     pub(super) health: Health,
+    /// Nothing is answered and nothing sent, as if the process were stopped.
+    pub(super) is_frozen: bool,
+    pub(super) slam: Slam,
     pub(super) contents: Vec<Playable>,
     pub(super) sessions: Sessions,
     pub(super) bodies: HashMap<u64, Body>,
@@ -46,6 +50,15 @@ pub(super) struct State {
     /// How often the engine has died: what was begun before is not finished after.
     pub(super) crashes: u64,
     next_number: u64,
+}
+
+/// Whose connections are closed without a word.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Slam {
+    #[default]
+    Nobodys,
+    Everybodys,
+    Of(Vec<CallKind>),
 }
 
 /// A content and what happens to it.
@@ -140,12 +153,13 @@ impl Shared {
         until: Option<Instant>,
         mut is_released: impl FnMut(&State) -> bool,
     ) -> Held {
+        let mut state = self.state.lock();
         loop {
-            if is_gone(socket) {
-                return Held::Gone;
+            if state.is_frozen && !state.is_stopping {
+                self.control.wait(&mut state);
+                continue;
             }
-            let mut state = self.state.lock();
-            if state.is_stopping {
+            if state.is_stopping || is_gone(socket) {
                 return Held::Gone;
             }
             if is_released(&state) {
@@ -160,10 +174,44 @@ impl Shared {
         }
     }
 
+    /// Waits while the engine is frozen: whether it was.
+    ///
+    /// # Errors
+    ///
+    /// When it died of that, or stops.
+    pub(super) fn pass(&self) -> io::Result<bool> {
+        let mut state = self.state.lock();
+        let (is_late, crashes) = (state.is_frozen, state.crashes);
+        if is_late {
+            state.totals.kept_waiting += 1;
+            self.changed.notify_all();
+        }
+        while state.is_frozen && !state.is_stopping {
+            self.control.wait(&mut state);
+        }
+        if state.is_stopping || state.crashes != crashes {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        Ok(is_late)
+    }
+
+    /// Whether the connection of such a call is to be closed; it is counted.
+    pub(super) fn slams(&self, kind: CallKind) -> bool {
+        self.update(|state| {
+            let slams = matches!(&state.slam, Slam::Of(kinds) if kinds.contains(&kind));
+            state.totals.slammed += u64::from(slams);
+            slams
+        })
+    }
+
     /// Ends sessions that nobody uses, until the engine stops. Runs on a thread of its own.
     pub(super) fn expire_sessions(&self) {
         let mut state = self.state.lock();
         while !state.is_stopping {
+            if state.is_frozen {
+                self.control.wait(&mut state);
+                continue;
+            }
             let idle = state.idle_expiry;
             let ended = state.sessions.expire(Instant::now(), idle);
             if !ended.is_empty() {
