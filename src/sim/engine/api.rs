@@ -6,7 +6,9 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::call::{Named, Reply, Request, UNKNOWN_SESSION};
+use super::call::{Named, Reply, Request};
+use super::content::Content;
+use super::dialect::Dialect;
 use super::http::{Answer, Connection};
 use super::playback;
 use super::script::{Call, CallKind, Health};
@@ -29,6 +31,9 @@ pub(super) fn serve(shared: &Arc<Shared>, mut connection: Connection, number: u6
         match request.dispatch()? {
             Reply::Answer(answer) => {
                 shared.pass()?;
+                if kind(&record.path) == Some(CallKind::Getstream) {
+                    shared.refuse_if_due();
+                }
                 connection.send(&answer)?;
                 let keeps = record.minor_version == 1
                     && !record.header("Connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
@@ -120,10 +125,14 @@ impl Request<'_> {
                 (Some(_), Some(_)) => return Reply::error_text("unknown method"),
                 _ => false,
             };
-            return if known { Reply::response(&json!("ok")) } else { Reply::error_text(UNKNOWN_SESSION) };
+            return if known { Reply::response(&json!("ok")) } else { self.unknown_session() };
         }
         let (step, stopped) = self.shared.control(|state| {
-            state.count(content, |counts| counts.stops += 1);
+            let was_opened = state.sessions.has_handed_out(token);
+            state.count(content, |counts| {
+                counts.stops += 1;
+                counts.stops_never_opened += u64::from(!was_opened);
+            });
             let step = content.map_or(Call::Normal, |content| {
                 let known = &mut state.contents[content];
                 known.attempts.stop += 1;
@@ -155,8 +164,8 @@ impl Request<'_> {
         match (stopped, is_second_version) {
             (Some(_), false) => Reply::response(&json!("ok")),
             (Some(_), true) => Reply::Answer(Answer::json("result", &json!("ok"), None)),
-            (None, false) => Reply::error_text(UNKNOWN_SESSION),
-            (None, true) => api_error(UNKNOWN_SESSION, true),
+            (None, false) => self.unknown_session(),
+            (None, true) => api_error(&self.shared.settings.dialect.session_words, true),
         }
     }
 
@@ -165,7 +174,7 @@ impl Request<'_> {
         if self.by_path(infohash).is_some() {
             self.hold(None, |state| !state.sessions.contains(token));
         }
-        Reply::error_text(UNKNOWN_SESSION)
+        self.unknown_session()
     }
 
     /// Counts a call as activity of the session's player: whether it is there.
@@ -222,7 +231,11 @@ impl Request<'_> {
             Some("get_media_files") => match self.named() {
                 Named::Known(content) => {
                     let known = Arc::clone(&self.shared.lock().contents[content].content);
-                    Reply::Answer(Answer::json("result", &media_files(&known), None))
+                    Reply::Answer(Answer::json(
+                        "result",
+                        &media_files(&known, &self.shared.settings.dialect),
+                        None,
+                    ))
                 }
                 Named::Unknown(delay) => {
                     self.wait(delay);
@@ -253,11 +266,11 @@ fn version() -> Value {
     json!({"version": "3.1.75", "code": 3_017_500, "platform": "linux"})
 }
 
-fn media_files(content: &super::Content) -> Value {
+fn media_files(content: &Content, dialect: &Dialect) -> Value {
     json!({
         "files": [{"index": 0, "filename": content.name}],
         "name": content.name,
-        "infohash": content.infohash.to_string(),
+        "infohash": dialect.infohash_of(content).to_string(),
         "transport_type": "bt",
         "type": if content.is_live { "live" } else { "vod" },
         "transport_file_cache_key": null,

@@ -9,6 +9,7 @@ mod api;
 mod call;
 mod content;
 mod counts;
+mod dialect;
 mod getstream;
 mod http;
 mod listener;
@@ -27,8 +28,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-pub use self::content::{Begin, Burst, Content, Delivery, Framing, Pace};
+pub use self::content::{Begin, Burst, Content, Delivery, Framing, Pace, Stuck};
 pub use self::counts::{Counts, RequestRecord};
+pub use self::dialect::Dialect;
 pub use self::script::{
     Call, CallKind, Entry, Event, Fill, Getstream, Head, Health, Order, Playback, Script, Steps,
 };
@@ -49,6 +51,13 @@ pub struct Settings {
     pub host: HostName,
     /// Which session rules hold.
     pub rules: SessionRules,
+    /// How its answers are worded.
+    pub dialect: Dialect,
+    /// How long a download goes on after the last session of its content has ended: a getstream in that time joins it,
+    /// and waits for no prebuffer that is over. Zero: each session downloads for itself.
+    pub download_outlives: Duration,
+    /// How long a session lives, whoever reads it; `None` is for ever.
+    pub session_lifetime: Option<Duration>,
     /// How long a session lives that nobody reads or asks for.
     pub idle_expiry: Duration,
     /// How long it looks for an unknown content id (4.6 s in real engines).
@@ -63,6 +72,9 @@ impl Default for Settings {
         Self {
             host: HostName::OfRequest,
             rules: SessionRules::default(),
+            dialect: Dialect::default(),
+            download_outlives: Duration::ZERO,
+            session_lifetime: None,
             idle_expiry: Duration::from_secs(60),
             unknown_id_delay: Duration::from_millis(50),
             unknown_infohash_delay: Duration::from_millis(300),
@@ -83,7 +95,7 @@ pub enum HostName {
 pub struct SimEngine {
     shared: Arc<Shared>,
     addr: SocketAddr,
-    listener: Mutex<Listener>,
+    listener: Arc<Mutex<Listener>>,
 }
 
 impl SimEngine {
@@ -104,8 +116,8 @@ impl SimEngine {
     pub fn start_with(addr: SocketAddr, settings: Settings) -> io::Result<Self> {
         let shared = Arc::new(Shared::new(settings));
         let listener = Listener::open(addr, &shared)?;
-        let engine =
-            Self { addr: listener.addr(), shared: Arc::clone(&shared), listener: Mutex::new(listener) };
+        let addr = listener.addr();
+        let engine = Self { addr, shared: Arc::clone(&shared), listener: Arc::new(Mutex::new(listener)) };
         engine.shared.threads.spawn("sim-expiry", SMALL_STACK_BYTES, move || {
             shared.expire_sessions();
         })?;
@@ -153,6 +165,36 @@ impl SimEngine {
         self.shared.control(|state| state.idle_expiry = idle);
     }
 
+    /// Changes how long a session lives, whoever reads it, those that are open included: it is lost then.
+    pub fn set_session_lifetime(&self, lifetime: Option<Duration>) {
+        self.shared.control(|state| state.session_lifetime = lifetime);
+    }
+
+    /// Has the download of a content get stuck now: sessions open as ever, playback answers, and not a byte comes, until
+    /// it is free again ([`Stuck`]). Bodies that run fall silent; at the end they go on with all that fell due.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such content.
+    pub fn stick(&self, name: Digest, stuck: Stuck) {
+        self.shared.control(|state| {
+            let content = state.by_either(name);
+            state.contents[content].stick(stuck, Instant::now());
+        });
+    }
+
+    /// Frees a content that is stuck.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such content.
+    pub fn free(&self, name: Digest) {
+        self.shared.control(|state| {
+            let content = state.by_either(name);
+            state.contents[content].stuck = None;
+        });
+    }
+
     /// Does this to all bodies of a content that run now: how many they were.
     ///
     /// # Panics
@@ -173,6 +215,20 @@ impl SimEngine {
     /// When the port cannot be kept.
     pub fn refuse(&self) -> io::Result<()> {
         self.listener.lock().close()
+    }
+
+    /// Refuses new connections from the moment on at which the getstream call number `count` from now (1 is the next) is
+    /// answered: whoever wants to play what it was promised finds nobody. What is open goes on until
+    /// [`SimEngine::crash`].
+    pub fn refuse_after_getstream(&self, count: u64) {
+        let listener = Arc::downgrade(&self.listener);
+        let refuse = move || {
+            let closed = listener.upgrade().map_or(Ok(()), |listener| listener.lock().close());
+            if let Err(error) = closed {
+                log::error!("the simulated engine's port was not kept: {error}");
+            }
+        };
+        self.shared.control(|state| state.refusal = Some((count, Box::new(refuse))));
     }
 
     /// Accepts connections and closes them at once, unread: a port forwarder in front of a dead engine. Those that are
@@ -208,7 +264,10 @@ impl SimEngine {
     ///
     /// When it cannot listen.
     pub fn accept(&self) -> io::Result<()> {
-        self.shared.control(|state| state.slam = Slam::Nobodys);
+        self.shared.control(|state| {
+            state.slam = Slam::Nobodys;
+            state.refusal = None;
+        });
         self.listener.lock().reopen(&self.shared)
     }
 

@@ -27,18 +27,23 @@ pub(super) fn entry(request: &Request<'_>, infohash: &str, token: &str) -> io::R
     count_request(request, content);
     let found = request.shared.control(|state| {
         state.count(Some(content), |counts| counts.playback_requests += 1);
+        let is_read = state.is_read(token);
         let session = state.sessions.get_mut(token, content)?;
         session.active = Instant::now();
-        let opened = session.opened;
+        let is_at_once = (session.asking > 0 || is_read) && !session.newest_reads;
+        session.asking += 1;
+        let since = session.buffers_since;
+        state.count(Some(content), |counts| counts.playbacks_at_once += u64::from(is_at_once));
         let known = &mut state.contents[content];
         known.attempts.playback += 1;
         let playback = known.script.playback.at(known.attempts.playback - 1).clone();
-        let ready = opened + known.content.delivery.prebuffer;
+        let ready = since + known.content.delivery.prebuffer;
         Some((playback, ready))
     });
     let Some((playback, ready)) = found else {
         return not_found();
     };
+    let _asking = Asking { request, content, token };
     let base = request.base_url()?;
     let until = match &playback.entry {
         Entry::Never => return Ok(request.hang(|_| false)),
@@ -69,6 +74,23 @@ pub(super) fn entry(request: &Request<'_>, infohash: &str, token: &str) -> io::R
     let path = format!("/content/{infohash}/{name}");
     let location = if is_relative { path } else { base + &path };
     Ok(Reply::Answer(Answer::redirect(location)))
+}
+
+/// A request to the playback URL that is being answered.
+struct Asking<'a> {
+    request: &'a Request<'a>,
+    content: usize,
+    token: &'a str,
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.request.shared.update(|state| {
+            if let Some(session) = state.sessions.get_mut(self.token, self.content) {
+                session.asking -= 1;
+            }
+        });
+    }
 }
 
 /// Answers what the playback URL redirects to.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::call::Request;
-use super::http::is_gone;
 use super::script::Order;
 use super::sessions::EndedReaders;
 use super::state::{Body, Held, State};
@@ -22,7 +21,7 @@ pub(super) enum BodyEnd {
 pub(super) struct Reader<'a> {
     pub(super) request: &'a Request<'a>,
     pub(super) content: usize,
-    token: String,
+    pub(super) token: String,
     number: u64,
 }
 
@@ -33,14 +32,12 @@ impl<'a> Reader<'a> {
         let number = request.shared.control(|state| {
             let session = state.sessions.get_mut(&token, content);
             let newest_reads = session.is_some_and(|session| session.newest_reads);
-            let mut has_reader = false;
-            for body in state.bodies.values_mut().filter(|body| body.token == token) {
-                // One whose client has closed already is about to end by itself.
-                let is_there = body.socket.upgrade().is_some_and(|socket| !is_gone(&socket));
-                has_reader |= is_there;
-                if newest_reads {
-                    body.order = Order::End;
-                }
+            state.free_if_quiet(content, Instant::now());
+            // One whose client has closed already is about to end by itself.
+            let has_reader = state.is_read(&token);
+            if newest_reads {
+                let older = state.bodies.values_mut().filter(|body| body.token == token);
+                older.for_each(|body| body.order = Order::End);
             }
             if has_reader && !newest_reads {
                 state.count(Some(content), |counts| counts.second_readers += 1);
@@ -77,7 +74,8 @@ impl<'a> Reader<'a> {
                 EndedReaders::Stall => Order::Stall,
             };
         }
-        order
+        let is_stuck = state.contents[self.content].stuck.is_some();
+        if order == Order::Resume && is_stuck { Order::Stall } else { order }
     }
 
     /// Whether a write that blocks is to be tried again.
@@ -124,6 +122,7 @@ impl Drop for Reader<'_> {
                 session.readers -= 1;
                 session.active = Instant::now();
             }
+            state.contents[self.content].note_reader_left(Instant::now());
             state.count(Some(self.content), |counts| counts.readers -= 1);
         });
     }

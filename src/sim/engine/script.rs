@@ -120,6 +120,8 @@ pub enum Getstream {
     BrokenJson,
     /// An HTTP status with a text.
     Status(u16, String),
+    /// The same, and the connection closes.
+    StatusAndClose(u16, String),
     /// Everything but a `playback_url` (*opens*).
     NoPlaybackUrl,
     /// `{"response": {}, "error": null}` (*opens*).
@@ -146,7 +148,8 @@ impl Getstream {
             | Self::Error(_)
             | Self::ErrorObject(_)
             | Self::Html
-            | Self::Status(..) => false,
+            | Self::Status(..)
+            | Self::StatusAndClose(..) => false,
         }
     }
 }
@@ -173,6 +176,11 @@ pub enum Call {
     Prebuffering,
     /// `status` is `buf`, whatever is sent. Means nothing to a stop.
     Filling(Fill),
+    /// `status` is `dl`, with 0 peers, 0 bytes and no speeds, as long as the session has been sent nothing. Means
+    /// nothing to a stop.
+    Hollow,
+    /// These fields are missing. Means nothing to a stop.
+    Without(Vec<&'static str>),
 }
 
 /// How an engine that fills its buffer gets on, while perhaps it sends nothing (engine-contract.md sections 3 and 8.1).

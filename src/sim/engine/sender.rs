@@ -219,6 +219,9 @@ impl<'a> Sender<'a> {
         self.writes += 1;
         let content = self.reader.content;
         self.reader.request.shared.update(|state| {
+            if let Some(session) = state.sessions.get_mut(&self.reader.token, content) {
+                session.sent += bytes as u64;
+            }
             state.count(Some(content), |counts| counts.bytes_sent += bytes as u64);
         });
         Ok(())
