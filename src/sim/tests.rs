@@ -5,6 +5,11 @@
 
 mod calls;
 mod client;
+mod dialects;
 mod faults;
+mod frozen;
+mod health;
+mod mortal;
 mod rules;
 mod streams;
+mod stuck;

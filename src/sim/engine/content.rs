@@ -65,6 +65,31 @@ impl Content {
     }
 }
 
+/// What frees the download of a content that is stuck ([`SimEngine::stick`](super::SimEngine::stick)). Another engine has
+/// a download of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stuck {
+    /// A getstream or playback that comes when nobody has had a body of the content open for so long;
+    /// `Duration::MAX` is never.
+    pub quiet: Duration,
+    /// A getstream with `force_session_restart=1`.
+    pub is_freed_by_restart: bool,
+}
+
+impl Stuck {
+    /// Only so long a silence helps.
+    #[must_use]
+    pub fn until_quiet(quiet: Duration) -> Self {
+        Self { quiet, is_freed_by_restart: false }
+    }
+
+    /// Only a restart helps.
+    #[must_use]
+    pub fn until_restart() -> Self {
+        Self { quiet: Duration::MAX, is_freed_by_restart: true }
+    }
+}
+
 /// How a content's bytes leave the engine.
 #[derive(Clone, Debug)]
 pub struct Delivery {

@@ -120,6 +120,8 @@ pub enum Getstream {
     BrokenJson,
     /// An HTTP status with a text.
     Status(u16, String),
+    /// The same, and the connection closes.
+    StatusAndClose(u16, String),
     /// Everything but a `playback_url` (*opens*).
     NoPlaybackUrl,
     /// `{"response": {}, "error": null}` (*opens*).
@@ -146,7 +148,8 @@ impl Getstream {
             | Self::Error(_)
             | Self::ErrorObject(_)
             | Self::Html
-            | Self::Status(..) => false,
+            | Self::Status(..)
+            | Self::StatusAndClose(..) => false,
         }
     }
 }
@@ -173,6 +176,11 @@ pub enum Call {
     Prebuffering,
     /// `status` is `buf`, whatever is sent. Means nothing to a stop.
     Filling(Fill),
+    /// `status` is `dl`, with 0 peers, 0 bytes and no speeds, as long as the session has been sent nothing. Means
+    /// nothing to a stop.
+    Hollow,
+    /// These fields are missing. Means nothing to a stop.
+    Without(Vec<&'static str>),
 }
 
 /// How an engine that fills its buffer gets on, while perhaps it sends nothing (engine-contract.md sections 3 and 8.1).
@@ -337,6 +345,29 @@ pub enum Health {
     Hangs,
     /// `get_version` and `get_status` answer with this status and text.
     Fails(u16, String),
+    /// The web service is not found (404, empty): the version is told on the page of `get_status`, which is well.
+    NoService,
+    /// The page of `get_status` is not found (404, empty); the web service tells the version.
+    NoStatus,
+    /// Neither page is found; everything else works.
+    NoPages,
+    /// Only `/server/api?method=get_version` is known: `get_status` is an `unknown method`, the web service not found.
+    OnlyServerVersion,
+}
+
+/// The kinds of calls that a client makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallKind {
+    /// What a check of its health asks: `/webui/api/service` and `/server/api`, whatever the method.
+    Check,
+    /// getstream.
+    Getstream,
+    /// stat.
+    Stat,
+    /// stop, and the other commands.
+    Stop,
+    /// The playback URL, and what it redirects to.
+    Playback,
 }
 
 /// What can be done to all running bodies of a content, now.
