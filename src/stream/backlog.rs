@@ -277,7 +277,7 @@ mod tests {
         }
 
         fn mark(&self, offset: u64, kind: StartKind) -> Mark {
-            Mark { offset, kind, prefix: None, arrived: self.at(offset / 100) }
+            Mark { offset, kind, prefix: None, arrived: self.at(offset / 100), time: None, is_jump: false }
         }
 
         fn run(mut self, seconds: std::ops::Range<u64>, marks: &[(u64, StartKind)]) -> Self {

@@ -1,9 +1,9 @@
 //! Streams: one engine session, one fetcher thread, any number of clients.
 //!
-//! The way of a chunk leads through here: the `fetcher` obtains a source, the `pump` reads and aligns it (with `splice`
-//! and [`marks`]), [`fanout`] keeps it in the [`backlog`], within what [`memory`] allows, and hands every chunk to every
-//! client's channel. Beside it stands the life of a stream: [`state`] is the pure rule, [`stream`] guards it with a Condvar,
-//! [`directory`] says which streams there are, [`streams`] who comes and goes, `stopping` ends engine sessions.
+//! The way of a chunk leads through here: the `fetcher` obtains a source, the `pump` reads and aligns it (with `splice`,
+//! [`marks`], `timeline` and `published`), [`fanout`] keeps it in the [`backlog`], within what [`memory`] allows, and hands
+//! every chunk to every client's channel. Beside it stands the life of a stream: [`state`] is the pure rule, [`stream`] guards
+//! it with a Condvar, [`directory`] says which streams there are, [`streams`] who comes and goes, `stopping` ends engine sessions.
 //!
 //! Nothing here names HTTP towards clients, or a client's socket. The order of the locks stands in the crate's page.
 
@@ -18,6 +18,7 @@ mod fetcher;
 mod flow;
 pub mod marks;
 pub mod memory;
+mod published;
 mod pump;
 mod splice;
 pub mod state;
@@ -26,4 +27,5 @@ mod stopping;
 pub mod stream;
 pub mod streams;
 mod ticker;
+mod timeline;
 pub mod view;

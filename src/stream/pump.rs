@@ -82,7 +82,7 @@ impl<'a> Pump<'a> {
     /// Begins with a new source.
     pub(super) fn begin(&mut self, attempt: u32) {
         let has_published = self.stream.fanout().head() > 0;
-        let splice = has_published.then(|| Splice::new(self.marker.last_pcr()));
+        let splice = has_published.then(|| Splice::new(self.marker.published()));
         if has_published {
             self.marker.break_off();
             self.stream.fanout().break_off();
@@ -144,7 +144,7 @@ impl<'a> Pump<'a> {
         let now = Instant::now();
         if let Some(splice) = &mut self.source.splice {
             let new = std::mem::take(&mut self.aligned);
-            splice.push(&new, now, &mut self.aligned);
+            splice.push(&new, self.marker.published(), now, &mut self.aligned);
             if splice.is_done(now) {
                 self.source.splice = None;
             }

@@ -9,7 +9,7 @@
 //! 2 MiB, and about a kilobyte for an ordinary stream.
 
 use super::packet::{PACKET_BYTES, Packet, Pid};
-use super::pmt::{ElementaryStream, Pmt};
+use super::pmt::{ElementaryStream, Pmt, StreamKind};
 use super::section::{Assembler, Received, Section};
 
 /// `table_id` of a `TS_program_association_section` (table 2-31).
@@ -155,6 +155,20 @@ impl PsiCache {
     /// The elementary streams of all programmes whose PMT is known, in the order of the tables.
     pub fn streams(&self) -> impl Iterator<Item = &ElementaryStream> {
         self.programmes.iter().filter_map(Programme::pmt).flat_map(|pmt| &pmt.streams)
+    }
+
+    /// The PID of the clock that a stream is measured by: that of the first programme with video, else of the first that
+    /// names one. `None` while no PMT does.
+    #[must_use]
+    pub fn clock_pid(&self) -> Option<Pid> {
+        let maps = || self.programmes.iter().filter_map(|programme| Some(&programme.map.as_ref()?.0));
+        let has_video = |pmt: &&Pmt| {
+            let mut kinds = pmt.streams.iter().map(ElementaryStream::kind);
+            pmt.pcr_pid.is_some()
+                && kinds.any(|kind| matches!(kind, StreamKind::Video(_) | StreamKind::OtherVideo))
+        };
+        let first_with_video = maps().find(has_video).and_then(|pmt| pmt.pcr_pid);
+        first_with_video.or_else(|| maps().find_map(|pmt| pmt.pcr_pid))
     }
 
     fn take_pat_section(&mut self, section: Section) -> PsiChange {

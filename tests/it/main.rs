@@ -25,6 +25,7 @@ mod patience;
 mod players;
 mod race;
 mod recovery;
+mod replays;
 mod server;
 mod service;
 mod sharing;

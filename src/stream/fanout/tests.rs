@@ -26,7 +26,8 @@ fn publish(hub: &Fanout, count: usize) {
 fn publish_keyframe(hub: &Fanout, byte: u8) {
     let arrived = Instant::now();
     let prefix = Some(Arc::new(Chunk::inserted(arrived, &[byte; 376])));
-    let mark = Mark { offset: hub.head(), kind: StartKind::Keyframe, prefix, arrived };
+    let mark =
+        Mark { offset: hub.head(), kind: StartKind::Keyframe, prefix, arrived, time: None, is_jump: false };
     hub.publish(PACKETS, &mut vec![mark], arrived);
 }
 
@@ -76,7 +77,8 @@ fn a_joiner_begins_at_a_keyframe_with_its_tables() {
 fn a_joiner_may_begin_in_the_middle_of_a_chunk() {
     let hub = hub();
     let arrived = Instant::now();
-    let mark = Mark { offset: 188, kind: StartKind::Keyframe, prefix: None, arrived };
+    let mark =
+        Mark { offset: 188, kind: StartKind::Keyframe, prefix: None, arrived, time: None, is_jump: false };
     let packets: Vec<u8> = (0..3 * 188).map(|index| (index / 188) as u8).collect();
     hub.publish(&packets, &mut vec![mark], arrived);
     publish(&hub, 1);
