@@ -156,9 +156,10 @@ impl<'a> Pump<'a> {
         if self.marker.observe(&self.aligned, now, &mut self.marks) {
             self.stream.flow().see_picture();
         }
-        self.stream.publish(&self.aligned, &mut self.marks, now);
+        let is_taken = self.stream.publish(&self.aligned, &mut self.marks, now);
         self.aligned.clear();
-        if !self.source.has_published {
+        self.marks.clear();
+        if is_taken && !self.source.has_published {
             self.source.has_published = true;
             self.report_first_packets();
         }
@@ -243,7 +244,27 @@ impl Pacing {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::config;
+    use crate::id::ContentKey;
+    use crate::stream::memory::Memory;
+
+    #[test]
+    fn what_comes_after_the_end_is_no_first_packet() {
+        let key = ContentKey::from_query(None, [("id", "0123456789abcdef0123456789abcdef01234567")]);
+        let settings = config::Stream::default();
+        let wanted = key.expect("a good key").into();
+        let stream = Stream::new(wanted, &settings, Arc::default(), &Memory::new(u64::MAX));
+        let mut pump = Pump::new(&stream);
+        pump.begin(0);
+        stream.fanout().close(Ending::Broken);
+        pump.aligned.extend_from_slice(&[0x47; 188]);
+        pump.publish();
+        assert!(!pump.source.has_published, "nobody was given it");
+        assert_eq!((stream.fanout().head(), stream.first_data_after()), (0, None));
+    }
 
     #[test]
     fn the_pause_shrinks_while_much_comes_and_grows_back() {
