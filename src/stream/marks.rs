@@ -156,6 +156,41 @@ mod tests {
         }
     }
 
+    /// Offset and jump of each mark, a mark once.
+    fn jumps_of(marks: &[Mark]) -> Vec<u64> {
+        let mut jumps: Vec<_> = marks.iter().filter(|mark| mark.is_jump).map(|mark| mark.offset).collect();
+        jumps.dedup();
+        jumps
+    }
+
+    #[test]
+    fn marks_carry_the_stream_s_own_time() {
+        let mut marks = marks_of(CLIP);
+        marks.dedup_by_key(|mark| mark.offset);
+        let times: Vec<_> = marks.iter().map(|mark| mark.time.expect("each picture has one")).collect();
+        let steps: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(
+            steps.iter().all(|step| *step == 3600),
+            "25 pictures a second, in the order of decoding: {steps:?}"
+        );
+        assert_eq!((times.len(), jumps_of(&marks)), (200, vec![]));
+    }
+
+    #[test]
+    fn a_clock_that_begins_anew_is_a_jump_and_so_is_a_seam() {
+        let (first, second) = (CLIP.len() as u64, 2 * CLIP.len() as u64);
+        let (mut marker, mut marks) = (Marker::new(), Vec::new());
+        for round in 0..3 {
+            if round == 2 {
+                marker.break_off();
+            }
+            marker.observe(CLIP, Instant::now(), &mut marks);
+        }
+        let jumps = jumps_of(&marks);
+        let begin = marks_of(CLIP)[0].offset;
+        assert_eq!(jumps, [first + begin, second + begin], "at the first picture of the new time, once");
+    }
+
     #[test]
     fn tables_and_null_packets_are_no_picture() {
         let (mut marker, mut marks) = (Marker::new(), Vec::new());

@@ -63,6 +63,9 @@ impl ClockFollower {
     /// Looks at the next packet. Tells how the clock went on if it carries a reference of it; [`ClockFollower::last`] is
     /// that reference then.
     pub fn observe(&mut self, packet: &Packet<'_>, tables: &PsiCache) -> Option<ClockStep> {
+        if !packet.has_adaptation_field() {
+            return None;
+        }
         let pid = packet.pid();
         let followed = self.last.map(|last| last.pid);
         if followed == Some(pid) && packet.discontinuity() {

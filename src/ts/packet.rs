@@ -152,7 +152,8 @@ impl<'a> Packet<'a> {
         Some((bits >> 15) * 300 + (bits & 0x1FF))
     }
 
-    const fn has_adaptation_field(&self) -> bool {
+    /// Whether there is an adaptation field: most packets have none, and need not be looked at for what one may say.
+    pub(super) const fn has_adaptation_field(&self) -> bool {
         self.bytes[3] & 0x20 != 0
     }
 
