@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use crate::ts::continuity::Continuity;
 use crate::ts::follow::ClockFollower;
-use crate::ts::packet::{PACKET_BYTES, Packet, Pid, packets};
+use crate::ts::packet::{PACKET_BYTES, Packet, packets};
 use crate::ts::pes::decoding_time;
 use crate::ts::psi::PsiCache;
 use crate::ts::start::{Start, StartFinder, StartKind};
@@ -73,8 +73,7 @@ impl Marker {
             }
             self.tables.observe(&packet);
             self.continuity.observe(&packet, &self.tables);
-            let is_media = packet.has_payload() && packet.pid() != Pid::NULL;
-            has_picture |= is_media && !self.tables.is_table(packet.pid());
+            has_picture = has_picture || packet.has_payload() && self.tables.is_media(packet.pid());
             self.count += 1;
         }
         has_picture
@@ -129,6 +128,7 @@ impl Marker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ts::packet::Pid;
 
     /// 25 pictures a second, a keyframe each second, eight seconds.
     const CLIP: &[u8] = include_bytes!("../sim/clip.ts");

@@ -145,11 +145,28 @@ impl PsiCache {
         &self.programmes
     }
 
-    /// Whether this PID carries tables, not streams: it is reserved for tables with a fixed place, of the
-    /// standard or of DVB, or a PMT's.
+    /// Whether this PID carries tables, not streams: it is a PMT's, or it is reserved for tables with a fixed place, of the
+    /// standard or of DVB. What a PMT lists as a stream is one wherever it is: not every multiplexer keeps off those PIDs.
     #[must_use]
     pub fn is_table(&self, pid: Pid) -> bool {
-        pid < FIRST_STREAM_PID || self.programmes.iter().any(|programme| programme.pmt_pid == pid)
+        let is_reserved = pid < FIRST_STREAM_PID && (pid == Pid::PAT || !self.lists(pid));
+        is_reserved || self.programmes.iter().any(|programme| programme.pmt_pid == pid)
+    }
+
+    /// Whether this PID carries picture, sound or what else comes in PES packets: a PMT lists it. While not all PMTs are
+    /// known, every PID may that carries no tables.
+    #[must_use]
+    pub fn is_media(&self, pid: Pid) -> bool {
+        if pid == Pid::NULL || self.is_table(pid) {
+            return false;
+        }
+        let are_all_known =
+            !self.programmes.is_empty() && self.programmes.iter().all(|known| known.map.is_some());
+        !are_all_known || self.lists(pid)
+    }
+
+    fn lists(&self, pid: Pid) -> bool {
+        self.streams().any(|stream| stream.pid == pid && stream.kind() != StreamKind::Sections)
     }
 
     /// The elementary streams of all programmes whose PMT is known, in the order of the tables.

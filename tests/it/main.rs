@@ -17,6 +17,7 @@ mod layering;
 mod life;
 mod many;
 mod metrics;
+mod no_picture;
 mod page;
 mod panics;
 mod parsers;
