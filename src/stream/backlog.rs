@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::ts::start::StartKind;
 
-use super::chunk::Chunk;
+use super::chunk::{Chunk, ChunkSlice};
 use super::marks::Mark;
 
 /// Marks that are no keyframe are a last resort; more of them than this apart help nobody.
@@ -36,7 +36,8 @@ pub struct Backlog {
     /// Index of the oldest chunk that counts as recent. It moves on with time, so that nobody has to look for it: chunks
     /// are scattered over the memory, and a search among them costs a cache miss a step.
     recent: usize,
-    /// Nobody begins before this offset: what lies there is of a source that was lost.
+    /// Nobody begins before this offset: what lies there is of a source that was lost. Its marks are kept for who has begun
+    /// there already.
     floor: u64,
     /// The next chunk is of another source.
     is_broken_off: bool,
@@ -71,7 +72,6 @@ impl Backlog {
         let (head, now) = (chunk.end, chunk.arrived);
         if std::mem::take(&mut self.is_broken_off) {
             self.floor = chunk.start();
-            self.marks.clear();
         }
         self.chunks.push_back(chunk);
         self.skip_old(now);
@@ -115,7 +115,7 @@ impl Backlog {
         dropped
     }
 
-    fn add_mark(&mut self, mark: Mark) {
+    fn add_mark(&mut self, mut mark: Mark) {
         match self.marks.back() {
             Some(last) if last.offset == mark.offset => {
                 self.marks.pop_back();
@@ -125,7 +125,10 @@ impl Backlog {
                 let before = self.marks.iter().rev().nth(1);
                 let is_close =
                     |before: &Mark| last.arrived.saturating_duration_since(before.arrived) < PES_MARKS_APART;
-                if before.is_some_and(is_close) {
+                // Where the stream jumps there has to be a mark, unless it does so all the time.
+                let is_needed = |before: &Mark| last.is_jump && !before.is_jump;
+                if before.is_some_and(|before| is_close(before) && !is_needed(before)) {
+                    mark.is_jump |= last.is_jump;
                     self.marks.pop_back();
                 }
             }
@@ -134,8 +137,32 @@ impl Backlog {
         self.marks.push_back(mark);
     }
 
+    /// The marks that a client may begin at: none of a source that was lost.
+    fn places(&self) -> impl DoubleEndedIterator<Item = &Mark> {
+        self.marks_from(self.floor)
+    }
+
     fn keyframes(&self) -> impl DoubleEndedIterator<Item = &Mark> {
-        self.marks.iter().filter(|mark| mark.kind == StartKind::Keyframe)
+        self.places().filter(|mark| mark.kind == StartKind::Keyframe)
+    }
+
+    /// The marks at this offset and behind it, those of sources that were lost included.
+    pub fn marks_from(&self, offset: u64) -> impl DoubleEndedIterator<Item = &Mark> {
+        self.marks.range(self.marks.partition_point(|mark| mark.offset < offset)..)
+    }
+
+    /// The bytes between two offsets, or nothing if they are not all here: published, and not dropped yet.
+    #[must_use]
+    pub fn cut(&self, from: u64, to: u64) -> Option<Vec<ChunkSlice>> {
+        let end = self.chunks.back().map_or(0, |newest| newest.end);
+        if from < self.tail() || from > to || to > end {
+            return None;
+        }
+        if from == to {
+            return Some(Vec::new());
+        }
+        let chunks = self.from(from).take_while(|chunk| chunk.start() < to);
+        Some(chunks.map(|chunk| ChunkSlice::between(chunk, from, to)).collect())
     }
 
     /// Offset of the oldest byte that is kept; of the head, if there is none.
@@ -170,7 +197,7 @@ impl Backlog {
     /// oldest packet.
     #[must_use]
     pub fn oldest_place(&self) -> Place {
-        match self.keyframes().next().or(self.marks.front()) {
+        match self.keyframes().next().or_else(|| self.places().next()) {
             Some(mark) => Place::at(mark),
             None => Place { offset: self.tail().max(self.floor), prefix: None },
         }
@@ -186,7 +213,7 @@ impl Backlog {
         if offset >= self.tail() {
             return Place { offset, prefix: None };
         }
-        match self.marks.back() {
+        match self.places().next_back() {
             Some(mark) => Place::at(mark),
             None => Place { offset: self.chunks.back().map_or(0, |chunk| chunk.start()), prefix: None },
         }
@@ -277,7 +304,7 @@ mod tests {
         }
 
         fn mark(&self, offset: u64, kind: StartKind) -> Mark {
-            Mark { offset, kind, prefix: None, arrived: self.at(offset / 100) }
+            Mark { offset, kind, prefix: None, arrived: self.at(offset / 100), time: None, is_jump: false }
         }
 
         fn run(mut self, seconds: std::ops::Range<u64>, marks: &[(u64, StartKind)]) -> Self {
@@ -369,6 +396,53 @@ mod tests {
         let source = source.run(4..5, &marks);
         assert_eq!(places(&source), (430, 430));
         assert_eq!(source.starts().len(), 5, "who is further back goes on there");
+    }
+
+    #[test]
+    fn the_marks_of_a_lost_source_are_kept_and_nobody_begins_at_them() {
+        let mut source = Source::new(BOUNDS).run(0..3, &[(110, Keyframe), (240, Pes)]);
+        source.backlog.break_off();
+        let source = source.run(3..6, &[(450, Pes)]);
+        let offsets = |from| source.backlog.marks_from(from).map(|mark| mark.offset).collect::<Vec<_>>();
+        assert_eq!((offsets(0), offsets(111)), (vec![110, 240, 450], vec![240, 450]));
+        assert!(!source.backlog.has_keyframe());
+        assert_eq!((source.backlog.oldest_place().offset, source.backlog.place_ahead(0).offset), (450, 0));
+    }
+
+    #[test]
+    fn a_mark_where_the_stream_jumps_is_not_thinned_out() {
+        let mut source = Source::new(BOUNDS).run(0..1, &[]);
+        let mark = |offset, is_jump| Mark { is_jump, ..source.mark(offset, Pes) };
+        let jumps = [10, 20, 21, 22];
+        let marks: Vec<_> = (0..50).map(|offset| mark(offset, jumps.contains(&offset))).collect();
+        let _evicted = source.backlog.push(source.chunk(1), marks);
+        let kept: Vec<_> = source.backlog.marks.iter().map(|mark| (mark.offset, mark.is_jump)).collect();
+        assert_eq!(
+            kept,
+            [(0, false), (10, true), (49, true)],
+            "the last stands for those that came all at once"
+        );
+    }
+
+    #[test]
+    fn a_cut_is_all_that_lies_between_two_offsets_or_nothing() {
+        let mut source = Source::new(BOUNDS).run(0..30, &[]);
+        let cut = |source: &Source, from, to| {
+            let slices = source.backlog.cut(from, to)?;
+            Some(slices.iter().map(|slice| (slice.chunk.start(), slice.range.clone())).collect::<Vec<_>>())
+        };
+        assert_eq!(cut(&source, 2000, 2200), Some(vec![(2000, 0..100), (2100, 0..100)]));
+        assert_eq!(cut(&source, 2050, 2210), Some(vec![(2000, 50..100), (2100, 0..100), (2200, 0..10)]));
+        assert_eq!(cut(&source, 2910, 3000), Some(vec![(2900, 10..100)]));
+        assert_eq!((cut(&source, 2500, 2500), cut(&source, 2550, 2550)), (Some(vec![]), Some(vec![])));
+        assert_eq!(cut(&source, 3000, 3000), Some(vec![]), "the head");
+        for (from, to) in [(1999, 2100), (0, 3000), (2900, 3001), (3001, 3001), (2200, 2100)] {
+            assert_eq!(cut(&source, from, to), None, "{from} to {to}");
+        }
+        let _given_up = source.backlog.give_up(100);
+        assert_eq!(cut(&source, 2000, 2200), None, "it is gone");
+        let _taken = source.backlog.take();
+        assert_eq!(cut(&source, 2500, 2600), None);
     }
 
     #[test]

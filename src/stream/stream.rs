@@ -361,10 +361,12 @@ impl Stream {
         self.stats.add_bytes_in(bytes);
     }
 
-    /// Gives whole packets to everybody, with the marks that were found in them.
-    pub(super) fn publish(&self, packets: &[u8], marks: &mut Vec<Mark>, arrived: Instant) {
-        self.fanout.publish(packets, marks, arrived);
+    /// Gives whole packets to everybody, with the marks that were found in them. Tells whether it did so: a stream that is over
+    /// takes nothing any more.
+    pub(super) fn publish(&self, packets: &[u8], marks: &mut Vec<Mark>, arrived: Instant) -> bool {
+        let is_taken = self.fanout.publish(packets, marks, arrived);
         self.memory.settle();
+        is_taken
     }
 
     /// How the bytes come in.

@@ -16,6 +16,7 @@ use crate::wanted::Wanted;
 use super::client::ClientRecord;
 use super::directory::{Directory, Found, NoSeat};
 use super::fetcher::{self, Resources};
+use super::lease::Leases;
 use super::memory::Memory;
 use super::state::{Event, State, Why};
 use super::stream::{Seat, Stream};
@@ -26,11 +27,19 @@ const TICK: Duration = Duration::from_millis(250);
 /// How often whoever waits is looked after: is the client still there?
 pub const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
+/// A viewer without a connection is gone after so long without a request: one that plays asks every 3 to 6 s, and one that
+/// waits for a source that is being looked for comes back within this.
+const LEASE_IDLE: Duration = Duration::from_secs(20);
+
+/// Viewers without a connection at most, each a few hundred bytes and a seat.
+const MAX_LEASES: usize = 1024;
+
 /// All streams of the process. A stream keeps the settings that it began with.
 pub struct Streams {
     settings: Arc<Live<config::Stream>>,
     stats: Arc<Stats>,
     memory: Arc<Memory>,
+    leases: Leases,
     resources: Arc<Resources>,
 }
 
@@ -49,6 +58,7 @@ impl Streams {
             settings,
             stats,
             memory,
+            leases: Leases::new(LEASE_IDLE, MAX_LEASES),
             resources: Arc::new(Resources { directory, pool, threads }),
         })
     }
@@ -121,6 +131,12 @@ impl Streams {
         }
     }
 
+    /// The seats of viewers without a connection.
+    #[must_use]
+    pub fn leases(&self) -> &Leases {
+        &self.leases
+    }
+
     /// What all backlogs hold.
     #[must_use]
     pub fn backlog_bytes(&self) -> u64 {
@@ -149,6 +165,7 @@ impl Streams {
         for stream in self.resources.directory.close() {
             stream.apply(&Event::Stop(Why::Shutdown));
         }
+        self.leases.clear();
     }
 
     /// Whether [`Streams::close`] was called.
@@ -158,8 +175,10 @@ impl Streams {
     }
 
     fn tick(&self) {
+        let now = Instant::now();
         self.memory.set_limit(self.settings.get().memory_bytes);
-        self.resources.directory.forget_old(Instant::now());
+        self.leases.expire(now);
+        self.resources.directory.forget_old(now);
         for stream in self.resources.directory.live() {
             stream.tick();
         }
@@ -187,5 +206,54 @@ impl Drop for Retire<'_> {
     fn drop(&mut self) {
         debug_assert!(matches!(self.stream.state(), State::Stopped(_)), "a fetcher ended without saying so");
         self.directory.retire(self.stream);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::super::lease::Token;
+    use super::*;
+    use crate::id::ContentKey;
+
+    #[test]
+    fn the_housekeeper_ends_the_leases_that_nobody_renews() {
+        const LONG: Duration = Duration::from_secs(30);
+        let settings = config::Stream { abandon: LONG, ..config::Stream::default() };
+        let threads = Threads::new();
+        let pool = Arc::new(Pool::new(Vec::new()));
+        let mut streams =
+            Streams::new(Live::new(settings), Arc::clone(&pool), Arc::default(), threads.clone());
+        let inner = Arc::get_mut(&mut streams).expect("nobody else has it yet");
+        inner.leases = Leases::new(TICK, 1);
+        let key = ContentKey::from_query(None, [("id", "0123456789abcdef0123456789abcdef01234567")]);
+        let client = Arc::new(ClientRecord::new(1, SocketAddr::from(([127, 0, 0, 1], 1)), None));
+        // Without an engine, and without a fetcher: only who watches it is looked at.
+        let wanted = key.expect("a good key").into();
+        let seat =
+            Stream::begin(wanted, &streams.settings.get(), Arc::default(), client, &streams.memory, pool);
+        let stream = Arc::clone(seat.stream());
+        drop(streams.leases().grant(Token::random(), seat, Instant::now()));
+        let is_empty = || {
+            let view = stream.view();
+            view.waiting + view.clients.len() == 0
+        };
+        let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
+        let house = Arc::clone(&streams);
+        let body = move || keep_house(&house, &stopped, || {});
+        threads.spawn("house", LARGE_STACK_BYTES, body).expect("a thread");
+        let deadline = Instant::now() + LONG;
+        while !is_empty() && Instant::now() < deadline {
+            let _paused = crossbeam_channel::never::<()>().recv_timeout(TICK / 10);
+        }
+        assert!(is_empty() && streams.leases().count() == 0);
+        let seat =
+            stream.take_seat(Arc::new(ClientRecord::new(2, SocketAddr::from(([127, 0, 0, 1], 1)), None)));
+        drop(stop);
+        threads.join_all(deadline).expect("the housekeeper ends");
+        drop(streams.leases().grant(Token::random(), seat.expect("it is still starting"), Instant::now()));
+        streams.close();
+        assert_eq!((streams.leases().count(), is_empty()), (0, true), "nobody watches at the end");
     }
 }

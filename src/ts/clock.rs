@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 /// Ticks a second (equation 2-1).
-const HERTZ: u64 = 27_000_000;
+pub const HERTZ: u64 = 27_000_000;
 
 /// Ticks after which a PCR is 0 again: a base of 33 bits at a 300th of the frequency.
 const CYCLE: u64 = (1 << 33) * 300;

@@ -122,6 +122,10 @@ impl Build {
         Self { scrambling: 0x80, ..self }
     }
 
+    pub(crate) fn discontinuity(self) -> Self {
+        Self { flags: self.flags | 0x80, ..self }
+    }
+
     pub(crate) fn random_access(self) -> Self {
         Self { flags: self.flags | 0x40, ..self }
     }

@@ -3,8 +3,9 @@
 //!
 //! The way of a byte: [`align`] cuts what came into packets, [`packet`] reads a packet's head, [`psi`] keeps
 //! the packets of the last PAT and PMTs, which `section` puts together, [`crc`] checks and [`pmt`] reads.
-//! [`start`] finds where a decoder may begin, with `pes` and `picture` to read what is carried;
-//! [`continuity`] makes the packets that announce a jump, [`clock`] reckons with a programme's clock.
+//! [`start`] finds where a decoder may begin, with [`pes`] and `picture` to read what is carried;
+//! [`continuity`] makes the packets that announce a jump, [`clock`] reckons with a programme's clock, and [`follow`]
+//! says which PID's clock that is.
 //!
 //! Everything here is a value that takes bytes and gives bytes. It reads no clock, does no I/O, logs nothing,
 //! starts no thread, and imports nothing from the rest of the crate. Whatever a peer sends, nothing here
@@ -14,12 +15,13 @@ pub mod align;
 pub mod clock;
 pub mod continuity;
 pub mod crc;
+pub mod follow;
 pub mod packet;
+pub mod pes;
 pub mod pmt;
 pub mod psi;
 pub mod start;
 
-mod pes;
 mod picture;
 mod section;
 

@@ -129,8 +129,8 @@ impl<'a> Packet<'a> {
 
     /// `discontinuity_indicator`: continuity counter, or clock on the PCR PID, may jump here
     /// (clause 2.4.3.5).
-    #[cfg(test)]
-    pub(crate) fn discontinuity(&self) -> bool {
+    #[must_use]
+    pub fn discontinuity(&self) -> bool {
         self.adaptation_flags() & 0x80 != 0
     }
 
@@ -152,7 +152,8 @@ impl<'a> Packet<'a> {
         Some((bits >> 15) * 300 + (bits & 0x1FF))
     }
 
-    const fn has_adaptation_field(&self) -> bool {
+    /// Whether there is an adaptation field: most packets have none, and need not be looked at for what one may say.
+    pub(super) const fn has_adaptation_field(&self) -> bool {
         self.bytes[3] & 0x20 != 0
     }
 

@@ -9,7 +9,7 @@
 //! 2 MiB, and about a kilobyte for an ordinary stream.
 
 use super::packet::{PACKET_BYTES, Packet, Pid};
-use super::pmt::{ElementaryStream, Pmt};
+use super::pmt::{ElementaryStream, Pmt, StreamKind};
 use super::section::{Assembler, Received, Section};
 
 /// `table_id` of a `TS_program_association_section` (table 2-31).
@@ -111,11 +111,28 @@ impl PsiCache {
         (prefix.len() > pat_bytes).then_some(prefix)
     }
 
-    /// Whether this PID carries tables, not streams: it is reserved for tables with a fixed place, of the
-    /// standard or of DVB, or a PMT's.
+    /// Whether this PID carries tables, not streams: it is a PMT's, or it is reserved for tables with a fixed place, of the
+    /// standard or of DVB. What a PMT lists as a stream is one wherever it is: not every multiplexer keeps off those PIDs.
     #[must_use]
     pub fn is_table(&self, pid: Pid) -> bool {
-        pid < FIRST_STREAM_PID || self.programmes.iter().any(|programme| programme.pmt_pid == pid)
+        let is_reserved = pid < FIRST_STREAM_PID && (pid == Pid::PAT || !self.lists(pid));
+        is_reserved || self.programmes.iter().any(|programme| programme.pmt_pid == pid)
+    }
+
+    /// Whether this PID carries picture, sound or what else comes in PES packets: a PMT lists it. While not all PMTs are
+    /// known, every PID may that carries no tables.
+    #[must_use]
+    pub fn is_media(&self, pid: Pid) -> bool {
+        if pid == Pid::NULL || self.is_table(pid) {
+            return false;
+        }
+        let are_all_known =
+            !self.programmes.is_empty() && self.programmes.iter().all(|known| known.map.is_some());
+        !are_all_known || self.lists(pid)
+    }
+
+    fn lists(&self, pid: Pid) -> bool {
+        self.streams().any(|stream| stream.pid == pid && stream.kind() != StreamKind::Sections)
     }
 
     /// The elementary streams of all programmes whose PMT is known, in the order of the tables.
@@ -124,6 +141,20 @@ impl PsiCache {
             .iter()
             .filter_map(|programme| programme.map.as_ref())
             .flat_map(|(pmt, _)| &pmt.streams)
+    }
+
+    /// The PID of the clock that a stream is measured by: that of the first programme with video, else of the first that
+    /// names one. `None` while no PMT does.
+    #[must_use]
+    pub fn clock_pid(&self) -> Option<Pid> {
+        let maps = || self.programmes.iter().filter_map(|programme| Some(&programme.map.as_ref()?.0));
+        let has_video = |pmt: &&Pmt| {
+            let mut kinds = pmt.streams.iter().map(ElementaryStream::kind);
+            pmt.pcr_pid.is_some()
+                && kinds.any(|kind| matches!(kind, StreamKind::Video(_) | StreamKind::OtherVideo))
+        };
+        let first_with_video = maps().find(has_video).and_then(|pmt| pmt.pcr_pid);
+        first_with_video.or_else(|| maps().find_map(|pmt| pmt.pcr_pid))
     }
 
     fn take_pat_section(&mut self, section: Section) {

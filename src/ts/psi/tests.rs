@@ -5,7 +5,7 @@ mod by_the_book;
 use proptest::prelude::*;
 
 use super::*;
-use crate::ts::fixture::{media, packetise, pat, pmt, section};
+use crate::ts::fixture::{media, packetise, pat, pmt, section, tables};
 use crate::ts::packet::packets;
 use crate::ts::pmt::ElementaryStream;
 
@@ -47,6 +47,21 @@ fn one_programme_is_read_and_its_packets_kept() {
         ElementaryStream { pid: AUDIO, stream_type: 0x0F },
     ];
     assert_eq!(pmt_of(programme), Some(&Pmt { pcr_pid: Some(VIDEO), streams }));
+}
+
+#[test]
+fn what_a_pmt_lists_is_a_stream_wherever_it_is() {
+    let [video, splices, elsewhere] = [Pid::new(0x14), Pid::new(0x15), Pid::new(0x100)];
+    let unknown = PsiCache::new();
+    assert!(unknown.is_table(video) && !unknown.is_media(video));
+    assert!(unknown.is_media(elsewhere) && !unknown.is_media(Pid::NULL));
+    let tables = tables(&[(0x1B, video), (0x86, splices)]);
+    assert!(tables.is_media(video) && !tables.is_table(video));
+    assert!(tables.is_table(splices), "sections");
+    assert!(!tables.is_media(elsewhere), "nobody plays what no table lists");
+    for table in [Pid::PAT, Pid::new(0x11), Pid::new(0x1000)] {
+        assert!(tables.is_table(table) && !tables.is_media(table));
+    }
 }
 
 #[test]
