@@ -182,13 +182,23 @@ impl Backlog {
         self.chunks.get(self.index_of(self.floor)).map(|chunk| chunk.arrived)
     }
 
-    /// Where a client of the running stream begins: at the newest keyframe at least this old, else at the oldest, else
-    /// where [`Backlog::oldest_place`] says.
+    /// Where a client of the running stream begins: at the newest keyframe at least this old, else at the oldest. Where no
+    /// keyframe is known, and so none is to be expected, at the newest PES start that is as old, else at the newest chunk that
+    /// is: a client that began at the oldest would stay so far behind for ever.
     #[must_use]
     pub fn place_behind(&self, behind: Duration, now: Instant) -> Place {
-        let is_old = |mark: &&Mark| now.saturating_duration_since(mark.arrived) >= behind;
-        match self.keyframes().rev().find(is_old) {
-            Some(mark) => Place::at(mark),
+        let is_old = |arrived: Instant| now.saturating_duration_since(arrived) >= behind;
+        let old_mark = |mark: &&Mark| is_old(mark.arrived);
+        if let Some(mark) = self.keyframes().rev().find(old_mark).or_else(|| self.keyframes().next()) {
+            return Place::at(mark);
+        }
+        if let Some(mark) = self.places().rev().find(old_mark).or_else(|| self.places().next()) {
+            return Place::at(mark);
+        }
+        let oldest = self.index_of(self.floor);
+        let young = self.chunks.partition_point(|chunk| is_old(chunk.arrived));
+        match self.chunks.get(young.saturating_sub(1).max(oldest)) {
+            Some(chunk) => Place { offset: chunk.start().max(self.floor), prefix: None },
             None => self.oldest_place(),
         }
     }
@@ -373,11 +383,21 @@ mod tests {
     }
 
     #[test]
-    fn without_a_keyframe_a_joiner_starts_at_a_pes_or_anywhere() {
-        let source = Source::new(BOUNDS).run(0..3, &[(110, Pes), (240, Pes)]);
-        assert_eq!(source.backlog.place_behind(Duration::ZERO, source.at(3)).offset, 110);
+    fn without_a_keyframe_a_joiner_starts_at_a_pes_or_anywhere_but_not_far_behind() {
+        let place = |source: &Source, behind, now| {
+            source.backlog.place_behind(Duration::from_secs(behind), source.at(now)).offset
+        };
+        let source = Source::new(BOUNDS).run(0..6, &[(110, Pes), (240, Pes), (430, Pes)]);
+        assert_eq!([0, 1, 2, 4].map(|behind| place(&source, behind, 5)), [430, 430, 240, 110]);
+        assert_eq!(place(&source, 60, 5), 110, "none is so old");
+        assert_eq!(source.backlog.oldest_place().offset, 110, "who waited for the start misses nothing");
         let source = Source::new(BOUNDS).run(0..30, &[]);
-        assert_eq!(source.backlog.place_behind(Duration::ZERO, source.at(30)).offset, 2000);
+        assert_eq!([0, 1, 3, 60].map(|behind| place(&source, behind, 29)), [2900, 2800, 2600, 2000]);
+        let mut source = source;
+        source.backlog.break_off();
+        let source = source.run(30..32, &[]);
+        assert_eq!(place(&source, 10, 31), 3000, "not before the source that runs");
+        assert_eq!(place(&Source::new(BOUNDS), 1, 5), 0);
     }
 
     #[test]
