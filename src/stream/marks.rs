@@ -113,6 +113,7 @@ impl Marker {
         if mark.prefix.is_some() {
             mark.kind = start.kind;
         }
+        self.published.record_place(mark.kind, mark.prefix.is_some());
         self.last = Some(mark.clone());
         mark
     }

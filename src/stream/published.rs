@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::ts::clock::{HERTZ, pcr_behind};
 use crate::ts::follow::{ClockReference, ClockStep};
 use crate::ts::packet::Packet;
+use crate::ts::start::StartKind;
 
 /// Fingerprints that are kept, 8 bytes each: those of a minute at 60 pictures a second. An engine replays less.
 const MAX_PRINTS: usize = 4096;
@@ -19,6 +20,13 @@ const PRINTED_TICKS: u64 = 40 * HERTZ;
 /// So much of a PES packet makes its fingerprint: its head with its time stamps, and the first bytes of the picture. Two
 /// encoders, or two runs of one, do not agree in all of that.
 const PRINT_BYTES: usize = 128;
+
+/// A stream that has shown no keyframe for so long will not show one soon: the longest distance in use is 10 s, and an
+/// encoder that refreshes its pictures bit by bit never sends a second one.
+const KEYFRAME_TICKS: u64 = 15 * HERTZ;
+
+/// The same in PES packets, where there is no clock to tell the time: 15 s at 60 pictures a second.
+const KEYFRAME_PRINTS: u64 = 900;
 
 /// What tells the begin of one PES packet from that of any other: 64 bits, taken eight bytes at a step in the manner of
 /// FNV-1a. An engine may put it into other transport packets when it sends it again, so only the payload counts.
@@ -59,13 +67,20 @@ pub(super) struct Published {
     ran: u64,
     /// Oldest first.
     prints: VecDeque<Print>,
+    /// Since the last keyframe, or the begin: 27 MHz ticks of the clock, and PES packets.
+    since_keyframe: (u64, u64),
+    /// There were no tables at the last place to start.
+    lacks_tables: bool,
 }
 
 impl Published {
     /// The clock has come to this reference, by this step.
     pub(super) fn record_clock(&mut self, reference: Option<ClockReference>, step: ClockStep) {
         self.ran = match step {
-            ClockStep::On(ticks) => self.ran.saturating_add(ticks).min(PRINTED_TICKS),
+            ClockStep::On(ticks) => {
+                self.since_keyframe.0 = self.since_keyframe.0.saturating_add(ticks);
+                self.ran.saturating_add(ticks).min(PRINTED_TICKS)
+            }
             ClockStep::First | ClockStep::Jump { .. } => 0,
         };
         self.clock = reference.or(self.clock);
@@ -77,6 +92,28 @@ impl Published {
             self.prints.pop_front();
         }
         self.prints.push_back(print);
+        self.since_keyframe.1 += 1;
+    }
+
+    /// A place to start was published.
+    pub(super) fn record_place(&mut self, kind: StartKind, has_tables: bool) {
+        self.lacks_tables = !has_tables;
+        if kind == StartKind::Keyframe {
+            self.since_keyframe = (0, 0);
+        }
+    }
+
+    /// Whether another keyframe is to be expected: a seam waits for nothing that this stream does not show.
+    #[must_use]
+    pub(super) fn expects_keyframe(&self) -> bool {
+        let (ticks, prints) = self.since_keyframe;
+        ticks < KEYFRAME_TICKS && prints < KEYFRAME_PRINTS
+    }
+
+    /// Whether tables are to be expected.
+    #[must_use]
+    pub(super) fn expects_tables(&self) -> bool {
+        !self.lacks_tables
     }
 
     /// The last reference of its clock.
@@ -143,6 +180,23 @@ mod tests {
         published.record(print(MAX_PRINTS));
         assert!(!published.knows(print(MAX_PRINTS)), "the stream repeats itself");
         assert_eq!(published.prints.len(), MAX_PRINTS);
+    }
+
+    #[test]
+    fn a_keyframe_is_expected_until_none_came_for_long() {
+        let mut published = Published::default();
+        assert!(published.expects_keyframe() && published.expects_tables());
+        let second = ClockStep::On(HERTZ);
+        (0..14).for_each(|_| published.record_clock(None, second));
+        assert!(published.expects_keyframe());
+        published.record_clock(None, second);
+        assert!(!published.expects_keyframe());
+        published.record_place(StartKind::Pes, false);
+        assert!(!published.expects_keyframe() && !published.expects_tables());
+        published.record_place(StartKind::Keyframe, true);
+        assert!(published.expects_keyframe() && published.expects_tables());
+        (0..KEYFRAME_PRINTS as usize).for_each(|number| published.record(print(number)));
+        assert!(!published.expects_keyframe(), "there may be no clock");
     }
 
     #[test]

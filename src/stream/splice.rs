@@ -1,7 +1,7 @@
 //! Joins a new source to what the clients were sent of the old one.
 //!
 //! A decoder goes on without complaint if the new source begins at a keyframe, with its tables in front, and each of its
-//! PIDs announces the jump of its counter. What the engine repeats of the time before the loss is left out; an encoder that
+//! PIDs announces the jump of its counter. Of a stream that shows no keyframes, or no tables, none are waited for. What the engine repeats of the time before the loss is left out; an encoder that
 //! begins anew with a clock that lies a little behind repeats nothing, and is taken at once. Packets in, packets out; it
 //! reads no clock.
 
@@ -144,10 +144,11 @@ impl Search {
         self.pending.bytes.extend_from_slice(packet.bytes());
         self.count += 1;
         let waited = now.saturating_duration_since(began);
-        let is_keyframe =
-            start.is_some_and(|start| start.kind == StartKind::Keyframe && start.packet == self.pending.from);
-        // Before there are tables, nobody can say whose keyframe it is.
-        let good = (is_keyframe && !self.is_repeated(published, waited)).then(|| tables.prefix()).flatten();
+        let is_wanted = |kind| kind == StartKind::Keyframe || !published.expects_keyframe();
+        let is_place = start.is_some_and(|start| start.packet == self.pending.from && is_wanted(start.kind));
+        // Before there are tables, nobody can say whose keyframe it is; in a stream without any, nobody ever can.
+        let tables_now = || tables.prefix().or_else(|| (!published.expects_tables()).then(Vec::new));
+        let good = if is_place && !self.is_repeated(published, waited) { tables_now() } else { None };
         good.or_else(|| (waited >= SEARCH_LIMIT).then(|| tables.prefix().unwrap_or_default()))
     }
 
@@ -404,6 +405,44 @@ mod tests {
         let first = pcr_of(&out).expect("a clock");
         assert_eq!(pcr_behind(clock.pcr, first), None, "nothing comes twice");
         assert_eq!(Some(first), pcr_of(clip(keyframes[7], clip_packets())));
+    }
+
+    /// The clip without keyframes: each IDR slice becomes another one, each indicator is cleared.
+    fn without_keyframes(source: &[u8]) -> Vec<u8> {
+        let mut packets_of = source.to_vec();
+        for packet in packets_of.as_chunks_mut::<PACKET_BYTES>().0 {
+            let view = Packet::new(packet);
+            let (is_marked, is_video) = (view.random_access(), view.pid() == VIDEO);
+            if is_marked {
+                packet[5] &= !0x40;
+            }
+            if is_video {
+                let idr = packet.windows(4).position(|bytes| bytes == [0, 0, 1, 0x65]);
+                idr.into_iter().for_each(|at| packet[at + 3] = 0x41);
+            }
+        }
+        packets_of
+    }
+
+    #[test]
+    fn no_seam_waits_for_what_the_stream_has_not_shown() {
+        let clip = without_keyframes(CLIP);
+        let source = without_keyframes(&of_another_run(CLIP, Duration::from_secs(100)));
+        let short = publisher(&[&clip]);
+        assert!(spliced_behind(&short, &source).is_empty(), "8 s say little");
+        let long = publisher(&[&clip, &clip, &clip]);
+        let out = spliced_behind(&long, &source);
+        assert!(out.len() > source.len() * 9 / 10, "it goes on at the first picture");
+        assert_eq!(packets(&out).next().expect("packets").pid(), Pid::PAT, "with its tables");
+        let is_table = |packet: &Packet<'_>| ![VIDEO, Pid::new(0x0101)].contains(&packet.pid());
+        let bare = |source: &[u8]| -> Vec<u8> {
+            packets(source).filter(|packet| !is_table(packet)).flat_map(|packet| *packet.bytes()).collect()
+        };
+        let out = spliced_behind(
+            &publisher(&[&bare(CLIP)]),
+            &bare(&of_another_run(CLIP, Duration::from_secs(100))),
+        );
+        assert!(!out.is_empty(), "nor does a stream without tables wait for any");
     }
 
     #[test]
