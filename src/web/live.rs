@@ -272,8 +272,13 @@ impl ClientStream<'_> {
     fn log_departure(&self, began: Instant, departure: &Departure) {
         let (record, id) = (self.place.seat.client(), self.place.seat.stream().stream_id());
         let progress = self.subscription.progress();
+        let state = self.place.seat.stream().state();
+        let why = match (departure, state.why()) {
+            (Departure::StreamEnded(Ending::Broken), Some(Why::Shutdown)) => Why::Shutdown.to_string(),
+            _ => departure.to_string(),
+        };
         log::info!(
-            "Client {} from {} left stream {id} after {} s, {} bytes, {} skips: {departure}",
+            "Client {} from {} left stream {id} after {} s, {} bytes, {} skips: {why}",
             record.id,
             record.address,
             began.elapsed().as_secs(),

@@ -36,3 +36,4 @@ mod shutdown;
 mod start_faults;
 mod storm;
 mod swarm;
+mod tries;

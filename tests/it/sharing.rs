@@ -162,13 +162,15 @@ fn a_start_that_everybody_left_gives_way_when_another_stream_starts() {
 fn who_leaves_while_the_last_start_of_the_key_is_still_ending_is_noticed() {
     let engine = scripted(Script::new().getstream(Getstream::Hang));
     let proxy = Proxy::start_with(&[&engine], |config| {
-        config.stream.abandon = Duration::from_millis(100);
         config.stream.connect_timeout = Duration::from_secs(20);
         config.server.max_clients = 1;
     });
     let first = proxy.ask(ID);
     wait_engine(&engine, "it is asked", |counts| counts.getstreams_now == 1);
     drop(first);
+    let mut connection = proxy.connect();
+    connection.send_request("DELETE", &format!("/proxy/sessions/{ID}"), "");
+    assert_eq!(connection.reply().status, 204);
     proxy.wait_session(ID, "it is given up", |session| session["state"] == "stopping");
     let began = Instant::now();
     let mut second = proxy.ask(ID);
