@@ -153,6 +153,7 @@ impl Backlog {
 
     /// The bytes between two offsets, or nothing if they are not all here: published, and not dropped yet.
     #[must_use]
+    #[allow(dead_code, reason = "HLS will be the first to use it")]
     pub fn cut(&self, from: u64, to: u64) -> Option<Vec<ChunkSlice>> {
         let end = self.chunks.back().map_or(0, |newest| newest.end);
         if from < self.tail() || from > to || to > end {

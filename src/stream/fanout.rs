@@ -262,6 +262,7 @@ impl Fanout {
     /// The packets between two offsets of the stream, shared with the backlog, or nothing if they are not all there: published,
     /// and not evicted yet. Only handles of chunks are copied.
     #[must_use]
+    #[allow(dead_code, reason = "HLS will be the first to use it")]
     pub fn cut(&self, from: u64, to: u64) -> Option<Vec<ChunkSlice>> {
         self.shared.lock().backlog.cut(from, to)
     }
@@ -269,6 +270,7 @@ impl Fanout {
     /// The marks in the backlog at this offset and behind it, those of sources that were lost included: where the stream may be
     /// cut.
     #[must_use]
+    #[allow(dead_code, reason = "HLS will be the first to use it")]
     pub fn marks_from(&self, offset: u64) -> Vec<Mark> {
         self.shared.lock().backlog.marks_from(offset).cloned().collect()
     }

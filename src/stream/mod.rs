@@ -18,6 +18,7 @@ pub mod ending;
 pub mod fanout;
 mod fetcher;
 mod flow;
+#[allow(dead_code, reason = "HLS will be the first to use it")]
 pub mod lease;
 pub mod marks;
 pub mod memory;

@@ -133,6 +133,7 @@ impl Streams {
 
     /// The seats of viewers without a connection.
     #[must_use]
+    #[allow(dead_code, reason = "HLS will be the first to use it")]
     pub fn leases(&self) -> &Leases {
         &self.leases
     }

@@ -48,12 +48,6 @@ pub struct ClockFollower {
 }
 
 impl ClockFollower {
-    /// Follows the clock that the tables name, else the first.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     /// Follows the clock on this PID if there is one, so that two sources are compared by the same clock.
     #[must_use]
     pub fn preferring(pid: Option<Pid>) -> Self {
@@ -150,7 +144,7 @@ mod tests {
     #[test]
     fn the_clock_is_that_of_the_first_programme_with_video() {
         let tables = tables(&two_programmes());
-        let mut follower = ClockFollower::new();
+        let mut follower = ClockFollower::default();
         let stream = [reference(ONE, 5), reference(OTHER, 77), reference(ONE, 9), reference(OTHER, 80)];
         let steps = observe(&mut follower, &tables, &stream.concat());
         assert_eq!(steps, [Some(First), Some(First), None, Some(On(3))], "at first whichever comes");
@@ -176,7 +170,7 @@ mod tests {
     #[test]
     fn a_jump_is_told_from_going_on() {
         let none = PsiCache::new();
-        let mut follower = ClockFollower::new();
+        let mut follower = ClockFollower::default();
         let mut step = |bytes: [u8; 188]| observe(&mut follower, &none, &bytes)[0];
         assert_eq!(step(reference(ONE, 50 * HERTZ)), Some(First));
         assert_eq!(step(reference(ONE, 50 * HERTZ + TENTH)), Some(On(TENTH)));
