@@ -9,9 +9,8 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::allocator;
-use crate::config::{Config, Live};
+use crate::config::{self, Config, Live};
 use crate::engine::pool::Pool;
-use crate::engine::watch::Watch;
 use crate::http::descriptors::raise_descriptor_limit;
 use crate::http::guard::Patience;
 use crate::http::listener::{Inherited, Listener};
@@ -21,7 +20,7 @@ use crate::http::socket::Options;
 use crate::http::turnstile::Turnstile;
 use crate::stats::Stats;
 use crate::stream::streams::{self, Streams};
-use crate::threads::{LARGE_STACK_BYTES, SMALL_STACK_BYTES, Threads, Unfinished};
+use crate::threads::{SMALL_STACK_BYTES, Threads, Unfinished};
 use crate::web::connections::Connections;
 use crate::web::context::Context;
 use crate::web::routes;
@@ -50,8 +49,7 @@ pub struct App {
     config: Config,
     context: Arc<Context>,
     server: Arc<Server>,
-    watches: Vec<Arc<Watch>>,
-    /// Dropped to end the threads that wait for their next turn: housekeeper, self-check, engines' watches.
+    /// Dropped to end the threads that wait for their next turn: housekeeper, self-check.
     stop: Sender<()>,
     service_threads: Threads,
     fetcher_threads: Threads,
@@ -164,11 +162,8 @@ impl App {
 
         // Nothing is ever sent: the channel's end is the signal.
         let (stop, stopped) = crossbeam_channel::bounded(0);
-        let watches =
-            context.pool.engines().iter().map(|engine| Arc::new(Watch::new(Arc::clone(engine), health)));
         let app = Self {
             config,
-            watches: watches.collect(),
             context,
             server: Arc::new(server),
             stop,
@@ -176,11 +171,11 @@ impl App {
             fetcher_threads,
             client_threads,
         };
-        app.start_services(&stopped).map_err(StartError::Thread)?;
+        app.start_services(health, &stopped).map_err(StartError::Thread)?;
         Ok(app)
     }
 
-    fn start_services(&self, stopped: &Receiver<()>) -> io::Result<()> {
+    fn start_services(&self, health: config::Health, stopped: &Receiver<()>) -> io::Result<()> {
         let (streams, stop) = (Arc::clone(&self.context.streams), stopped.clone());
         let keep_house = move || streams::keep_house(&streams, &stop, allocator::give_memory_back);
         self.service_threads.spawn("housekeeper", SMALL_STACK_BYTES, keep_house)?;
@@ -188,17 +183,13 @@ impl App {
         let (server, stop) = (Arc::clone(&self.server), stopped.clone());
         self.service_threads.spawn("self-check", SMALL_STACK_BYTES, move || server.check_itself(&stop))?;
 
-        for (number, watch) in self.watches.iter().enumerate() {
-            let (watch, stop) = (Arc::clone(watch), stopped.clone());
-            let name = format!("engine-{number}");
-            self.service_threads.spawn(&name, LARGE_STACK_BYTES, move || watch.run(&stop))?;
-        }
-        Ok(())
+        self.context.pool.watch(health, self.service_threads.clone())
     }
 
     /// Goes by other settings from now on, and tells the keys that differ and count only after a restart.
     ///
-    /// A stream goes on by the settings it began with, a client by those it came under; all else goes by the new ones
+    /// An engine that is new is used at once, and one that is not there any more takes no more streams. A stream goes on by
+    /// the settings it began with, a client by those it came under; all else goes by the new ones
     /// at once. A client that takes nothing is looked after as often as it was before, so a much shorter
     /// `write_timeout_s` may close it up to 5 s late.
     #[allow(dead_code, reason = "nothing but tests changes the settings of a running proxy yet")]
@@ -207,7 +198,6 @@ impl App {
         let running = &self.config;
         let for_a_restart = [
             ("server.listen", server.listen != running.server.listen),
-            ("engines", engines != running.engines),
             ("health", health != running.health),
             ("log.level", log.level != running.log.level),
             ("log.file", log.file != running.log.file),
@@ -215,6 +205,9 @@ impl App {
         server.listen = running.server.listen;
         self.context.server.replace(server);
         self.context.stream.replace(stream);
+        if let Err(error) = self.context.pool.reconcile(engines) {
+            log::error!("No thread to watch an engine: {error}");
+        }
         for_a_restart.into_iter().filter_map(|(key, is_changed)| is_changed.then_some(key)).collect()
     }
 
@@ -257,9 +250,7 @@ impl App {
         // answered that the proxy shuts down.
         self.server.leave(now + LEAVE_LIMIT);
         self.context.streams.close();
-        for watch in &self.watches {
-            watch.interrupt();
-        }
+        self.context.pool.stop_watching();
         if self.client_threads.join_all(now + DRAIN_LIMIT).is_err() {
             self.context.connections.shutdown_all();
         }

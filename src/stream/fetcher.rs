@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{RecvTimeoutError, select};
 
-use crate::engine::api::Liveness;
+use crate::engine::api::{Liveness, Opening as Manner};
 use crate::engine::choose::Unavailable;
 use crate::engine::error::EngineError;
 use crate::engine::playback::{Playback, Player};
@@ -35,6 +35,9 @@ const ROOM_PATIENCE: Duration = Duration::from_secs(1);
 /// An engine that is warming up is asked to play this often.
 const WARM_UP_INTERVAL: Duration = Duration::from_secs(1);
 
+/// An engine that is there tells how it is within this time.
+const CHECK_PATIENCE: Duration = Duration::from_secs(6);
+
 /// For a question whose answer is good to have but not needed.
 const SIDE_QUESTION_LIMIT: Duration = Duration::from_secs(2);
 
@@ -56,9 +59,7 @@ pub(super) fn run(stream: &Arc<Stream>, resources: &Resources) {
             let id = stream.stream_id();
             log::info!("Recovering {id}: attempt {} in {} s", next.number, next.pause.as_secs());
         }
-        if !next.pause.is_zero() && run.is_stopped_within(next.pause) {
-            break;
-        }
+        run.pause(&next);
         match run.attempt(&next) {
             // The housekeeper has given it up, and the next one is due already.
             Lost::Superseded => {}
@@ -144,7 +145,9 @@ impl Run<'_> {
                     let content = stream.content().clone();
                     let url = Target::getstream_without_pid(&content).on(engine.api.authority());
                     log::info!("Fetching stream {id} from {url}");
-                    let question = Question { stream_id: id.to_owned(), content, deadline: next.answer_by };
+                    let manner = if stream.is_asked_again(&engine) { Manner::Restart } else { Manner::Plain };
+                    let question =
+                        Question { stream_id: id.to_owned(), content, manner, deadline: next.answer_by };
                     Opening::begin(&self.resources.threads, reservation, question)
                 }
             };
@@ -221,6 +224,9 @@ impl Run<'_> {
             };
             if unavailable == Unavailable::AllTried && !self.pending.is_empty() {
                 return Ok(Chosen::Pending(self.pending.remove(0)));
+            }
+            if unavailable == Unavailable::AllDown && self.is_one_up(next) && Instant::now() < next.deadline {
+                continue;
             }
             // One at a time: its place is free a moment later.
             if displaced.as_ref().is_none_or(|displaced| matches!(displaced.state(), State::Stopped(_))) {
@@ -307,10 +313,10 @@ impl Run<'_> {
             return Err(Lost::Why(Why::Panicked));
         };
         loop {
-            let player = Player::new();
+            let player = Player::new(&engine.api);
             let interrupter = player.interrupter();
             self.stream.arm(next.number, move || interrupter.interrupt())?;
-            let error = match player.play(engine.api.authority(), session, next.play_by) {
+            let error = match player.play(session, next.play_by) {
                 Ok(playback) => return Ok(playback),
                 Err(error) => error,
             };
@@ -357,6 +363,23 @@ impl Run<'_> {
     /// Whether the engine of this place may play the stream's content, as far as that is known.
     fn may_play(&self, reservation: &mut Reservation) -> bool {
         self.content().is_none_or(|content| self.resources.pool.claim(reservation, content))
+    }
+
+    /// Waits before an attempt; an engine that comes up ends the waiting.
+    fn pause(&self, next: &NextAttempt) {
+        let pool = &self.resources.pool;
+        let is_wanted = || self.stream.is_current(next.number);
+        pool.wait_up_while(pool.ups(), Instant::now() + next.pause, is_wanted);
+    }
+
+    /// While no engine is up: has all of them asked, once for all who wait for one; a recovery waits on until one is up.
+    fn is_one_up(&self, next: &NextAttempt) -> bool {
+        let pool = &self.resources.pool;
+        let is_wanted = || self.stream.is_current(next.number);
+        let seen = pool.ups();
+        let asked_by = next.deadline.min(Instant::now() + CHECK_PATIENCE);
+        pool.check_now(asked_by, is_wanted)
+            || next.is_recovery && pool.wait_up_while(seen, next.deadline, is_wanted)
     }
 
     fn is_stopped_within(&self, pause: Duration) -> bool {

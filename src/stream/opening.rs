@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use crate::engine::api::EngineSession;
+use crate::engine::api::{EngineSession, Opening as Manner};
 use crate::engine::error::EngineError;
 use crate::engine::pool::{Engine, Reservation};
 use crate::id::ContentKey;
@@ -34,6 +34,8 @@ pub(super) struct Question {
     pub(super) stream_id: String,
     /// Which content.
     pub(super) content: ContentKey,
+    /// Whether to begin anew.
+    pub(super) manner: Manner,
     /// When the answer is not waited for any more.
     pub(super) deadline: Instant,
 }
@@ -85,8 +87,8 @@ struct Asking {
 impl Drop for Asking {
     fn drop(&mut self) {
         let Some(reservation) = self.reservation.take() else { return };
-        let Question { stream_id, content, deadline } = &self.question;
-        let answer = open_under_either_name(&reservation.engine, content, *deadline);
+        let Question { stream_id, content, manner, deadline } = &self.question;
+        let answer = open_under_either_name(&reservation.engine, content, *manner, *deadline);
         let answer = answer.map(|session| Opened::new(stream_id, reservation, session));
         // Nobody takes it any more: then the drop of the answer stops the session.
         let _given_up = self.tell.send(answer);
@@ -97,13 +99,14 @@ impl Drop for Asking {
 fn open_under_either_name(
     engine: &Engine,
     content: &ContentKey,
+    manner: Manner,
     deadline: Instant,
 ) -> Result<EngineSession, EngineError> {
-    let error = match engine.api.open(content, deadline) {
+    let error = match engine.api.open(content, manner, deadline) {
         Err(error) if error.is_unknown_content() => error,
         outcome => return outcome,
     };
     let other = ContentKey { name: content.name.other(), params: content.params.clone() };
     // The first answer is the one that fits what was asked for.
-    engine.api.open(&other, deadline).map_err(|_| error)
+    engine.api.open(&other, manner, deadline).map_err(|_| error)
 }

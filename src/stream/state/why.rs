@@ -156,7 +156,8 @@ impl Why {
         match self {
             Self::Tried(last, _) => last.will_last(),
             // Nobody was there, or not any more: that may be over the next moment.
-            Self::Engine(EngineError::Unreachable(_) | EngineError::Lost(_)) => false,
+            Self::Engine(error) if error.is_nobody() => false,
+            Self::Engine(EngineError::Lost(_) | EngineError::Down) => false,
             Self::Engine(_) => true,
             Self::ConnectTimeout(..)
             | Self::NotReady(..)

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::engine::blame::Fault;
+use crate::engine::error::EngineError;
 use crate::engine::pool::Engine;
 use crate::engine::stat::Watched;
 use crate::id::{ContentName, Digest};
@@ -267,7 +268,9 @@ impl Loss {
             Why::Engine(error) if !self.had_started || self.is_followed => {
                 engine.record_failure(*content, error, Fault::of(error));
             }
-            Why::EngineDead(_) => engine.record_dead(*content, why),
+            Why::EngineDead(limit) => {
+                engine.record_failure(*content, &EngineError::Silent(*limit), Fault::Engine);
+            }
             why if why.is_content_s() => engine.doubt(*content),
             _ => {}
         }
