@@ -21,4 +21,4 @@ pub use self::engine::{
     Settings, SimEngine, Steps, Stuck,
 };
 pub use self::judge::{Checker, Gap, Latency, Report};
-pub use self::media::{Media, Numbered, now_us};
+pub use self::media::{Media, Numbered, Restart, now_us};
