@@ -10,6 +10,7 @@ mod faults;
 mod frozen;
 mod health;
 mod mortal;
+mod restarts;
 mod rules;
 mod streams;
 mod stuck;

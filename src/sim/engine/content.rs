@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::super::media::Media;
+use super::super::media::packet::PACKET_BYTES;
 use super::script::Script;
 use crate::id::Digest;
 
@@ -129,6 +130,14 @@ impl Default for Delivery {
 }
 
 impl Delivery {
+    /// How much of the stream's own time is sent ahead of it.
+    pub(super) fn ahead(&self, media: &Media) -> Duration {
+        match self.burst {
+            Burst::Time(time) => time,
+            Burst::Bytes(bytes) => media.due(bytes / PACKET_BYTES as u64),
+        }
+    }
+
     /// Whole packets from the first one on, as fast as the reader takes them, in large writes.
     #[must_use]
     pub fn unlimited() -> Self {
@@ -166,6 +175,9 @@ pub enum Begin {
     /// At the broadcast's present place, on whatever packet that is. The broadcast runs since it was added to
     /// the engine; a reader who comes back gets the burst's worth again.
     Live,
+    /// So long before that, and as fast as the reader takes it up to the present: an engine that keeps its live
+    /// buffer, and sends who comes back what it was sent before.
+    Behind(Duration),
     /// At the first packet.
     Start,
 }

@@ -38,6 +38,7 @@ pub use self::sessions::{EndedReaders, SessionRules};
 
 use self::listener::Listener;
 use self::state::{Shared, Slam};
+use super::media::Restart;
 use crate::id::Digest;
 use crate::threads::SMALL_STACK_BYTES;
 
@@ -180,6 +181,19 @@ impl SimEngine {
         self.shared.control(|state| {
             let content = state.by_either(name);
             state.contents[content].stick(stuck, Instant::now());
+        });
+    }
+
+    /// Has the broadcaster of a content die and begin anew, for all readers, those who come later included: the last
+    /// picture is torn, then nothing comes for a while, then another clock and other counters from the first table on.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such content.
+    pub fn restart_broadcast(&self, name: Digest, restart: Restart) {
+        self.shared.control(|state| {
+            let content = state.by_either(name);
+            state.contents[content].restart_broadcast(restart, Instant::now());
         });
     }
 

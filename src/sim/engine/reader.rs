@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::super::media::Broadcast;
 use super::call::Request;
 use super::script::Order;
 use super::sessions::EndedReaders;
@@ -63,6 +64,11 @@ impl<'a> Reader<'a> {
             Some(number)
         })?;
         Some(Self { request, content, token, number })
+    }
+
+    /// What it reads, as it is now.
+    pub(super) fn broadcast(&self) -> Arc<Broadcast> {
+        Arc::clone(&self.request.shared.lock().contents[self.content].broadcast)
     }
 
     /// What is to be done now: its session's end counts as an order too.

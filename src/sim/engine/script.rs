@@ -208,7 +208,8 @@ pub struct Playback {
     pub entry: Entry,
     /// How the head of the body comes.
     pub head: Head,
-    /// From the head to the first byte of the body; `Duration::MAX` is never.
+    /// From the head to the first byte of the body; `Duration::MAX` is never. What falls due meanwhile comes in one
+    /// burst then: so an engine does that sends its head at once and fills its buffer behind it.
     pub first_byte_after: Duration,
     /// What happens once so many bytes of the body were sent, in order.
     pub events: Vec<(u64, Event)>,
@@ -303,7 +304,7 @@ impl Playback {
         Self::entry(Entry::Status(code, text.to_owned()))
     }
 
-    /// A head, then so long nothing.
+    /// A head, then so long nothing, then as much of the picture at once.
     #[must_use]
     pub fn first_byte_after(wait: Duration) -> Self {
         Self { first_byte_after: wait, ..Self::default() }

@@ -4,10 +4,11 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::media::{Media, packet::PACKET_BYTES};
-use super::content::{Begin, Burst, Content, Framing, Pace};
+use super::super::media::{Broadcast, packet::PACKET_BYTES};
+use super::content::{Begin, Content, Framing, Pace};
 use super::reader::{BodyEnd, Reader};
 use super::script::{Event, Order, Playback};
 use super::state::Held;
@@ -23,7 +24,10 @@ pub(super) struct Sender<'a> {
     origin: Instant,
     /// How much media time is sent ahead.
     ahead: Duration,
+    broadcast: Arc<Broadcast>,
     next_packet: u64,
+    /// Nothing follows what is pending for now: the broadcaster has gone.
+    is_at_edge: bool,
     /// Bytes made but not sent, from `at` on.
     pending: Vec<u8>,
     at: usize,
@@ -42,19 +46,15 @@ impl<'a> Sender<'a> {
         playback: Playback,
     ) -> Self {
         let delivery = &content.delivery;
-        let media = &content.media;
+        let broadcast = reader.broadcast();
         let now = Instant::now();
+        let live = |behind| broadcast.due_by((now - added).saturating_sub(behind)).packet;
         let (origin, next_packet) = match delivery.begin {
-            Begin::Live => (added, media.due_by(now - added)),
+            Begin::Live => (added, live(Duration::ZERO)),
+            Begin::Behind(time) => (added, live(time)),
             Begin::Start => (now, 0),
         };
-        let ahead = match delivery.burst {
-            Burst::Time(time) => time,
-            Burst::Bytes(bytes) => {
-                let packets = bytes / PACKET_BYTES as u64;
-                media.due(next_packet + packets).saturating_sub(media.due(next_packet))
-            }
-        };
+        let ahead = delivery.ahead(&content.media);
         let mut events = VecDeque::from(playback.events);
         if let Framing::Length(bytes) = delivery.framing {
             let at = events.partition_point(|(at, _)| *at <= bytes);
@@ -65,7 +65,9 @@ impl<'a> Sender<'a> {
             content,
             origin,
             ahead,
+            broadcast,
             next_packet,
+            is_at_edge: false,
             pending: Vec::new(),
             at: 0,
             to_drop: delivery.skip_bytes % PACKET_BYTES,
@@ -100,8 +102,8 @@ impl<'a> Sender<'a> {
             let wanted = self.next_write_bytes();
             self.fill(wanted);
             let ready = self.pending.len() - self.at;
-            let is_over = self.next_packet >= self.content.media.packets();
-            if ready >= wanted || is_over && ready > 0 {
+            let is_over = self.next_packet >= self.broadcast.packets();
+            if ready >= wanted || self.is_at_edge && ready > 0 {
                 self.send(ready.min(wanted))?;
             } else if is_over || self.reader.wait_until(self.due(wanted - ready)) == Held::Gone {
                 return Ok(BodyEnd::Clean);
@@ -168,40 +170,57 @@ impl<'a> Sender<'a> {
     /// Makes packets until `wanted` bytes are pending, if so many are due: none is made before it can be sent, so
     /// that the times in numbered packets are those of sending.
     fn fill(&mut self, wanted: usize) {
-        let media = &self.content.media;
-        let limit = match self.content.delivery.pace {
-            Pace::RealTime => media.due_by(self.origin.elapsed() + self.ahead),
-            Pace::Unlimited => media.packets(),
-        };
         loop {
             let dropped = self.to_drop.min(self.pending.len() - self.at);
             self.at += dropped;
             self.to_drop -= dropped;
             let missing = (wanted + self.to_drop).saturating_sub(self.pending.len() - self.at);
             let packets = missing.div_ceil(PACKET_BYTES) as u64;
-            let to = limit.min(self.next_packet.saturating_add(packets));
-            let is_enough = to == media.packets() || to == self.next_packet.saturating_add(packets);
-            if to <= self.next_packet || !is_enough {
+            let Some(to) = self.claim(packets) else {
                 return;
-            }
+            };
             self.pending.drain(..self.at);
             self.at = 0;
-            media.append(self.next_packet, to, &mut self.pending);
+            self.broadcast.append(self.next_packet, to, &mut self.pending);
             self.next_packet = to;
         }
+    }
+
+    /// Takes so many packets, or as many as there will be for now, if all of them are due: the first one after them.
+    fn claim(&mut self, packets: u64) -> Option<u64> {
+        let (pace, content) = (self.content.delivery.pace, self.reader.content);
+        let mut state = self.reader.request.shared.lock();
+        let known = &mut state.contents[content];
+        let limit = match pace {
+            Pace::RealTime => known.broadcast.due_by(self.origin.elapsed() + self.ahead),
+            Pace::Unlimited => known.broadcast.all_by(Instant::now()),
+        };
+        if !Arc::ptr_eq(&self.broadcast, &known.broadcast) {
+            self.broadcast = Arc::clone(&known.broadcast);
+        }
+        self.is_at_edge = limit.is_edge && limit.packet <= self.next_packet;
+        let wanted = self.next_packet.saturating_add(packets);
+        let to = limit.packet.min(wanted);
+        let is_enough = to == wanted || limit.is_edge && to == limit.packet;
+        if to <= self.next_packet || !is_enough {
+            return None;
+        }
+        self.is_at_edge = limit.is_edge && to == limit.packet;
+        // Under the lock: a broadcaster that begins anew does so behind what was given.
+        known.given = known.given.max(to);
+        Some(to)
     }
 
     /// When so many more bytes will be due.
     fn due(&self, bytes: usize) -> Option<Instant> {
         let packets = (bytes + self.to_drop).div_ceil(PACKET_BYTES) as u64;
         let last = self.next_packet.saturating_add(packets - 1);
-        let last = last.min(self.content.media.packets() - 1);
-        let media = self.media().due(last).saturating_sub(self.ahead);
+        let last = last.min(self.broadcast.packets() - 1);
+        if self.content.delivery.pace == Pace::Unlimited {
+            return self.broadcast.opens(last);
+        }
+        let media = self.broadcast.due(last).saturating_sub(self.ahead);
         self.origin.checked_add(media)
-    }
-
-    fn media(&self) -> &Media {
-        &self.content.media
     }
 
     fn send(&mut self, bytes: usize) -> io::Result<()> {

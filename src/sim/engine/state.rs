@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use super::super::media::{Broadcast, Restart};
 use super::Settings;
-use super::content::{Content, Stuck};
+use super::content::{Begin, Content, Pace, Stuck};
 use super::counts::{Counts, RequestLog};
 use super::http::is_gone;
 use super::script::{CallKind, Health, Order, Script};
@@ -80,6 +81,10 @@ pub(super) struct Playable {
     pub(super) counts: Counts,
     /// When stat was last asked, and the bytes sent until then: for the speed in between.
     pub(super) sample: (Instant, u64),
+    /// Its media, and how often its broadcaster began anew.
+    pub(super) broadcast: Arc<Broadcast>,
+    /// The first packet that nobody was given yet.
+    pub(super) given: u64,
     pub(super) stuck: Option<Stuck>,
     /// When its last reader left.
     last_read: Instant,
@@ -97,6 +102,16 @@ impl Playable {
     pub(super) fn stick(&mut self, stuck: Stuck, now: Instant) {
         self.stuck = Some(stuck);
         self.last_read = now;
+    }
+
+    /// Its broadcaster begins anew, where the reader who has most of it is now.
+    pub(super) fn restart_broadcast(&mut self, restart: Restart, now: Instant) {
+        let delivery = &self.content.delivery;
+        let is_live = delivery.begin != Begin::Start && delivery.pace == Pace::RealTime;
+        let ahead = delivery.ahead(&self.content.media);
+        let live = self.broadcast.due_by(now.duration_since(self.added) + ahead).packet;
+        let place = if is_live { live.max(self.given) } else { self.given };
+        Arc::make_mut(&mut self.broadcast).restart(place, restart, now);
     }
 
     pub(super) fn note_reader_left(&mut self, now: Instant) {
@@ -291,6 +306,7 @@ impl State {
     pub(super) fn add(&mut self, content: Content) {
         let now = Instant::now();
         let script = content.script.clone();
+        let broadcast = Arc::new(Broadcast::new(content.media.clone()));
         self.contents.push(Playable {
             content: Arc::new(content),
             added: now,
@@ -299,6 +315,8 @@ impl State {
             attempts: Attempts::default(),
             counts: Counts::default(),
             sample: (now, 0),
+            broadcast,
+            given: 0,
             stuck: None,
             last_read: now,
             download: None,
