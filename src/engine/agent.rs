@@ -117,3 +117,32 @@ impl fmt::Debug for KnownAddresses {
         fmt::Debug::fmt(&self.0, f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+    use super::*;
+    use crate::sim::SimEngine;
+
+    #[test]
+    fn all_addresses_of_a_name_are_tried() {
+        let engine = SimEngine::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a free port");
+        let port = engine.addr().port();
+        let addresses =
+            move |_: &str| Ok(vec![(Ipv6Addr::LOCALHOST, port).into(), (Ipv4Addr::LOCALHOST, port).into()]);
+        let host = Host::with_look_up(&format!("localhost:{port}"), Box::new(addresses));
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let answer = Line::new(&host).get(&Target::GET_VERSION, deadline, Bounded::Answer);
+        assert_eq!(answer.map(|answer| answer.status().as_u16()), Ok(200));
+    }
+
+    #[test]
+    fn a_line_that_was_cut_looks_nothing_up() {
+        let host = Host::with_look_up("engine.example:1", Box::new(|_| Ok(vec![])));
+        let line = Line::new(&host);
+        line.cut();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        assert!(line.get(&Target::GET_VERSION, deadline, Bounded::Head).is_err());
+    }
+}

@@ -78,8 +78,8 @@ pub struct EngineSession {
 impl Api {
     /// The control side of the engine at this `host:port`.
     #[must_use]
-    pub fn new(authority: String) -> Self {
-        Self::with(Host::new(&authority), Arc::new(Pulse::new(Instant::now())))
+    pub fn new(authority: &str) -> Self {
+        Self::with(Host::new(authority), Arc::new(Pulse::new(Instant::now())))
     }
 
     fn with(host: Arc<Host>, pulse: Arc<Pulse>) -> Self {
@@ -127,7 +127,9 @@ impl Api {
         };
         self.ask(&target, deadline, |status, text| match read_engine_session(status, text) {
             // Of a playback URL this would tell of the content.
-            Err(EngineError::Status(404, _)) => Err(EngineError::NoAnswer("it does not know getstream")),
+            Err(EngineError::Status(404, _)) => {
+                Err(EngineError::NoAnswer("it does not know getstream (status 404)"))
+            }
             outcome => outcome,
         })
     }
@@ -197,8 +199,8 @@ impl Api {
     ) -> Result<T, EngineError> {
         let line = Arc::clone(&self.lines.lock().calls);
         let outcome = self.get(&line, target, deadline).and_then(|(status, text)| read(status, &text));
-        // An answer that was cut short can look like any error.
-        outcome.map_err(|error| if line.is_cut() { EngineError::Down } else { error })
+        // An answer that was cut short can look like any error; that nobody is there is known better here.
+        outcome.map_err(|error| if line.is_cut() && !error.is_refused() { EngineError::Down } else { error })
     }
 
     /// The same of a question that an engine in good health answers at once.

@@ -133,7 +133,7 @@ impl fmt::Display for EngineError {
             Self::Target(error) => fmt::Display::fmt(error, f),
             Self::TooManyRedirects => f.write_str("the engine redirects in a loop"),
             Self::Closed(why) => {
-                write!(f, "the engine closed the connection without an answer: {}", Escaped(why))
+                write!(f, "the connection to the engine broke before any answer: {}", Escaped(why))
             }
             Self::Down => f.write_str("the engine went down"),
             Self::Lost(why) => write!(f, "the connection to the engine broke: {}", Escaped(why)),

@@ -32,7 +32,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// As many as `ureq` takes; no house has so many.
 const MAX_ADDRESSES: usize = 16;
 
-type LookUp = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+pub(super) type LookUp = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
 /// Where an engine is.
 pub(super) struct Host {
@@ -64,7 +64,7 @@ impl Host {
         Self::with_look_up(authority, Box::new(ask_the_system))
     }
 
-    fn with_look_up(authority: &str, look_up: Box<LookUp>) -> Arc<Self> {
+    pub(super) fn with_look_up(authority: &str, look_up: Box<LookUp>) -> Arc<Self> {
         let known = match authority.parse::<SocketAddr>() {
             Ok(address) => Known { addresses: [address].into(), ..Known::default() },
             Err(_) => Known { is_doubted: true, ..Known::default() },
@@ -214,8 +214,8 @@ mod tests {
 
     /// A host whose look-ups the test answers; each is told first.
     fn asked() -> (Arc<Host>, Receiver<()>, Sender<Answer>) {
-        let (tell, told) = crossbeam_channel::unbounded();
-        let (answer, answers) = crossbeam_channel::unbounded::<Answer>();
+        let (tell, told) = crossbeam_channel::bounded(10);
+        let (answer, answers) = crossbeam_channel::bounded::<Answer>(10);
         let look_up = move |_: &str| {
             let _told = tell.send(());
             answers.recv().map_err(io::Error::other)?
@@ -299,7 +299,7 @@ mod tests {
     fn all_who_need_it_wait_for_the_same_look_up_and_who_is_not_wanted_leaves() {
         let (host, told, answer) = asked();
         let threads = Threads::new();
-        let (give, given) = crossbeam_channel::unbounded();
+        let (give, given) = crossbeam_channel::bounded(10);
         for _ in 0..5 {
             let (host, give) = (Arc::clone(&host), give.clone());
             let body = move || drop(give.send(find(&host, SOON)));

@@ -124,7 +124,7 @@ impl Reservation {
 
 impl Engine {
     pub(super) fn new(settings: config::Engine, news: Arc<News>) -> Self {
-        let api = Api::new(settings.authority());
+        let api = Api::new(&settings.authority());
         let pulse = Arc::clone(api.pulse());
         Self {
             settings,

@@ -143,7 +143,7 @@ mod tests {
         let media = Media::Numbered(Numbered::default());
         let content = Content::live(ID, Digest::new([0x2d; 20]), media);
         engine.add(content.script(Script::new().playback(playback)));
-        let api = Api::new(engine.addr().to_string());
+        let api = Api::new(&engine.addr().to_string());
         let key = ContentKey { name: ContentName::Id(ID), params: EngineParams::default() };
         let session = api.open(&key, Opening::Plain, Instant::now() + SOON).expect("a session");
         (engine, api, session)

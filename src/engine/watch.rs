@@ -53,13 +53,17 @@ impl Watch {
     fn watch(&self, stop: &Receiver<()>) {
         let mut last_check = None;
         loop {
-            let now = Instant::now();
-            if self.next_check(last_check) <= now || self.engine.is_check_wanted() {
-                self.check_health();
-                last_check = Some(Instant::now());
-            }
+            let is_due = last_check.is_none_or(|last| self.next_check(last) <= Instant::now());
+            let last = match last_check {
+                Some(last) if !is_due && !self.engine.is_check_wanted() => last,
+                _ => {
+                    self.check_health();
+                    Instant::now()
+                }
+            };
+            last_check = Some(last);
             let next_stat = self.ask_about_a_session();
-            let next = self.next_check(last_check).min(next_stat);
+            let next = self.next_check(last).min(next_stat);
             let pause = next.saturating_duration_since(Instant::now());
             select! {
                 recv(stop) -> _ => return,
@@ -69,11 +73,8 @@ impl Watch {
         }
     }
 
-    /// At once at first, then in its rhythm, and soon where something is wrong.
-    fn next_check(&self, last: Option<Instant>) -> Instant {
-        let Some(last) = last else {
-            return Instant::now();
-        };
+    /// In its rhythm, and soon where something is wrong.
+    fn next_check(&self, last: Instant) -> Instant {
         let interval = self.rhythm.interval;
         let is_well = self.engine.is_well() && !self.engine.is_silent_for(STAT_LIMIT);
         last + if is_well { interval } else { interval.min(TROUBLED_INTERVAL) }

@@ -32,7 +32,7 @@ pub(crate) fn run(engine: &str) -> Result<(), Error> {
 
     let key = ContentKey::from_query(None, [("id", case::ID.to_string())])?;
     let deadline = Instant::now() + Duration::from_secs(10);
-    let api = Api::new(engine.to_owned());
+    let api = Api::new(engine);
     let session = api.open(&key, Opening::Plain, deadline)?;
     let mut playback = Player::new(&api).play(&session, deadline)?;
     let mut buffer = vec![0; 1 << 20];

@@ -89,7 +89,7 @@ fn key() -> ContentKey {
 #[test]
 fn any_answer_to_getstream_is_an_error_or_a_session_on_the_engine_itself() {
     let engine = engine();
-    let api = Api::new(engine.addr().to_string());
+    let api = Api::new(&engine.addr().to_string());
     let own = format!("http://{}", engine.addr());
     let is_ours = |target: &Target| {
         let url = target.on(&engine.addr().to_string());
@@ -219,7 +219,7 @@ fn a_good_answer_is_one_whatever_stands_beside_it_and_whichever_host_it_names() 
 #[test]
 fn any_answer_to_stat_is_an_error_or_as_many_numbers_as_it_has() {
     let engine = engine();
-    let api = Api::new(engine.addr().to_string());
+    let api = Api::new(&engine.addr().to_string());
     let session = api.open(&key(), Opening::Plain, Instant::now() + LONG).expect("the engine is well");
     let stat = session.stat.clone().expect("it tells where to ask");
     check(400, &any_answer(), |text| {
