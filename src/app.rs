@@ -9,9 +9,8 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::allocator;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::engine::pool::Pool;
-use crate::engine::watch::Watch;
 use crate::http::descriptors::raise_descriptor_limit;
 use crate::http::guard::Patience;
 use crate::http::listener::{Inherited, Listener};
@@ -21,7 +20,7 @@ use crate::http::socket::Options;
 use crate::http::turnstile::Turnstile;
 use crate::stats::Stats;
 use crate::stream::streams::{self, Streams};
-use crate::threads::{LARGE_STACK_BYTES, SMALL_STACK_BYTES, Threads, Unfinished};
+use crate::threads::{SMALL_STACK_BYTES, Threads, Unfinished};
 use crate::web::admin::Admin;
 use crate::web::connections::Connections;
 use crate::web::context::Context;
@@ -48,7 +47,6 @@ const MAX_WRITE_SLICE: Duration = Duration::from_secs(5);
 pub struct App {
     context: Arc<Context>,
     server: Arc<Server>,
-    watches: Vec<Arc<Watch>>,
     /// Dropped to end the threads that work to a rhythm.
     stop: Sender<()>,
     service_threads: Threads,
@@ -157,10 +155,7 @@ impl App {
 
         // Nothing is ever sent: the channel's end is the signal.
         let (stop, stopped) = crossbeam_channel::bounded(0);
-        let watches =
-            context.pool.engines().iter().map(|engine| Arc::new(Watch::new(Arc::clone(engine), health)));
         let app = Self {
-            watches: watches.collect(),
             context,
             server: Arc::new(server),
             stop,
@@ -168,11 +163,11 @@ impl App {
             fetcher_threads,
             client_threads,
         };
-        app.start_services(&stopped).map_err(StartError::Thread)?;
+        app.start_services(health, &stopped).map_err(StartError::Thread)?;
         Ok(app)
     }
 
-    fn start_services(&self, stopped: &Receiver<()>) -> io::Result<()> {
+    fn start_services(&self, health: config::Health, stopped: &Receiver<()>) -> io::Result<()> {
         let (streams, stop) = (Arc::clone(&self.context.streams), stopped.clone());
         let keep_house = move || streams::keep_house(&streams, &stop, allocator::give_memory_back);
         self.service_threads.spawn("housekeeper", SMALL_STACK_BYTES, keep_house)?;
@@ -180,12 +175,7 @@ impl App {
         let (server, stop) = (Arc::clone(&self.server), stopped.clone());
         self.service_threads.spawn("self-check", SMALL_STACK_BYTES, move || server.check_itself(&stop))?;
 
-        for (number, watch) in self.watches.iter().enumerate() {
-            let (watch, stop) = (Arc::clone(watch), stopped.clone());
-            let name = format!("engine-{number}");
-            self.service_threads.spawn(&name, LARGE_STACK_BYTES, move || watch.run(&stop))?;
-        }
-        Ok(())
+        self.context.pool.watch(health, self.service_threads.clone())
     }
 
     /// Where it listens.
@@ -225,9 +215,7 @@ impl App {
         // Before anybody is told that the proxy shuts down: who can wait for the next one is not told.
         self.server.leave(now + LEAVE_LIMIT);
         self.context.streams.close();
-        for watch in &self.watches {
-            watch.interrupt();
-        }
+        self.context.pool.stop_watching();
         if self.client_threads.join_all(now + DRAIN_LIMIT).is_err() {
             self.context.connections.shutdown_all();
         }

@@ -55,9 +55,10 @@
 //! | client-N | one connection's requests, in turn: the stream's Condvars, a socket write | fetcher, kernel, deadlines |
 //! | fetch-ID | connect, head, body, stop: each with a deadline | its interrupter, the stop channel |
 //! | housekeeper | a timer; drives all deadlines of streams | the stop channel |
-//! | engine-N | a timer, health checks | the stop channel, its interrupter |
+//! | engine-N | a timer, health checks | the stop channel, its interrupter, whoever needs an engine now |
+//! | look-up | the system's look-up of one engine's name; one at a time for each engine | nobody: it ends by itself |
 //!
-//! All are started by [`threads`] and joined at shutdown.
+//! All are started by [`threads`] and, but for a look-up, joined at shutdown. No crate starts one for a call to an engine.
 //!
 //! # The order of the locks
 //!

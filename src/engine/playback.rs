@@ -4,15 +4,16 @@
 //! mean.
 
 use std::io::{self, Read};
+use std::sync::Arc;
 use std::time::Instant;
 
-use ureq::Agent;
 use ureq::http::header::LOCATION;
 
-use super::agent::base_config;
+use super::agent::{Bounded, Line};
 use super::answer::excerpt;
-use super::api::EngineSession;
-use super::error::{EngineError, classify};
+use super::api::{Api, EngineSession};
+use super::error::EngineError;
+use super::pulse::Pulse;
 use super::url::Target;
 
 /// An engine makes two (engine-contract.md section 1.3).
@@ -23,36 +24,35 @@ const MAX_ERROR_BYTES: u64 = 4096;
 
 /// Plays one session; a connection and an [`Interrupter`] of its own.
 pub struct Player {
-    agent: Agent,
+    line: Arc<Line>,
+    pulse: Arc<Pulse>,
 }
 
 /// Ends the reading of one [`Player`] from another thread: a connect, the wait for a header or a read in
-/// progress returns at once, and no further one begins. (A name look-up or connect in progress ends by its own
-/// limit.)
+/// progress returns at once, and no further one begins. (A connect in progress ends by its own limit.)
 #[derive(Clone)]
 pub struct Interrupter {
-    agent: Agent,
+    line: Arc<Line>,
 }
 
 impl Interrupter {
     /// Ends the reading, now and for good. Does not block.
     pub fn interrupt(&self) {
-        self.agent.clone().shutdown();
+        self.line.cut();
     }
 }
 
 impl Player {
-    /// A player that has not asked for anything yet.
+    /// A player at this engine that has not asked for anything yet.
     #[must_use]
-    pub fn new() -> Self {
-        // No limit on the body: every one that ureq offers is a total, and a broadcast has no end.
-        Self { agent: base_config().build().new_agent() }
+    pub fn new(api: &Api) -> Self {
+        Self { line: Arc::new(Line::new(api.host())), pulse: Arc::clone(api.pulse()) }
     }
 
     /// What ends this player's reading.
     #[must_use]
     pub fn interrupter(&self) -> Interrupter {
-        Interrupter { agent: self.agent.clone() }
+        Interrupter { line: Arc::clone(&self.line) }
     }
 
     /// Asks for the stream of a session and follows the engine's redirects, until the engine answers with a
@@ -62,18 +62,11 @@ impl Player {
     ///
     /// When the session has no playback URL, when there is no success status until `deadline`, when the engine redirects in circles or to a place
     /// outside playback, and when the [`Interrupter`] was used.
-    pub fn play(
-        self,
-        authority: &str,
-        session: &EngineSession,
-        deadline: Instant,
-    ) -> Result<Playback, EngineError> {
+    pub fn play(self, session: &EngineSession, deadline: Instant) -> Result<Playback, EngineError> {
         let mut target = session.playback.clone()?;
         for _ in 0..=MAX_REDIRECTS {
-            let limit = deadline.saturating_duration_since(Instant::now());
-            let request =
-                self.agent.get(target.on(authority)).config().timeout_recv_response(Some(limit)).build();
-            let response = request.call().map_err(|error| classify(error, limit))?;
+            let response = self.line.get(&target, deadline, Bounded::Head)?;
+            self.pulse.answer(Instant::now());
             let status = response.status();
             if status.is_redirection() {
                 // The body is dropped unread, and the connection with it: it has neither length nor end.
@@ -85,7 +78,7 @@ impl Player {
             if !status.is_success() {
                 return Err(EngineError::Status(status.as_u16(), error_text(body)));
             }
-            return Ok(Playback { status: status.as_u16(), body: body.into_reader() });
+            return Ok(Playback { status: status.as_u16(), body: body.into_reader(), pulse: self.pulse });
         }
         Err(EngineError::TooManyRedirects)
     }
@@ -103,16 +96,11 @@ fn error_text(body: ureq::Body) -> String {
     }
 }
 
-impl Default for Player {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 /// The body of a playback request, without chunked coding. Dropping it closes the connection.
 pub struct Playback {
     status: u16,
     body: ureq::BodyReader<'static>,
+    pulse: Arc<Pulse>,
 }
 
 impl Playback {
@@ -127,7 +115,11 @@ impl Read for Playback {
     /// Reads what there is, at most as much as fits; blocks until there is something. `Ok(0)` is the end of the
     /// body, or an [`Interrupter`]'s work.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.body.read(buffer)
+        let read = self.body.read(buffer)?;
+        if read > 0 {
+            self.pulse.record_packets(Instant::now());
+        }
+        Ok(read)
     }
 }
 
@@ -137,7 +129,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::engine::api::Api;
+    use crate::engine::api::Opening;
     use crate::id::{ContentKey, ContentName, Digest, EngineParams};
     use crate::sim::{Content, Counts, Entry, Media, Numbered, Playback as Play, Script, SimEngine};
     use crate::threads::{SMALL_STACK_BYTES, Threads};
@@ -151,9 +143,9 @@ mod tests {
         let media = Media::Numbered(Numbered::default());
         let content = Content::live(ID, Digest::new([0x2d; 20]), media);
         engine.add(content.script(Script::new().playback(playback)));
-        let api = Api::new(engine.addr().to_string());
+        let api = Api::new(&engine.addr().to_string());
         let key = ContentKey { name: ContentName::Id(ID), params: EngineParams::default() };
-        let session = api.open(&key, Instant::now() + SOON).expect("a session");
+        let session = api.open(&key, Opening::Plain, Instant::now() + SOON).expect("a session");
         (engine, api, session)
     }
 
@@ -162,16 +154,16 @@ mod tests {
     fn interrupted_within(
         playback: &Play,
         is_blocked: fn(&Counts) -> bool,
-        work: fn(Player, &Api, &EngineSession),
+        work: fn(Player, &EngineSession),
     ) -> Duration {
         let once = || {
             let (engine, api, session) = opened(playback.clone());
-            let player = Player::new();
+            let player = Player::new(&api);
             let interrupter = player.interrupter();
             let (tell, told) = crossbeam_channel::bounded(1);
             let threads = Threads::new();
             let body = move || {
-                work(player, &api, &session);
+                work(player, &session);
                 tell.send(Instant::now()).expect("the test waits");
             };
             threads.spawn("reader", SMALL_STACK_BYTES, body).expect("a thread");
@@ -187,9 +179,9 @@ mod tests {
     #[test]
     fn a_blocked_read_is_interrupted_at_once() {
         let is_playing = |counts: &Counts| counts.playbacks == 1;
-        let took = interrupted_within(&Play::never_a_byte(), is_playing, |player, api, session| {
+        let took = interrupted_within(&Play::never_a_byte(), is_playing, |player, session| {
             // On a very busy machine the head may still be under way when the interruption comes.
-            if let Ok(mut playback) = player.play(api.authority(), session, Instant::now() + SOON) {
+            if let Ok(mut playback) = player.play(session, Instant::now() + SOON) {
                 assert!(!matches!(playback.read(&mut [0; 1000]), Ok(1..)));
             }
         });
@@ -199,8 +191,8 @@ mod tests {
     #[test]
     fn the_wait_for_a_head_is_interrupted_at_once() {
         let is_asked = |counts: &Counts| counts.playback_requests == 1;
-        let took = interrupted_within(&Play::entry(Entry::Never), is_asked, |player, api, session| {
-            assert!(player.play(api.authority(), session, Instant::now() + SOON).is_err());
+        let took = interrupted_within(&Play::entry(Entry::Never), is_asked, |player, session| {
+            assert!(player.play(session, Instant::now() + SOON).is_err());
         });
         assert!(took < Duration::from_millis(10), "{took:?}");
     }
@@ -208,17 +200,16 @@ mod tests {
     #[test]
     fn an_interrupted_player_does_not_begin() {
         let (engine, api, session) = opened(Play::normal());
-        let player = Player::new();
+        let player = Player::new(&api);
         player.interrupter().interrupt();
-        assert!(player.play(api.authority(), &session, Instant::now() + SOON).is_err());
+        assert!(player.play(&session, Instant::now() + SOON).is_err());
         assert_eq!(engine.counts().playback_requests, 0);
     }
 
     #[test]
     fn a_redirect_is_followed_on_a_connection_of_its_own() {
         let (engine, api, session) = opened(Play::normal());
-        let mut playback =
-            Player::new().play(api.authority(), &session, Instant::now() + SOON).expect("it plays");
+        let mut playback = Player::new(&api).play(&session, Instant::now() + SOON).expect("it plays");
         assert!(matches!(playback.read(&mut [0; 1000]), Ok(1..)));
         let counts = engine.counts();
         assert_eq!((counts.playback_requests, counts.playbacks, counts.after_redirect), (1, 1, 0));

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::RecvTimeoutError;
 
-use crate::engine::api::{EngineSession, Liveness};
+use crate::engine::api::{EngineSession, Liveness, Opening};
 use crate::engine::blame::Fault;
 use crate::engine::choose::Unavailable;
 use crate::engine::error::EngineError;
@@ -140,7 +140,7 @@ impl Run<'_> {
                 Ok(opened) => opened,
                 Err(error) => {
                     engine.record_failure(stream.content().name, &error, Fault::of(&error));
-                    let is_gone = matches!(error, EngineError::Unreachable(_));
+                    let is_gone = matches!(error, EngineError::Unreachable(_) | EngineError::Down);
                     tried += 1;
                     let engines = resources.pool.engines();
                     let is_other = |other: &Arc<Engine>| !Arc::ptr_eq(other, &engine) && other.is_usable();
@@ -258,11 +258,11 @@ impl Run<'_> {
             return Err(Why::Panicked);
         };
         loop {
-            let player = Player::new();
+            let player = Player::new(&engine.api);
             if self.stream.arm(attempt, player.interrupter()).is_err() {
                 return Err(Why::Asked);
             }
-            let error = match player.play(engine.api.authority(), opened, deadline) {
+            let error = match player.play(opened, deadline) {
                 Ok(playback) => return Ok(playback),
                 Err(error) => error,
             };
@@ -323,13 +323,13 @@ fn open_under_either_name(
     key: &ContentKey,
     deadline: Instant,
 ) -> Result<EngineSession, EngineError> {
-    let error = match engine.api.open(key, deadline) {
+    let error = match engine.api.open(key, Opening::Plain, deadline) {
         Err(error) if error.is_unknown_content() => error,
         outcome => return outcome,
     };
     let other = ContentKey { name: key.name.other(), params: key.params.clone() };
     // The first answer is the one that fits what was asked for.
-    engine.api.open(&other, deadline).map_err(|_| error)
+    engine.api.open(&other, Opening::Plain, deadline).map_err(|_| error)
 }
 
 /// What the session plays, once it is known.

@@ -14,7 +14,8 @@ use super::admin::Denied;
 impl From<&Why> for Code {
     fn from(why: &Why) -> Self {
         match why {
-            Why::NoEngine(Unavailable::AllDown) | Why::Engine(EngineError::Unreachable(_)) => Self::NoEngine,
+            Why::NoEngine(Unavailable::AllDown)
+            | Why::Engine(EngineError::Unreachable(_) | EngineError::Down) => Self::NoEngine,
             Why::NoEngine(_) | Why::NoThread => Self::AtCapacity,
             Why::ConnectTimeout(..)
             | Why::NotReady(..)

@@ -11,6 +11,7 @@ mod closing;
 mod engines;
 mod failover;
 mod harness;
+mod health;
 mod hostile;
 mod ids;
 mod layering;
