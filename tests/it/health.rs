@@ -12,7 +12,7 @@ use acerelay::config;
 use acerelay::engine::api::{Api, Opening};
 use acerelay::engine::blame::Fault;
 use acerelay::engine::error::{EngineError, NoConnection};
-use acerelay::engine::pool::Pool;
+use acerelay::engine::pool::{Engine, Pool, Wish};
 use acerelay::id::{ContentKey, ContentName, Digest, EngineParams};
 use acerelay::sim::{Getstream, Health, Script, SimEngine};
 use acerelay::threads::Threads;
@@ -118,6 +118,11 @@ fn soon() -> Instant {
 
 const WELL: Does = Does::Answers(200, r#"{"result": {"playlist_loaded": true}, "error": null}"#);
 const TELLS: Does = Does::Answers(200, r#"{"result": {"version": "0.2.0"}, "error": null}"#);
+
+/// A place for this content, that was not tried anywhere yet.
+fn wish(name: ContentName, preferred: Option<&Arc<Engine>>) -> Wish<'_> {
+    Wish { name, content: None, preferred, tries: &|_| Some(0) }
+}
 
 #[test]
 fn an_engine_is_well_whatever_pages_it_lacks() {
@@ -427,7 +432,7 @@ fn a_pool_takes_over_another_list_of_engines() {
     let watched = Watched::start(&[&old, &kept], rhythm(Duration::from_millis(100)));
     let before = watched.pool.engines();
     let name = |number| ContentName::Id(Digest::new([number; 20]));
-    let drains = watched.pool.reserve(name(1), None, Some(&before[0])).expect("a place");
+    let drains = watched.pool.reserve(&wish(name(1), Some(&before[0]))).expect("a place");
     assert!(Arc::ptr_eq(&drains.engine, &before[0]));
     let ups = watched.pool.ups();
     watched.pool.reconcile(vec![settings(&kept), settings(&new)]).expect("a thread");
@@ -436,7 +441,7 @@ fn a_pool_takes_over_another_list_of_engines() {
     assert!(Arc::ptr_eq(&after[0], &before[1]) && after.len() == 2);
     wait_engine(&new, "it is watched", |counts| counts.health_checks > 2);
     for number in 2..6 {
-        let place = watched.pool.reserve(name(number), None, None).expect("a place");
+        let place = watched.pool.reserve(&wish(name(number), None)).expect("a place");
         assert!(!Arc::ptr_eq(&place.engine, &before[0]));
     }
     // Only the two are watched any more; the one that left still has its stream.
