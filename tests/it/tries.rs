@@ -198,7 +198,7 @@ fn an_engine_that_dies_between_getstream_and_playback_costs_nobody_a_stream() {
 #[test]
 fn a_content_that_is_unknown_at_one_engine_is_told_late_and_held_against_nobody() {
     let (without, well) = (scripted(Script::new().playback(Playback::status(404, ""))), engine());
-    let proxy = shipped(&[&without, &well], |_| {});
+    let proxy = shipped(&[&without, &well], |config| config.stream.linger = Duration::ZERO);
     let viewer = open_within(&proxy, Duration::from_secs(5));
     assert!(is_on(&proxy, &well));
     assert_whole(&viewer.leave());
