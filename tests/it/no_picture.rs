@@ -2,22 +2,22 @@
 
 use std::time::Duration;
 
-use acerelay::sim::{Event, Playback, Script, Steps};
+use acerelay::sim::{BodyEvent, PlaybackStep, Script, Steps};
 
 use super::harness::{ID, LONG, Proxy, Viewer, assert_all_stopped, assert_seamed, scripted, stream_path};
 
 /// An encoder that has lost its input keeps the multiplex going with null packets: 50 of them every 100 ms.
-fn nulls_alone() -> Playback {
+fn nulls_alone() -> PlaybackStep {
     const NULLS: u64 = 50;
-    let mut playback = Playback::normal();
+    let mut playback = PlaybackStep::normal();
     for round in 0..100 {
         // The body begins 71 bytes into a packet; this is the end of one.
         let at = 117 + round * NULLS * 188;
         playback = playback
-            .and_after(at, Event::Pause(Duration::from_millis(100)))
-            .and_after(at, Event::NullPackets(NULLS as usize));
+            .and_after(at, BodyEvent::Pause(Duration::from_millis(100)))
+            .and_after(at, BodyEvent::NullPackets(NULLS as usize));
     }
-    playback.and_after(117 + 100 * NULLS * 188, Event::Stall)
+    playback.and_after(117 + 100 * NULLS * 188, BodyEvent::Stall)
 }
 
 #[test]
@@ -34,7 +34,8 @@ fn a_start_without_picture_or_sound_is_told_so() {
 
 #[test]
 fn a_source_that_comes_back_without_a_picture_is_not_back() {
-    let script = Script::new().playback(Steps::each([Playback::after(400_000, Event::End), nulls_alone()]));
+    let script =
+        Script::new().playback(Steps::each([PlaybackStep::after(400_000, BodyEvent::End), nulls_alone()]));
     let engine = scripted(script);
     let proxy = Proxy::start_with(&[&engine], |config| {
         config.stream.recover_timeout = LONG;

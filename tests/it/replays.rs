@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use acerelay::sim::{Burst, Content, Delivery, Event, Getstream, Media, Numbered, Playback, Script, Steps};
+use acerelay::sim::{
+    BodyEvent, Burst, Content, Delivery, Getstream, Media, Numbered, PlaybackStep, Script, Steps,
+};
 
 use super::harness::{ID, INFOHASH, LONG, Proxy, Viewer, assert_all_stopped, assert_seamed, engine_with};
 
@@ -10,7 +12,7 @@ use super::harness::{ID, INFOHASH, LONG, Proxy, Viewer, assert_all_stopped, asse
 fn broadcast_lost_at_8_s(script: Script) -> Content {
     let media = Media::Numbered(Numbered::at_rate(2_000_000));
     let delivery = Delivery { burst: Burst::Time(Duration::from_secs(10)), ..Delivery::default() };
-    let lost = Playback::after(2_000_000, Event::End);
+    let lost = PlaybackStep::after(2_000_000, BodyEvent::End);
     Content::live(ID, INFOHASH, media).delivery(delivery).script(script.playback(Steps::each([lost])))
 }
 
@@ -41,8 +43,8 @@ fn a_replay_after_attempts_that_failed_is_left_out() {
 
 #[test]
 fn a_replay_after_an_attempt_without_packets_is_left_out() {
-    let lost = Playback::after(2_000_000, Event::End);
-    let barren = Playback::after(0, Event::End);
+    let lost = PlaybackStep::after(2_000_000, BodyEvent::End);
+    let barren = PlaybackStep::after(0, BodyEvent::End);
     let content = broadcast_lost_at_8_s(Script::new());
     let script = Script::new().playback(Steps::each([lost, barren]));
     let engine = engine_with(content.script(script));

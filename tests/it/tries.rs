@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use acerelay::config::{self, Config};
-use acerelay::sim::{Call, CallKind, Getstream, Order, Playback, Script, SimEngine, Steps, Stuck};
+use acerelay::sim::{Call, CallKind, Getstream, Order, PlaybackStep, Script, SimEngine, Steps, Stuck};
 
 use super::harness::{
     ID, LONG, Proxy, SLACK, Viewer, assert_all_stopped, assert_seamed, assert_whole, engine, engine_of_nine,
@@ -197,7 +197,7 @@ fn an_engine_that_dies_between_getstream_and_playback_costs_nobody_a_stream() {
 
 #[test]
 fn a_content_that_is_unknown_at_one_engine_is_told_late_and_held_against_nobody() {
-    let (without, well) = (scripted(Script::new().playback(Playback::status(404, ""))), engine());
+    let (without, well) = (scripted(Script::new().playback(PlaybackStep::status(404, ""))), engine());
     let proxy = shipped(&[&without, &well], |config| config.stream.linger = Duration::ZERO);
     let viewer = open_within(&proxy, Duration::from_secs(5));
     assert!(is_on(&proxy, &well));
@@ -205,7 +205,7 @@ fn a_content_that_is_unknown_at_one_engine_is_told_late_and_held_against_nobody(
     let told = proxy.status()["engines"][0].clone();
     assert!(told["healthy"] == true && told["last_error"].is_null(), "{told}");
     // Where nobody has it, the player is told so at once.
-    well.set_script(ID, Script::new().playback(Playback::status(404, "")));
+    well.set_script(ID, Script::new().playback(PlaybackStep::status(404, "")));
     proxy.wait_gone(ID);
     let began = Instant::now();
     let mut reply = proxy.get(&stream_path(ID));
@@ -221,7 +221,7 @@ fn a_forgotten_session_is_not_held_against_the_next() {
     let engine = scripted(
         Script::new()
             .getstream(Steps::each([Getstream::Normal, Getstream::Slow(Duration::from_secs(8))]))
-            .playback(Steps::first(1, Playback::status(403, UNKNOWN)))
+            .playback(Steps::first(1, PlaybackStep::status(403, UNKNOWN)))
             .stat(Steps::first(1, Call::Error(UNKNOWN.to_owned()))),
     );
     let proxy = shipped(&[&engine], |config| config.stream.linger = Duration::ZERO);
@@ -235,7 +235,7 @@ fn a_forgotten_session_is_not_held_against_the_next() {
 
 #[test]
 fn a_playback_that_hangs_while_its_session_is_unknown_is_opened_anew() {
-    let engine = scripted(Script::new().playback(Steps::first(1, Playback::never_a_byte())));
+    let engine = scripted(Script::new().playback(Steps::first(1, PlaybackStep::never_a_byte())));
     let proxy = shipped(&[&engine], |_| {});
     let waiting = proxy.ask(ID);
     wait_engine(&engine, "it is asked to play", |counts| counts.playback_requests == 1);
@@ -299,8 +299,8 @@ fn a_newcomer_one_second_after_the_return_of_an_engine_gets_a_stream() {
 #[test]
 fn an_engine_that_gives_next_to_nothing_is_left_for_the_other() {
     let barren = Script::new().playback(
-        Steps::first(1, Playback::after(400_000, acerelay::sim::Event::End))
-            .then(Playback::after(10_000, acerelay::sim::Event::End)),
+        Steps::first(1, PlaybackStep::after(400_000, acerelay::sim::BodyEvent::End))
+            .then(PlaybackStep::after(10_000, acerelay::sim::BodyEvent::End)),
     );
     let (ill, well) = (scripted(barren), engine());
     let proxy = shipped(&[&ill, &well], |_| {});
