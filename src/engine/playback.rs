@@ -139,7 +139,7 @@ mod tests {
     use super::*;
     use crate::engine::api::Api;
     use crate::id::{ContentKey, ContentName, Digest, EngineParams};
-    use crate::sim::{Content, Counts, Entry, Media, Numbered, Playback as Play, Script, SimEngine};
+    use crate::sim::{Content, Counts, Entry, Media, Numbered, PlaybackStep as Play, Script, SimEngine};
     use crate::threads::{SMALL_STACK_BYTES, Threads};
 
     const ID: Digest = Digest::new([0x1d; 20]);

@@ -18,9 +18,9 @@ pub mod media;
 mod tests;
 
 pub use self::engine::{
-    Begin, Burst, Call, CallKind, Content, Counts, Delivery, Dialect, EndedReaders, Entry, Event, Fill,
-    Framing, Getstream, Head, Health, HostName, Order, Pace, Playback, RequestRecord, Script, SessionRules,
-    Settings, SimEngine, Steps, Stuck,
+    Begin, BodyEvent, Burst, Call, CallKind, Content, Counts, Delivery, Dialect, EndedReaders, Entry, Fill,
+    Framing, Getstream, Head, Health, HostName, Order, Pace, PlaybackStep, RequestRecord, Script,
+    SessionRules, Settings, SimEngine, Steps, Stuck,
 };
 pub use self::judge::{Checker, Gap, Latency, Report};
 pub use self::media::{Media, Numbered, Restart, now_us};

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use acerelay::config::Config;
-use acerelay::sim::{Call, Entry, Getstream, Health, Order, Playback, Script, SimEngine, Steps};
+use acerelay::sim::{Call, Entry, Getstream, Health, Order, PlaybackStep, Script, SimEngine, Steps};
 
 use super::harness::{
     End, ID, INFOHASH, LONG, OTHER_ID, Proxy, SLACK, Viewer, assert_all_stopped, assert_seamed, assert_whole,
@@ -174,7 +174,7 @@ fn not_there() -> Script {
 }
 
 fn nobody_sends_it() -> Script {
-    Script::new().playback(Playback::entry(Entry::Never))
+    Script::new().playback(PlaybackStep::entry(Entry::Never))
 }
 
 #[test]
@@ -281,7 +281,7 @@ fn dead_channels_hold_up_nobody_for_longer_than_2_s() {
 
 #[test]
 fn who_does_not_get_a_turn_in_time_is_told_that_the_engines_are_busy() {
-    let engine = engine_of_nine(&Script::new().playback(Playback::entry(Entry::Never)));
+    let engine = engine_of_nine(&Script::new().playback(PlaybackStep::entry(Entry::Never)));
     let proxy = Proxy::start_with(&[&engine], |config| {
         config.engines[0].max_starts = 1;
         config.stream.connect_timeout = Duration::from_millis(1500);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use acerelay::id::ContentKey;
-use acerelay::sim::{Call, Entry, Event, Getstream, Head, Playback, Script, Steps};
+use acerelay::sim::{BodyEvent, Call, Entry, Getstream, Head, PlaybackStep, Script, Steps};
 use acerelay::stream::client::ClientRecord;
 use acerelay::stream::state::Why;
 use acerelay::threads::{SMALL_STACK_BYTES, Threads};
@@ -15,13 +15,13 @@ use super::harness::{
 };
 
 /// An engine whose first content never gets further than this.
-fn stuck(playback: Playback) -> Script {
+fn stuck(playback: PlaybackStep) -> Script {
     Script::new().playback(playback)
 }
 
 #[test]
 fn a_start_that_is_stopped_wakes_its_waiters_within_100_ms() {
-    let engine = scripted(stuck(Playback::entry(Entry::Never)));
+    let engine = scripted(stuck(PlaybackStep::entry(Entry::Never)));
     let proxy = Proxy::start(&[&engine]);
     let key = ContentKey::from_query(None, [("id", ID.to_string())]).expect("a good id");
     let client = Arc::new(ClientRecord::new(1000, proxy.address, None));
@@ -69,9 +69,9 @@ fn check_waiters_are_told(script: Script, opened: u64) {
 
 #[test]
 fn waiters_are_told_of_a_shutdown_while_the_playback_hangs() {
-    check_waiters_are_told(stuck(Playback::entry(Entry::Never)), 1);
-    check_waiters_are_told(stuck(Playback::head(Head::Never)), 1);
-    check_waiters_are_told(stuck(Playback::never_a_byte()), 1);
+    check_waiters_are_told(stuck(PlaybackStep::entry(Entry::Never)), 1);
+    check_waiters_are_told(stuck(PlaybackStep::head(Head::Never)), 1);
+    check_waiters_are_told(stuck(PlaybackStep::never_a_byte()), 1);
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn check_late_session_is_stopped(
     lost_before: u64,
     end: impl FnOnce(&Proxy, Connection),
 ) {
-    let lost = Steps::first(lost_before as usize, Playback::after(400_000, Event::End));
+    let lost = Steps::first(lost_before as usize, PlaybackStep::after(400_000, BodyEvent::End));
     let engine = scripted(Script::new().getstream(answers).playback(lost));
     let proxy = Proxy::start_with(&[&engine], |config| {
         config.stream.abandon = abandon;
@@ -159,7 +159,7 @@ fn a_session_that_is_opened_when_everybody_has_left_the_lost_source_is_stopped_o
 
 #[test]
 fn a_client_that_gives_up_during_the_start_does_not_disturb_another() {
-    let engine = scripted(stuck(Playback::first_byte_after(Duration::from_secs(2))));
+    let engine = scripted(stuck(PlaybackStep::first_byte_after(Duration::from_secs(2))));
     let proxy = Proxy::start(&[&engine]);
     let impatient = proxy.ask(ID);
     let patient = proxy.ask(ID);
@@ -175,7 +175,7 @@ fn a_client_that_gives_up_during_the_start_does_not_disturb_another() {
 
 #[test]
 fn a_start_that_everybody_left_lives_on_for_a_while() {
-    let engine = scripted(stuck(Playback::first_byte_after(Duration::from_secs(2))));
+    let engine = scripted(stuck(PlaybackStep::first_byte_after(Duration::from_secs(2))));
     let proxy = Proxy::start(&[&engine]);
     let impatient = proxy.ask(ID);
     proxy.wait_session(ID, "it waits", |session| session["waiting_count"] == 1);
@@ -190,7 +190,7 @@ fn a_start_that_everybody_left_lives_on_for_a_while() {
 
 #[test]
 fn a_start_that_everybody_left_ends_in_time_and_is_stopped() {
-    let engine = scripted(stuck(Playback::entry(Entry::Never)));
+    let engine = scripted(stuck(PlaybackStep::entry(Entry::Never)));
     let abandon = Duration::from_millis(300);
     let proxy = Proxy::start_with(&[&engine], |config| config.stream.abandon = abandon);
     let bystander = Bystander::watch(&proxy);

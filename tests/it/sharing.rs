@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use acerelay::id::Digest;
-use acerelay::sim::{Call, Entry, Getstream, Playback, Script, SimEngine, Steps};
+use acerelay::sim::{Call, Entry, Getstream, PlaybackStep, Script, SimEngine, Steps};
 
 use super::harness::{
     Bystander, ID, INFOHASH, LONG, OTHER_ID, Proxy, Viewer, assert_all_stopped, assert_whole, broadcast,
@@ -143,7 +143,7 @@ fn a_change_of_parameters_is_served_by_the_only_engine() {
 
 #[test]
 fn a_start_that_everybody_left_gives_way_when_another_stream_starts() {
-    let engine = scripted(Script::new().playback(Playback::entry(Entry::Never)));
+    let engine = scripted(Script::new().playback(PlaybackStep::entry(Entry::Never)));
     let proxy = Proxy::start(&[&engine]);
     let dead = proxy.ask(ID);
     wait_engine(&engine, "it is asked", |counts| counts.playback_requests == 1);

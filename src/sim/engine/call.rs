@@ -11,7 +11,7 @@ use super::HostName;
 use super::counts::RequestRecord;
 use super::http::{Answer, Connection};
 use super::script::Call;
-use super::state::{Held, Shared, State};
+use super::state::{Shared, State, WaitEnd};
 use crate::id::Digest;
 
 /// What becomes of the connection once a request was dealt with.
@@ -65,7 +65,7 @@ impl Request<'_> {
         Ok(format!("http://{host}"))
     }
 
-    pub(super) fn hold(&self, until: Option<Instant>, is_released: impl FnMut(&State) -> bool) -> Held {
+    pub(super) fn hold(&self, until: Option<Instant>, is_released: impl FnMut(&State) -> bool) -> WaitEnd {
         self.shared.hold(self.connection.socket(), until, is_released)
     }
 
@@ -76,7 +76,7 @@ impl Request<'_> {
     }
 
     /// Waits so long, if the client stays.
-    pub(super) fn wait(&self, time: Duration) -> Held {
+    pub(super) fn wait(&self, time: Duration) -> WaitEnd {
         self.hold(Instant::now().checked_add(time), |_| false)
     }
 

@@ -10,7 +10,7 @@ use super::call::{Named, Reply, Request};
 use super::content::Content;
 use super::counts::Counts;
 use super::http::{Answer, envelope, is_gone};
-use super::script::{Getstream, Playback, Script};
+use super::script::{Getstream, PlaybackStep, Script};
 use super::sessions::{Opened, Session, Wish};
 use super::state::{Shared, State};
 use crate::id::Digest;
@@ -128,7 +128,7 @@ impl Request<'_> {
                 return named;
             }
             state.made_up += 1;
-            let nothing = Script::new().playback(Playback::status(404, ""));
+            let nothing = Script::new().playback(PlaybackStep::status(404, ""));
             state.add(Content::live(id, id, Media::Clip).script(nothing));
             Named::Known(state.contents.len() - 1)
         })

@@ -32,7 +32,7 @@ pub use self::content::{Begin, Burst, Content, Delivery, Framing, Pace, Stuck};
 pub use self::counts::{Counts, RequestRecord};
 pub use self::dialect::Dialect;
 pub use self::script::{
-    Call, CallKind, Entry, Event, Fill, Getstream, Head, Health, Order, Playback, Script, Steps,
+    BodyEvent, Call, CallKind, Entry, Fill, Getstream, Head, Health, Order, PlaybackStep, Script, Steps,
 };
 pub use self::sessions::{EndedReaders, SessionRules};
 

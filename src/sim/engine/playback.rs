@@ -13,7 +13,7 @@ use super::reader::{BodyEnd, Reader};
 use super::script::{Entry, Head};
 use super::sender::Sender;
 use super::sessions::Ticket;
-use super::state::Held;
+use super::state::WaitEnd;
 
 /// What `/ace/r` says of a session that is not there (engine-contract.md 1.3).
 const NOT_FOUND: &str = "download not found";
@@ -60,9 +60,9 @@ pub(super) fn entry(request: &Request<'_>, infohash: &str, token: &str) -> io::R
         Entry::Normal | Entry::Direct | Entry::Relative | Entry::StartTimeout => ready,
     };
     match request.hold(Some(until), |state| !state.sessions.contains(token)) {
-        Held::Gone => return Ok(Reply::Close),
-        Held::Released => return not_found(),
-        Held::TimeUp => {}
+        WaitEnd::Gone => return Ok(Reply::Close),
+        WaitEnd::Released => return not_found(),
+        WaitEnd::TimeUp => {}
     }
     let is_direct = playback.entry == Entry::Direct;
     let is_relative = playback.entry == Entry::Relative;
@@ -128,7 +128,7 @@ fn send_body(request: &Request<'_>, content: usize, ticket: Ticket) -> io::Resul
         Head::Never => return Ok(request.hang(|_| false)),
         Head::Status(status, text) => return Ok(Reply::Answer(Answer::plain(*status, text))),
         Head::Text { content_type, body } => {
-            let head = super::http::Head::new(200)
+            let head = super::http::AnswerHead::new(200)
                 .with("Content-Type", content_type)
                 .with("Content-Length", &body.len().to_string());
             let text = [head.finish().as_slice(), body.as_bytes()].concat();
@@ -136,7 +136,7 @@ fn send_body(request: &Request<'_>, content: usize, ticket: Ticket) -> io::Resul
             return Ok(Reply::Close);
         }
         Head::Late(time) => {
-            if reader.wait_until(Instant::now().checked_add(*time)) != Held::TimeUp {
+            if reader.wait_until(Instant::now().checked_add(*time)) != WaitEnd::TimeUp {
                 return Ok(Reply::Close);
             }
         }
@@ -146,7 +146,7 @@ fn send_body(request: &Request<'_>, content: usize, ticket: Ticket) -> io::Resul
         let known = &state.contents[content];
         (Arc::clone(&known.content), known.added)
     };
-    let mut head = super::http::Head::new(200);
+    let mut head = super::http::AnswerHead::new(200);
     if let Some(content_type) = &known.delivery.content_type {
         head = head.with("Content-Type", content_type);
     }
@@ -161,8 +161,8 @@ fn send_body(request: &Request<'_>, content: usize, ticket: Ticket) -> io::Resul
     let first_byte = Instant::now().checked_add(ticket.playback.first_byte_after);
     let mut body = Sender::new(&reader, &known, added, ticket.playback);
     let end = match reader.wait_until(first_byte) {
-        Held::TimeUp => body.run()?,
-        Held::Released | Held::Gone => reader.end(),
+        WaitEnd::TimeUp => body.run()?,
+        WaitEnd::Released | WaitEnd::Gone => reader.end(),
     };
     match end {
         BodyEnd::Clean => {

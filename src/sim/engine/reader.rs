@@ -9,7 +9,7 @@ use super::super::media::Broadcast;
 use super::call::Request;
 use super::script::Order;
 use super::sessions::EndedReaders;
-use super::state::{Body, Held, State};
+use super::state::{Body, State, WaitEnd};
 
 /// How a body came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +94,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Waits, at most until then, through stalls too: `Released` by an order to end.
-    pub(super) fn wait_until(&self, until: Option<Instant>) -> Held {
+    pub(super) fn wait_until(&self, until: Option<Instant>) -> WaitEnd {
         self.request.hold(until, |state| matches!(self.order(state), Order::End | Order::Reset))
     }
 
@@ -110,7 +110,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Waits while the order is to stall.
-    pub(super) fn wait_out_stall(&self) -> Held {
+    pub(super) fn wait_out_stall(&self) -> WaitEnd {
         self.request.hold(None, |state| self.order(state) != Order::Stall)
     }
 

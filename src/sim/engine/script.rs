@@ -10,7 +10,7 @@ pub struct Script {
     /// Of getstream calls.
     pub getstream: Steps<Getstream>,
     /// Of playbacks: an attempt is one request to the playback URL.
-    pub playback: Steps<Playback>,
+    pub playback: Steps<PlaybackStep>,
     /// Of stop calls.
     pub stop: Steps<Call>,
     /// Of stat calls.
@@ -33,7 +33,7 @@ impl Script {
 
     /// With these playbacks.
     #[must_use]
-    pub fn playback(mut self, steps: impl Into<Steps<Playback>>) -> Self {
+    pub fn playback(mut self, steps: impl Into<Steps<PlaybackStep>>) -> Self {
         self.playback = steps.into();
         self
     }
@@ -203,7 +203,7 @@ impl Call {
 
 /// How a playback goes: what the playback URL answers, then the head, then the body.
 #[derive(Clone, Debug, Default)]
-pub struct Playback {
+pub struct PlaybackStep {
     /// What the playback URL (`/ace/r/...`) answers.
     pub entry: Entry,
     /// How the head of the body comes.
@@ -212,7 +212,7 @@ pub struct Playback {
     /// burst then: so an engine does that sends its head at once and fills its buffer behind it.
     pub first_byte_after: Duration,
     /// What happens once so many bytes of the body were sent, in order.
-    pub events: Vec<(u64, Event)>,
+    pub events: Vec<(u64, BodyEvent)>,
 }
 
 /// What the playback URL answers.
@@ -262,7 +262,7 @@ pub enum Head {
 
 /// Something that happens in the course of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum BodyEvent {
     /// Silence, the connection open, until an order.
     Stall,
     /// Silence for so long.
@@ -279,7 +279,7 @@ pub enum Event {
     Tear(usize),
 }
 
-impl Playback {
+impl PlaybackStep {
     /// All is well.
     #[must_use]
     pub fn normal() -> Self {
@@ -318,13 +318,13 @@ impl Playback {
 
     /// This happens once so many bytes of the body were sent.
     #[must_use]
-    pub fn after(bytes: u64, event: Event) -> Self {
+    pub fn after(bytes: u64, event: BodyEvent) -> Self {
         Self::default().and_after(bytes, event)
     }
 
     /// And this too.
     #[must_use]
-    pub fn and_after(mut self, bytes: u64, event: Event) -> Self {
+    pub fn and_after(mut self, bytes: u64, event: BodyEvent) -> Self {
         self.events.push((bytes, event));
         // A stable sort: of two at the same byte the one named first happens first.
         self.events.sort_by_key(|(at, _)| *at);

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use super::super::media::{Broadcast, packet::PACKET_BYTES};
 use super::content::{Begin, Content, Framing, Pace};
 use super::reader::{BodyEnd, Reader};
-use super::script::{Event, Order, Playback};
-use super::state::Held;
+use super::script::{BodyEvent, Order, PlaybackStep};
+use super::state::WaitEnd;
 
 /// What one write of an unlimited body may hold at most, whatever its script asks for.
 const MAX_PENDING_BYTES: usize = 256 * 1024;
@@ -34,7 +34,7 @@ pub(super) struct Sender<'a> {
     /// Bytes still to be left out.
     to_drop: usize,
     sent: u64,
-    events: VecDeque<(u64, Event)>,
+    events: VecDeque<(u64, BodyEvent)>,
     writes: usize,
 }
 
@@ -43,7 +43,7 @@ impl<'a> Sender<'a> {
         reader: &'a Reader<'a>,
         content: &'a Content,
         added: Instant,
-        playback: Playback,
+        playback: PlaybackStep,
     ) -> Self {
         let delivery = &content.delivery;
         let broadcast = reader.broadcast();
@@ -58,7 +58,7 @@ impl<'a> Sender<'a> {
         let mut events = VecDeque::from(playback.events);
         if let Framing::Length(bytes) = delivery.framing {
             let at = events.partition_point(|(at, _)| *at <= bytes);
-            events.insert(at, (bytes, Event::End));
+            events.insert(at, (bytes, BodyEvent::End));
         }
         Self {
             reader,
@@ -94,7 +94,7 @@ impl<'a> Sender<'a> {
                 }
             };
             if is_stalled {
-                if self.reader.wait_out_stall() == Held::Gone {
+                if self.reader.wait_out_stall() == WaitEnd::Gone {
                     return Ok(BodyEnd::Clean);
                 }
                 continue;
@@ -105,7 +105,7 @@ impl<'a> Sender<'a> {
             let is_over = self.next_packet >= self.broadcast.packets();
             if ready >= wanted || self.is_at_edge && ready > 0 {
                 self.send(ready.min(wanted))?;
-            } else if is_over || self.reader.wait_until(self.due(wanted - ready)) == Held::Gone {
+            } else if is_over || self.reader.wait_until(self.due(wanted - ready)) == WaitEnd::Gone {
                 return Ok(BodyEnd::Clean);
             }
         }
@@ -118,27 +118,27 @@ impl<'a> Sender<'a> {
         {
             self.events.pop_front();
             match event {
-                Event::End => return Some(BodyEnd::Clean),
-                Event::Reset => return Some(BodyEnd::Reset),
-                Event::Stall => {
+                BodyEvent::End => return Some(BodyEnd::Clean),
+                BodyEvent::Reset => return Some(BodyEnd::Reset),
+                BodyEvent::Stall => {
                     self.reader.stall();
                     return None;
                 }
-                Event::Pause(time) => {
-                    if self.reader.wait_until(Instant::now().checked_add(time)) != Held::TimeUp {
+                BodyEvent::Pause(time) => {
+                    if self.reader.wait_until(Instant::now().checked_add(time)) != WaitEnd::TimeUp {
                         return Some(self.reader.end());
                     }
                 }
-                Event::Garbage(bytes) => {
+                BodyEvent::Garbage(bytes) => {
                     // Never a sync byte by chance: what comes of it must be the same in every run.
                     self.insert((0..bytes).map(|at| (at % 0x40) as u8));
                 }
-                Event::NullPackets(count) => {
+                BodyEvent::NullPackets(count) => {
                     let mut packet = [0xff; PACKET_BYTES];
                     packet[..4].copy_from_slice(&[0x47, 0x1f, 0xff, 0x10]);
                     self.insert(std::iter::repeat_n(packet, count).flatten());
                 }
-                Event::Tear(bytes) => self.to_drop += bytes,
+                BodyEvent::Tear(bytes) => self.to_drop += bytes,
             }
         }
         None

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
-use super::script::Playback;
+use super::script::PlaybackStep;
 
 /// Which of a real engine's rules hold. All of them by default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +95,7 @@ pub(super) struct Opened {
 #[derive(Clone, Debug)]
 pub(super) struct Ticket {
     pub(super) token: String,
-    pub(super) playback: Playback,
+    pub(super) playback: PlaybackStep,
 }
 
 /// The open sessions by token, and their tickets by name.
@@ -323,7 +323,8 @@ mod tests {
         let mut sessions = Sessions::default();
         let idle = Duration::from_secs(60);
         let opened = open(&mut sessions, 0, None);
-        let name = sessions.add_ticket(Ticket { token: opened.token.clone(), playback: Playback::default() });
+        let name =
+            sessions.add_ticket(Ticket { token: opened.token.clone(), playback: PlaybackStep::default() });
         let at = sessions.next_expiry(idle, None).expect("it will expire");
         assert!(sessions.expire(at - Duration::from_millis(1), idle).is_empty());
         let session = sessions.get_mut(&opened.token, 0).expect("it is there");

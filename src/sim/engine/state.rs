@@ -138,7 +138,7 @@ pub(super) struct Body {
 
 /// How a wait inside a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Held {
+pub(super) enum WaitEnd {
     /// The time is up.
     TimeUp,
     /// What was waited for has come.
@@ -202,7 +202,7 @@ impl Shared {
         socket: &TcpStream,
         until: Option<Instant>,
         mut is_released: impl FnMut(&State) -> bool,
-    ) -> Held {
+    ) -> WaitEnd {
         let mut state = self.state.lock();
         loop {
             if state.is_frozen && !state.is_stopping {
@@ -210,14 +210,14 @@ impl Shared {
                 continue;
             }
             if state.is_stopping || is_gone(socket) {
-                return Held::Gone;
+                return WaitEnd::Gone;
             }
             if is_released(&state) {
-                return Held::Released;
+                return WaitEnd::Released;
             }
             let now = Instant::now();
             if until.is_some_and(|until| until <= now) {
-                return Held::TimeUp;
+                return WaitEnd::TimeUp;
             }
             let look = now + LOOK;
             self.control.wait_until(&mut state, until.map_or(look, |until| until.min(look)));

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use super::super::media::numbered::STREAM_PID;
 use super::super::media::packet::{self, PACKET_BYTES, Packet};
 use super::super::{
-    Begin, Burst, Checker, Content, Delivery, Media, Numbered, Playback, Restart, Script, Settings, SimEngine,
+    Begin, Burst, Checker, Content, Delivery, Media, Numbered, PlaybackStep, Restart, Script, Settings,
+    SimEngine,
 };
 use super::client::*;
 
@@ -162,7 +163,7 @@ fn what_fell_due_in_the_silence_after_a_head_comes_in_one_burst() {
     const WAIT: Duration = Duration::from_secs(2);
     let delivery = Delivery { burst: Burst::Time(Duration::ZERO), ..Delivery::default() };
     let engine = broadcasting(numbered(), delivery);
-    engine.set_script(ID, Script::new().playback(Playback::first_byte_after(WAIT)));
+    engine.set_script(ID, Script::new().playback(PlaybackStep::first_byte_after(WAIT)));
     let mut body = play(&engine);
     assert!(body.status == 200 && body.is_silent());
     body.take(1);

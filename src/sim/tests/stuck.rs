@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::{Delivery, Playback, Script, SessionRules, Settings, SimEngine, Stuck};
+use super::super::{Delivery, PlaybackStep, Script, SessionRules, Settings, SimEngine, Stuck};
 use super::client::*;
 
 const QUIET: Duration = Duration::from_millis(300);
@@ -71,7 +71,7 @@ fn bodies_that_run_fall_silent_when_the_content_gets_stuck_and_another_engine_pl
 
 #[test]
 fn one_engine_can_answer_200_and_never_send_a_byte() {
-    let engine = scripted(Script::new().playback(Playback::never_a_byte()));
+    let engine = scripted(Script::new().playback(PlaybackStep::never_a_byte()));
     let other = engine_with_prebuffer(Duration::ZERO, Duration::ZERO);
     assert!(is_stuck(&engine, "1") && is_stuck(&engine, "2"));
     play(&other).take(1000);
