@@ -329,22 +329,6 @@ impl Engine {
         self.health.lock().blame.fail(content, Fault::Content, Instant::now());
     }
 
-    /// Ends the calls that wait for an answer, but for stops; they fail with [`EngineError::Down`].
-    pub fn interrupt_calls(&self) {
-        self.api.interrupt_calls();
-    }
-
-    /// Records that packets came from it, whichever stream they are for; a playback that is read does so. Cheap.
-    pub fn record_packets(&self) {
-        self.pulse.record_packets(Instant::now());
-    }
-
-    /// When it last answered anything: a health check, a stat, a getstream, a stop.
-    #[must_use]
-    pub fn last_answer(&self) -> Option<Instant> {
-        self.pulse.last_answer()
-    }
-
     /// Whether it was asked something that is answered at once, and has given neither an answer to anything nor packets for so
     /// long. A getstream that takes its time is no silence.
     #[must_use]

@@ -20,7 +20,7 @@ use super::choose::{Unavailable, choose};
 use super::news::News;
 use super::watch::Watch;
 
-pub use super::member::{Change, Content, Engine, Health, Reservation, Wish};
+pub use super::member::{Content, Engine, Reservation, Wish};
 
 /// All engines of the configuration, in its order.
 pub struct Pool {

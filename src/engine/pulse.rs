@@ -66,10 +66,6 @@ impl Pulse {
         self.packets_at.store(u64::try_from(since).unwrap_or(u64::MAX - 1) + 1, Ordering::Relaxed);
     }
 
-    pub(super) fn last_answer(&self) -> Option<Instant> {
-        self.told.lock().answered_at
-    }
-
     pub(super) fn last_packets(&self) -> Option<Instant> {
         let since = self.packets_at.load(Ordering::Relaxed).checked_sub(1)?;
         self.began.checked_add(Duration::from_millis(since))
@@ -162,7 +158,6 @@ mod tests {
             assert!(pulse.has_fallen_silent(at(silence + 11)));
             assert!(!pulse.has_fallen_silent(at(silence + 12)), "once");
         }
-        assert_eq!(pulse.last_answer(), Some(at(100)));
         pulse.reset();
         assert!(!pulse.has_fallen_silent(at(200)), "nobody there is no silence");
     }

@@ -301,8 +301,11 @@ impl Run<'_> {
                 return;
             };
             let name = opened.engine().map(|engine| engine.settings.name.clone());
-            self.opened =
-                if holder.engine_name() == name { holder.adopt(opened).err() } else { Some(opened) };
+            self.opened = if holder.engine_name() == name {
+                holder.adopt(opened).err().map(|opened| *opened)
+            } else {
+                Some(opened)
+            };
         }
     }
 

@@ -324,10 +324,10 @@ impl Stream {
     /// # Errors
     ///
     /// Gives it back when this stream is on its way out itself.
-    pub(super) fn adopt(&self, opened: Opened) -> Result<(), Opened> {
+    pub(super) fn adopt(&self, opened: Opened) -> Result<(), Box<Opened>> {
         let mut core = self.core.lock();
         if !core.life.state.is_open() {
-            return Err(opened);
+            return Err(Box::new(opened));
         }
         core.adopted.push(opened);
         Ok(())
