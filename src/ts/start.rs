@@ -164,7 +164,7 @@ impl Open {
         random_access: RandomAccess,
         codec: VideoCodec,
     ) -> Self {
-        let picture = PictureFinder::new(codec);
+        let picture = PictureFinder::new(codec, matches!(random_access, RandomAccess::Set));
         Self { start, pid, continuity, random_access, head: PesHead::new(), picture }
     }
 
