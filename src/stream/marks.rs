@@ -211,6 +211,18 @@ mod tests {
     }
 
     #[test]
+    fn without_its_picture_the_clip_is_marked_at_its_sound_after_a_while() {
+        let video = Pid::new(0x0100);
+        let sound: Vec<_> =
+            packets(CLIP).filter(|packet| packet.pid() != video).flat_map(|p| *p.bytes()).collect();
+        let marks = marks_of(&sound);
+        assert!(!marks.is_empty(), "a joiner begins near live, with tables");
+        assert!(marks.iter().all(|mark| mark.kind == StartKind::Keyframe && mark.prefix.is_some()));
+        let times: Vec<_> = marks.iter().map(|mark| mark.time.expect("sound has one")).collect();
+        assert!((360_000..460_000).contains(&(times[times.len() - 1] - times[0])), "5 s of 8: {times:?}");
+    }
+
+    #[test]
     fn a_prefix_makes_the_next_packet_of_each_pid_fit() {
         let marks = marks_of(CLIP);
         let keyframe = marks.iter().rfind(|mark| mark.kind == StartKind::Keyframe).expect("a keyframe");
