@@ -37,6 +37,15 @@ pub struct Mark {
     pub is_jump: bool,
 }
 
+/// What there is in packets beside tables and null packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Picture, sound or text.
+    pub media: bool,
+    /// Picture, of whichever programme. `None` if the tables list none: radio.
+    pub picture: Option<bool>,
+}
+
 /// Finds the marks of one stream.
 #[derive(Debug, Default)]
 pub struct Marker {
@@ -60,9 +69,9 @@ impl Marker {
     }
 
     /// Looks at the next whole packets of the stream. Appends what it finds; a mark that comes again at the same offset
-    /// replaces the first. Tells whether there is picture or sound in them, not only tables and null packets.
-    pub fn observe(&mut self, aligned: &[u8], arrived: Instant, found: &mut Vec<Mark>) -> bool {
-        let mut has_picture = false;
+    /// replaces the first. Tells what else there is in them.
+    pub fn observe(&mut self, aligned: &[u8], arrived: Instant, found: &mut Vec<Mark>) -> Seen {
+        let mut seen = Seen::default();
         for packet in packets(aligned) {
             // First, since the packet that starts a PES may say that its time is another one.
             if let Some(step) = self.clock.observe(&packet, &self.tables) {
@@ -74,10 +83,16 @@ impl Marker {
             }
             self.tables.observe(&packet);
             self.continuity.observe(&packet, &self.tables);
-            has_picture = has_picture || packet.has_payload() && self.tables.is_media(packet.pid());
+            if packet.has_payload() {
+                seen.media = seen.media || self.tables.is_media(packet.pid());
+                if seen.picture != Some(true) && self.tables.is_video(packet.pid()) {
+                    seen.picture = Some(true);
+                }
+            }
             self.count += 1;
         }
-        has_picture
+        seen.picture = seen.picture.or_else(|| self.tables.has_video().then_some(false));
+        seen
     }
 
     /// All that was looked at, of whichever source.
@@ -198,9 +213,11 @@ mod tests {
         let (mut marker, mut marks) = (Marker::new(), Vec::new());
         let tables = &CLIP[..3 * PACKET_BYTES];
         assert!(packets(tables).all(|packet| !packet.random_access()));
-        assert!(!marker.observe(tables, Instant::now(), &mut marks));
-        assert!(!marker.observe(&crate::ts::packet::null_packet(), Instant::now(), &mut marks));
-        assert!(marker.observe(&CLIP[..20 * PACKET_BYTES], Instant::now(), &mut marks));
+        let mut seen = |packets: &[u8]| marker.observe(packets, Instant::now(), &mut marks);
+        let nothing = Seen { media: false, picture: Some(false) };
+        assert_eq!(seen(tables), nothing);
+        assert_eq!(seen(&crate::ts::packet::null_packet()), nothing);
+        assert_eq!(seen(&CLIP[..20 * PACKET_BYTES]), Seen { media: true, picture: Some(true) });
     }
 
     #[test]

@@ -284,7 +284,10 @@ impl Stream {
         }
         let is_free = matches!(core.life.state, State::Stopped(_)) && core.seats.is_empty();
         if before.state == State::Active
-            && matches!(core.life.state.why(), Some(Why::Stalled(..) | Why::EngineDead(_)))
+            && matches!(
+                core.life.state.why(),
+                Some(Why::Stalled(..) | Why::PictureLost(_) | Why::EngineDead(_))
+            )
         {
             self.stats.add_stall();
         }

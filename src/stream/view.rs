@@ -58,6 +58,8 @@ pub struct StreamView {
     pub bytes_out: u64,
     /// Of the last seconds.
     pub bitrate_bps: u64,
+    /// For how long the sound has come without the picture; `None` where no picture that moves was there.
+    pub picture_missing: Option<Duration>,
     /// Between the last two keyframes.
     pub keyframe_interval: Option<Duration>,
 }

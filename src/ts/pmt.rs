@@ -40,6 +40,14 @@ pub enum StreamKind {
     Other,
 }
 
+impl StreamKind {
+    /// Whether it is video, of whatever coding.
+    #[must_use]
+    pub const fn is_video(self) -> bool {
+        matches!(self, Self::Video(_) | Self::OtherVideo)
+    }
+}
+
 impl ElementaryStream {
     /// What it carries by its `stream_type` (table 2-34, above 0x7F the registrations in common use).
     #[must_use]

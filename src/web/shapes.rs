@@ -65,6 +65,7 @@ pub(super) struct SessionStatus<'a> {
     pub(super) first_data_ms: Option<u64>,
     pub(super) restarts: u32,
     pub(super) keyframe_interval_s: Option<f64>,
+    pub(super) picture_missing_s: Option<f64>,
     pub(super) swarm: Option<Swarm<'a>>,
     pub(super) clients: &'a [ClientView],
 }
@@ -166,6 +167,7 @@ impl<'a> From<&'a StreamView> for SessionStatus<'a> {
             first_data_ms: facts.first_data_after.map(milliseconds),
             restarts: view.restarts,
             keyframe_interval_s: view.keyframe_interval.map(seconds),
+            picture_missing_s: view.picture_missing.map(seconds),
             swarm: view.swarm.as_deref().map(Swarm::from),
             clients: &view.clients,
         }
@@ -313,6 +315,7 @@ mod tests {
             bytes_out: 188,
             bitrate_bps: 601,
             keyframe_interval: Some(Duration::from_millis(1040)),
+            picture_missing: Some(Duration::ZERO),
         };
         let (digest, at) = (digest.to_string(), "2023-11-14T22:13:20.5Z");
         let expected = json!({
@@ -324,6 +327,7 @@ mod tests {
             "error": Why::SessionLost.to_string(), "idle_seconds": 0.0,
             "bytes_in": 376, "bytes_out": 188, "bitrate_bps": 601,
             "first_data_ms": 1, "restarts": 2, "keyframe_interval_s": 1.04,
+            "picture_missing_s": 0.0,
             "swarm": {
                 "status": "dl", "peers": 3, "speed_down_kbps": null, "speed_up_kbps": null,
                 "downloaded": null, "uploaded": null,

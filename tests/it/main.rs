@@ -15,6 +15,7 @@ mod hostile;
 mod ids;
 mod layering;
 mod life;
+mod lost_picture;
 mod many;
 mod metrics;
 mod no_picture;

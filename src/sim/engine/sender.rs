@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::super::media::{Media, packet::PACKET_BYTES};
+use super::super::media::{Media, packet, packet::PACKET_BYTES};
 use super::content::{Begin, Burst, Content, Framing, Pace};
 use super::reader::{BodyEnd, Reader};
 use super::script::{Event, Order, Playback};
@@ -29,6 +29,7 @@ pub(super) struct Sender<'a> {
     at: usize,
     /// Bytes still to be left out.
     to_drop: usize,
+    has_picture: bool,
     sent: u64,
     events: VecDeque<(u64, Event)>,
     writes: usize,
@@ -69,6 +70,7 @@ impl<'a> Sender<'a> {
             pending: Vec::new(),
             at: 0,
             to_drop: delivery.skip_bytes % PACKET_BYTES,
+            has_picture: true,
             sent: 0,
             events,
             writes: 0,
@@ -137,6 +139,7 @@ impl<'a> Sender<'a> {
                     self.insert(std::iter::repeat_n(packet, count).flatten());
                 }
                 Event::Tear(bytes) => self.to_drop += bytes,
+                Event::LosePicture => self.has_picture = false,
             }
         }
         None
@@ -186,7 +189,11 @@ impl<'a> Sender<'a> {
             }
             self.pending.drain(..self.at);
             self.at = 0;
+            let begin = self.pending.len();
             media.append(self.next_packet, to, &mut self.pending);
+            if !self.has_picture {
+                packet::take_out_picture(&mut self.pending[begin..]);
+            }
             self.next_packet = to;
         }
     }

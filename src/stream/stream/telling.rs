@@ -58,6 +58,7 @@ impl Stream {
             bytes_in: self.flow.bytes(),
             bytes_out: sent + bytes_out_of_gone,
             bitrate_bps: self.fanout.bitrate_bps(now),
+            picture_missing: self.flow.picture_missing(),
             keyframe_interval: self.fanout.keyframe_interval(),
         }
     }
