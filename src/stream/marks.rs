@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use crate::ts::continuity::Continuity;
 use crate::ts::follow::ClockFollower;
+use crate::ts::media::{Media, MediaReader};
 use crate::ts::packet::{PACKET_BYTES, Packet, packets};
 use crate::ts::pes::decoding_time;
 use crate::ts::psi::PsiCache;
@@ -59,6 +60,8 @@ pub struct Marker {
     clock: ClockFollower,
     timeline: Timeline,
     published: Published,
+    reader: MediaReader,
+    media: Option<Arc<Media>>,
 }
 
 impl Marker {
@@ -82,6 +85,7 @@ impl Marker {
                 found.push(self.mark(start, &packet, arrived));
             }
             self.tables.observe(&packet);
+            self.reader.observe(&packet, &self.tables);
             self.continuity.observe(&packet, &self.tables);
             if packet.has_payload() {
                 seen.media = seen.media || self.tables.is_media(packet.pid());
@@ -93,6 +97,13 @@ impl Marker {
         }
         seen.picture = seen.picture.or_else(|| self.tables.has_video().then_some(false));
         seen
+    }
+
+    /// What the stream consists of, if it is not what it was when this was asked last.
+    pub(super) fn news_of_media(&mut self) -> Option<Arc<Media>> {
+        let media = Arc::new(self.reader.changed(&self.tables, self.media.as_deref())?);
+        self.media = Some(Arc::clone(&media));
+        Some(media)
     }
 
     /// All that was looked at, of whichever source.

@@ -167,6 +167,11 @@ impl<'a> Pump<'a> {
         }
         let seen = self.marker.observe(&self.aligned, now, &mut self.marks);
         self.stream.flow().see(seen);
+        if !self.marks.is_empty()
+            && let Some(media) = self.marker.news_of_media()
+        {
+            self.stream.record_media(media);
+        }
         let is_taken = self.stream.publish(&self.aligned, &mut self.marks, now);
         self.aligned.clear();
         self.marks.clear();

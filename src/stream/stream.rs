@@ -119,6 +119,7 @@ impl Stream {
             started_at: None,
             ended_at: None,
             first_data_after: None,
+            media: None,
         });
         let core = Core {
             life: Life::new(now, &limits),

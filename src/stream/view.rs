@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use crate::engine::api::Liveness;
 use crate::engine::stat::Stat;
 use crate::id::{ContentKey, Digest};
+use crate::ts::media::Media;
 
 use super::client::ClientRecord;
 use super::state::State;
@@ -29,6 +30,8 @@ pub struct Facts {
     pub ended_at: Option<SystemTime>,
     /// First request to first packets.
     pub first_data_after: Option<Duration>,
+    /// What it consists of, once its tables came.
+    pub media: Option<Arc<Media>>,
 }
 
 /// A stream as it is at one moment, for status and metrics.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use acerelay::sim::{Content, Event, Media, Playback, Script, Steps};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::harness::{
     End, ID, INFOHASH, LONG, Proxy, Reply, assert_all_stopped, engine_with, stream_path, whole_in_time,
@@ -47,9 +47,14 @@ fn a_picture_that_dies_is_a_loss_like_any_other() {
     let mut reply = proxy.get(&stream_path(ID));
     assert_eq!(reply.status, 200);
     let missing = |session: &Value| session["picture_missing_s"].as_f64();
-    take_until(&proxy, &mut reply, "it is shown", |session| missing(session).is_some_and(|s| s > 0.9));
+    let session = take_until(&proxy, &mut reply, "it is shown", |session| {
+        missing(session).is_some_and(|seconds| seconds > 0.9)
+    });
+    assert_eq!(session["keyframe_interval_s"], 1.0, "{session:#}");
     let session = take_until(&proxy, &mut reply, "it is cured", |session| session["restarts"] == 1);
     assert_eq!(session["client_count"], 1, "{session:#}");
+    let video = json!({"codec": "H.264", "width": 640, "height": 360, "fps": 25.0});
+    assert_eq!(session["media"], json!({"video": video, "audio": ["AAC"], "text": []}));
     take_until(&proxy, &mut reply, "the picture is there", |session| missing(session) == Some(0.0));
     drop(reply);
     proxy.wait_gone(ID);

@@ -61,7 +61,7 @@ fn an_answer_says_whether_its_connection_goes_on() {
 }
 
 /// Every field of a Session in the API.
-const SESSION_FIELDS: [&str; 26] = [
+const SESSION_FIELDS: [&str; 27] = [
     "stream_id",
     "ace_id",
     "infohash",
@@ -86,6 +86,7 @@ const SESSION_FIELDS: [&str; 26] = [
     "restarts",
     "keyframe_interval_s",
     "picture_missing_s",
+    "media",
     "swarm",
     "clients",
 ];
