@@ -18,6 +18,12 @@ const PES_MARKS_APART: Duration = Duration::from_millis(500);
 /// What counts as recent for the bit rate: long enough to even out the bursts of an engine.
 pub(super) const RECENT: Duration = Duration::from_secs(5);
 
+/// Times of 90 kHz begin anew after so many ticks.
+const TIME_CYCLE: u64 = 1 << 33;
+
+/// A backlog holds no two keyframes further apart than five minutes; what seems so went back.
+const MAX_INTERVAL_TICKS: u64 = 300 * 90_000;
+
 /// How much a backlog keeps; the harder bound counts.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
@@ -262,12 +268,17 @@ impl Backlog {
         }
     }
 
-    /// Time between the last two keyframes.
+    /// Time between the last two keyframes: by the stream's own time, else by their arrival.
     #[must_use]
     pub fn keyframe_interval(&self) -> Option<Duration> {
         let mut keyframes = self.keyframes().rev();
         let (newest, before) = (keyframes.next()?, keyframes.next()?);
-        Some(newest.arrived.saturating_duration_since(before.arrived))
+        let jumps = self.marks_from(before.offset).skip(1).any(|mark| mark.is_jump);
+        let times = newest.time.zip(before.time).filter(|_| !jumps);
+        let ticks = times.map(|(newest, before)| newest.wrapping_sub(before) % TIME_CYCLE);
+        let by_time = ticks.filter(|ticks| *ticks <= MAX_INTERVAL_TICKS);
+        let by_time = by_time.map(|ticks| Duration::from_micros(ticks * 100 / 9));
+        by_time.or_else(|| Some(newest.arrived.saturating_duration_since(before.arrived)))
     }
 
     /// The next chunk is of another source: once it is here, nobody begins before it.

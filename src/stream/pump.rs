@@ -165,15 +165,18 @@ impl<'a> Pump<'a> {
             self.aligned.clear();
             return;
         }
-        let has_picture = self.marker.observe(&self.aligned, now, &mut self.marks);
-        if has_picture {
-            self.stream.flow().see_picture();
+        let seen = self.marker.observe(&self.aligned, now, &mut self.marks);
+        self.stream.flow().see(seen);
+        if !self.marks.is_empty()
+            && let Some(media) = self.marker.news_of_media()
+        {
+            self.stream.record_media(media);
         }
         let is_taken = self.stream.publish(&self.aligned, &mut self.marks, now);
         self.aligned.clear();
         self.marks.clear();
         self.intake.has_published |= is_taken;
-        if is_taken && has_picture && !self.intake.has_begun {
+        if is_taken && seen.media && !self.intake.has_begun {
             self.intake.has_begun = true;
             self.report_first_packets();
         }
@@ -199,8 +202,7 @@ impl<'a> Pump<'a> {
             if self.stream.attempt() != self.intake.attempt {
                 return true;
             }
-            // A source that is made to wait is not silent.
-            self.stream.flow().see_picture();
+            self.stream.flow().hold();
             if self.is_stopped_after(MIN_PAUSE) {
                 return true;
             }

@@ -1,17 +1,28 @@
 //! Where a decoder may start.
 //!
 //! One elementary stream decides: the first video stream of the first programme that has one, else the first
-//! audio stream, else the first private one. While no table is known, every PID that is not reserved for
-//! tables does. Of the deciding stream each PES packet is looked into until its first picture is known for one
+//! audio stream, else the first private one. One that sends nothing for some seconds is stood in for by the next that
+//! does, until it sends again: a picture that is announced and never comes, one still picture in half a minute, a picture
+//! that has died. While no table is known, every PID that is not reserved for tables decides. Of the deciding stream each PES packet is looked into until its first picture is known for one
 //! that can be decoded by itself or for another; of all other packets only PID and flags are looked at.
 //!
 //! It holds the state of one PES packet, a few dozen bytes, and keeps no list of what it found.
 
 use super::packet::{Packet, Pid};
-use super::pes::{PesHead, starts_pes};
+use super::pes::{PesHead, decoding_time, starts_pes};
 use super::picture::{Picture, PictureFinder};
 use super::pmt::{StreamKind, VideoCodec};
 use super::psi::PsiCache;
+
+/// After so much of the time of another stream, in 90 kHz ticks, a stream that has sent nothing decides no more. Pictures and
+/// their sound lie up to a second or two apart in a multiplex.
+const STAND_IN_AFTER: u64 = 3 * 90_000;
+
+/// A longer step from one PES packet to the next is a jump, and tells nothing of time that has passed.
+const MAX_STEP: u64 = 10 * 90_000;
+
+/// What a PES packet without time stamps is taken to last: that of a frame of sound.
+const UNSTAMPED_STEP: u64 = 1_920;
 
 /// A place in the stream where a client may begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +45,9 @@ pub enum StartKind {
 /// Finds the places in a stream where a client may begin.
 #[derive(Debug, Default)]
 pub struct StartFinder {
+    /// By the tables.
     decider: Decider,
+    stand_in: StandIn,
     /// The PES packet that is not decided yet.
     open: Option<Open>,
 }
@@ -51,6 +64,17 @@ enum Decider {
     OtherVideo(Pid),
     /// Audio or private data: every PES packet can be decoded by itself.
     Audio(Pid),
+}
+
+/// Who decides while the stream that should sends nothing.
+#[derive(Debug, Default)]
+struct StandIn {
+    /// The first by the tables of those that have sent since.
+    decider: Decider,
+    /// The time of its last PES packet.
+    time: Option<u64>,
+    /// How long the silence is, in 90 kHz ticks.
+    silence: u64,
 }
 
 /// A PES packet of video that is being looked into.
@@ -86,6 +110,9 @@ impl StartFinder {
     /// not known for a keyframe yet. If it turns out to be one, perhaps packets later, a
     /// [`StartKind::Keyframe`] with the same packet number follows.
     pub fn observe(&mut self, number: u64, packet: &Packet<'_>, tables: &PsiCache) -> Option<Start> {
+        if self.stand_in.silence > 0 && packet.has_payload() && Some(packet.pid()) == self.decider.pid() {
+            self.stand_in = StandIn::default();
+        }
         if packet.starts_unit() {
             return self.begin(number, packet, tables);
         }
@@ -100,11 +127,12 @@ impl StartFinder {
     }
 
     fn begin(&mut self, number: u64, packet: &Packet<'_>, tables: &PsiCache) -> Option<Start> {
-        let decider = Decider::of(tables);
-        if decider != self.decider {
-            self.decider = decider;
-            self.open = None;
+        let declared = Decider::of(tables);
+        if declared != self.decider {
+            *self = Self { decider: declared, ..Self::default() };
         }
+        self.stand_in.observe(packet, declared, tables);
+        let decider = if self.stand_in.silence > STAND_IN_AFTER { self.stand_in.decider } else { declared };
         if !decider.listens_to(packet.pid(), tables) || packet.has_error() {
             return None;
         }
@@ -164,7 +192,7 @@ impl Open {
         random_access: RandomAccess,
         codec: VideoCodec,
     ) -> Self {
-        let picture = PictureFinder::new(codec);
+        let picture = PictureFinder::new(codec, matches!(random_access, RandomAccess::Set));
         Self { start, pid, continuity, random_access, head: PesHead::new(), picture }
     }
 
@@ -201,18 +229,59 @@ impl Open {
     }
 }
 
+impl StandIn {
+    /// Looks at a packet that starts a unit.
+    fn observe(&mut self, packet: &Packet<'_>, declared: Decider, tables: &PsiCache) {
+        let pid = packet.pid();
+        if declared == Decider::Any || Some(pid) == declared.pid() || !starts_pes(packet) {
+            return;
+        }
+        if Some(pid) != self.decider.pid() {
+            let mut by_rank = Decider::candidates(tables);
+            let better = by_rank.find(|candidate| [Some(pid), self.decider.pid()].contains(&candidate.pid()));
+            if let Some(better) = better.filter(|better| better.pid() == Some(pid)) {
+                (self.decider, self.time) = (better, None);
+            } else {
+                return;
+            }
+        }
+        let before = self.time;
+        self.time = decoding_time(packet);
+        self.silence += match (before, self.time) {
+            // 33 bits, which begin anew.
+            (Some(before), Some(time)) => match time.wrapping_sub(before) % (1 << 33) {
+                step if step <= MAX_STEP => step,
+                _ => 0,
+            },
+            _ => UNSTAMPED_STEP,
+        };
+    }
+}
+
 impl Decider {
     fn of(tables: &PsiCache) -> Self {
-        let video = tables.streams().find_map(|stream| match stream.kind() {
+        Self::candidates(tables).next().unwrap_or_default()
+    }
+
+    /// Who may decide, the best first.
+    fn candidates(tables: &PsiCache) -> impl Iterator<Item = Self> {
+        let video = tables.streams().filter_map(|stream| match stream.kind() {
             StreamKind::Video(codec) => Some(Self::Video(stream.pid, codec)),
             StreamKind::OtherVideo => Some(Self::OtherVideo(stream.pid)),
             _ => None,
         });
-        let first = |kind| {
-            let mut streams = tables.streams();
-            streams.find(|stream| stream.kind() == kind).map(|stream| Self::Audio(stream.pid))
-        };
-        video.or_else(|| first(StreamKind::Audio)).or_else(|| first(StreamKind::Private)).unwrap_or_default()
+        let others = [StreamKind::Audio, StreamKind::Private].into_iter().flat_map(|kind| {
+            let of_this_kind = tables.streams().filter(move |stream| stream.kind() == kind);
+            of_this_kind.map(|stream| Self::Audio(stream.pid))
+        });
+        video.chain(others)
+    }
+
+    const fn pid(self) -> Option<Pid> {
+        match self {
+            Self::Any => None,
+            Self::Video(pid, _) | Self::OtherVideo(pid) | Self::Audio(pid) => Some(pid),
+        }
     }
 
     fn listens_to(self, pid: Pid, tables: &PsiCache) -> bool {

@@ -88,7 +88,11 @@ fn totals(text: &mut Exposition, snapshot: &Snapshot) {
         ("starts_total", "Starts of streams, whatever came of them.", totals.starts),
         ("failed_starts_total", "Starts of streams that failed.", totals.failed_starts),
         ("source_losses_total", "How often a running stream lost its source.", totals.losses),
-        ("source_stalls_total", "How often the source of a running stream fell silent.", totals.stalls),
+        (
+            "source_stalls_total",
+            "How often the source of a running stream fell silent, or its picture did.",
+            totals.stalls,
+        ),
         ("source_recoveries_total", "How often a lost source was replaced.", totals.recoveries),
         (
             "failovers_total",

@@ -29,6 +29,7 @@ impl From<&Why> for Code {
             | Why::NotMpegTs
             | Why::SourceEnded(_)
             | Why::Stalled(..)
+            | Why::PictureLost(_)
             | Why::SessionLost
             | Why::EngineDead(_)
             | Why::NotRecovered(..)

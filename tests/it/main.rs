@@ -16,6 +16,7 @@ mod hostile;
 mod ids;
 mod layering;
 mod life;
+mod lost_picture;
 mod many;
 mod metrics;
 mod no_picture;

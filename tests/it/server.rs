@@ -61,7 +61,7 @@ fn an_answer_says_whether_its_connection_goes_on() {
 }
 
 /// Every field of a Session in the API.
-const SESSION_FIELDS: [&str; 25] = [
+const SESSION_FIELDS: [&str; 27] = [
     "stream_id",
     "ace_id",
     "infohash",
@@ -85,6 +85,8 @@ const SESSION_FIELDS: [&str; 25] = [
     "first_data_ms",
     "restarts",
     "keyframe_interval_s",
+    "picture_missing_s",
+    "media",
     "swarm",
     "clients",
 ];

@@ -36,6 +36,8 @@ pub enum Why {
     SourceEnded(Ending),
     /// The source was silent for so long.
     Stalled(Duration, Hint),
+    /// The sound has gone on without the picture for so long.
+    PictureLost(Duration),
     /// Neither packet nor answer for so long.
     EngineDead(Duration),
     /// The engine does not know the session any more.
@@ -114,6 +116,7 @@ impl Why {
             | Self::FirstDataTimeout(..)
             | Self::SourceEnded(Ending::Broken)
             | Self::Stalled(..)
+            | Self::PictureLost(_)
             | Self::SessionLost => Some(Failure::Open),
             _ => None,
         }
@@ -128,6 +131,7 @@ impl Why {
                 | Self::NotReady(..)
                 | Self::FirstDataTimeout(..)
                 | Self::Stalled(..)
+                | Self::PictureLost(_)
                 | Self::EndedWithoutData
                 | Self::NotMpegTs
         )
@@ -205,6 +209,13 @@ impl fmt::Display for Why {
             Self::SourceEnded(Ending::Broken) => f.write_str("the engine ended the stream"),
             Self::Stalled(limit, hint) => {
                 write!(f, "the engine sent nothing for {:.1} s{hint}", limit.as_secs_f32())
+            }
+            Self::PictureLost(time) => {
+                write!(
+                    f,
+                    "the picture has not come for {:.1} s, though the sound goes on",
+                    time.as_secs_f32()
+                )
             }
             Self::EngineDead(limit) => {
                 write!(
