@@ -64,13 +64,10 @@ impl Dispatcher {
     pub(super) fn dispatch(self: &Arc<Self>, request: Incoming, is_health: bool) {
         let (peer, verdict) = (request.peer(), request.verdict());
         let control = &self.control;
-        if matches!(verdict, Verdict::Cut | Verdict::Forget) {
-            let ended = control.abort(peer);
-            if verdict == Verdict::Forget || ended.is_err() {
-                mem::forget(request);
-                control.guard.parked().add_forgotten();
-                return;
-            }
+        if verdict == Verdict::Cut && control.abort(peer).is_err() {
+            mem::forget(request);
+            control.guard.parked().add_forgotten();
+            return;
         }
         match control.guard.arrive(peer, self.job(request, verdict), Instant::now()) {
             Arrival::Now(job) => {
