@@ -27,6 +27,9 @@ use crate::web::context::Context;
 use crate::web::routes;
 use crate::web::status::Snapshot;
 
+#[cfg(test)]
+mod limits;
+
 /// At shutdown a listener that outlives the proxy is left within this time; it takes milliseconds.
 const LEAVE_LIMIT: Duration = Duration::from_millis(500);
 

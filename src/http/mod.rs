@@ -10,7 +10,7 @@
 mod announced;
 pub mod body;
 pub mod descriptors;
-mod dispatch;
+pub(crate) mod dispatch;
 pub mod guard;
 mod incoming;
 mod leave;

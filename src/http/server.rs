@@ -55,7 +55,7 @@ const RETIRED_KEPT: Duration = Duration::from_secs(60);
 const REBUILD_PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
 /// Descriptors that streams leave to everything else: their sources, status, the log; a quarter where there are few.
-const DESCRIPTOR_MARGIN: u64 = 64;
+pub(crate) const DESCRIPTOR_MARGIN: u64 = 64;
 
 /// What a server allows.
 #[derive(Clone, Copy, Debug)]
