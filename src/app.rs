@@ -47,6 +47,15 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_millis(4500);
 /// time-out.
 const MAX_WRITE_SLICE: Duration = Duration::from_secs(5);
 
+/// The housekeeper beats several times a second and makes no calls; it waits for locks that are held for moments.
+const HOUSEKEEPER_SILENCE_LIMIT: Duration = Duration::from_secs(30);
+
+/// An engine's watch may be silent for so many of its longest turns, ...
+const WATCH_TURNS: u32 = 3;
+
+/// ... and as long as the system takes to say that a name cannot be resolved.
+const WATCH_SILENCE_LIMIT: Duration = Duration::from_secs(30);
+
 /// The running proxy.
 pub struct App {
     /// What it was started with; of `server` and `stream` the context has what is true now.
@@ -185,7 +194,10 @@ impl App {
 
     fn start_services(&self, stopped: &Receiver<()>) -> io::Result<()> {
         let (streams, stop) = (Arc::clone(&self.context.streams), stopped.clone());
-        let keep_house = move || streams::keep_house(&streams, &stop, allocator::give_memory_back);
+        let heartbeats = self.service_threads.heartbeats();
+        let heartbeat = heartbeats.add("housekeeper", HOUSEKEEPER_SILENCE_LIMIT);
+        let beat = move || heartbeat.beat();
+        let keep_house = move || streams::keep_house(&streams, &stop, beat, allocator::give_memory_back);
         self.service_threads.spawn("housekeeper", SMALL_STACK_BYTES, keep_house)?;
 
         let (server, stop) = (Arc::clone(&self.server), stopped.clone());
@@ -194,7 +206,10 @@ impl App {
         for (number, watch) in self.watches.iter().enumerate() {
             let (watch, stop) = (Arc::clone(watch), stopped.clone());
             let name = format!("engine-{number}");
-            self.service_threads.spawn(&name, LARGE_STACK_BYTES, move || watch.run(&stop))?;
+            let limit = WATCH_SILENCE_LIMIT + WATCH_TURNS * watch.longest_turn();
+            let heartbeat = heartbeats.add(&name, limit);
+            let run = move || watch.run(&stop, || heartbeat.beat());
+            self.service_threads.spawn(&name, LARGE_STACK_BYTES, run)?;
         }
         Ok(())
     }
@@ -237,6 +252,13 @@ impl App {
     #[must_use]
     pub fn headline(&self) -> String {
         Snapshot::take(&self.context).headline()
+    }
+
+    /// The threads that must never stop.
+    #[must_use]
+    #[allow(dead_code, reason = "tests look at their beats, and add one that does not beat")]
+    pub fn service_threads(&self) -> &Threads {
+        &self.service_threads
     }
 
     /// All streams.

@@ -58,7 +58,8 @@
 //! | housekeeper | a timer; drives all deadlines of streams | the stop channel |
 //! | engine-N | a timer, health checks | the stop channel, its interrupter |
 //!
-//! All are started by [`threads`] and joined at shutdown.
+//! All are started by [`threads`] and joined at shutdown. The threads http, self-check, housekeeper and engine-N must never
+//! stop: they beat ([`threads::heartbeat`]), and `/healthz` is 503 when one does not.
 //!
 //! # The order of the locks
 //!

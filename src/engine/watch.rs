@@ -37,10 +37,17 @@ impl Watch {
         Self { engine, api, rhythm }
     }
 
-    /// Asks again and again, until `stop` is closed.
-    pub fn run(&self, stop: &Receiver<()>) {
+    /// How long one turn takes at most, when the engine answers nothing: all calls, and the pause.
+    #[must_use]
+    pub fn longest_turn(&self) -> Duration {
+        self.rhythm.timeout + STAT_LIMIT + STAT_INTERVAL
+    }
+
+    /// Asks again and again, until `stop` is closed; says so by `beat` each time.
+    pub fn run(&self, stop: &Receiver<()>, beat: impl Fn()) {
         let mut next_check = Instant::now();
         loop {
+            beat();
             if Instant::now() >= next_check {
                 self.check_health();
                 next_check = Instant::now() + self.rhythm.interval;

@@ -11,6 +11,7 @@ mod closing;
 mod engines;
 mod failover;
 mod harness;
+mod heartbeats;
 mod hostile;
 mod ids;
 mod layering;
