@@ -60,6 +60,8 @@
 //! | look-up | the system's look-up of one engine's name; one at a time for each engine | nobody: it ends by itself |
 //!
 //! All are started by [`threads`] and, but for a look-up, joined at shutdown. No crate starts one for a call to an engine.
+//! The threads http, self-check, housekeeper and engine-N must never stop: they beat ([`threads::heartbeat`]), and `/healthz`
+//! is 503 when one does not.
 //!
 //! # The order of the locks
 //!

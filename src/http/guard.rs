@@ -32,7 +32,7 @@ const SPARE_BYTES: u64 = 64 * 1024;
 
 /// Connections without a request in work that may be there at once, however few streams are allowed: each costs a
 /// thread of `tiny_http`.
-const MIN_IDLE: usize = 1024;
+pub(crate) const MIN_IDLE: usize = 1024;
 
 /// While descriptors are short, a connection is left alone for so long after it was opened or its last request was
 /// done: its next request may be on its way.

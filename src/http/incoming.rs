@@ -8,15 +8,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::announced;
 use super::request::{ConnectionControl, Method, Request, RequestHead};
 use super::response::{Code, Response};
 
 /// Bodies up to this size were read before the request was handed out; larger ones were not.
 const MAX_BODY_BYTES: usize = 1024;
-
-/// Dropping a request whose body was announced larger than this makes `tiny_http` allocate as much in one piece, which
-/// can abort the process; such a request is never dropped.
-const MAX_DROPPABLE_BODY_BYTES: usize = 64 * 1024 * 1024;
 
 /// Heads above this are refused; browsers and players stay below 4 KiB, cookies of other services on the host included.
 pub(super) const MAX_HEAD_BYTES: u64 = 16 * 1024;
@@ -46,8 +43,6 @@ pub(super) enum Verdict {
     /// A body is to come, which `tiny_http` reads to its end when the request is dropped: its connection has to end
     /// first.
     Cut,
-    /// The same, but the body is so large that the request can never be dropped.
-    Forget,
 }
 
 /// A request that has just come.
@@ -72,9 +67,6 @@ impl Incoming {
     /// What is to become of it.
     pub(super) fn verdict(&self) -> Verdict {
         let length = self.inner.body_length().unwrap_or(0);
-        if length > MAX_DROPPABLE_BODY_BYTES {
-            return Verdict::Forget;
-        }
         if length > MAX_BODY_BYTES {
             return Verdict::Cut;
         }
@@ -123,7 +115,9 @@ impl Incoming {
             Verdict::Refuse(why) => {
                 PendingRequest::Refuse(RefusedRequest { incoming: self, control: Arc::clone(control), why })
             }
-            Verdict::Cut | Verdict::Forget => PendingRequest::LetGo(self),
+            Verdict::Cut => {
+                PendingRequest::LetGo(CutRequest { incoming: Some(self), control: Arc::clone(control) })
+            }
         }
     }
 
@@ -159,8 +153,8 @@ pub(super) enum PendingRequest {
     Decline(Request, &'static str),
     /// The same, and its connection ends.
     Refuse(RefusedRequest),
-    /// Its connection has ended: dropping it costs nothing now.
-    LetGo(Incoming),
+    /// Its connection has ended: dropping it waits for nothing now.
+    LetGo(CutRequest),
 }
 
 impl PendingRequest {
@@ -185,6 +179,22 @@ impl PendingRequest {
     pub(super) fn turn_away(self, why: &'static str) {
         if let Self::Answer(request) | Self::Decline(request, _) = self {
             request.respond(Response::error(Code::AtCapacity, &why));
+        }
+    }
+}
+
+/// A request whose body never comes, since its connection has ended. Dropping it costs nothing, or is left undone.
+pub(super) struct CutRequest {
+    incoming: Option<Incoming>,
+    control: Arc<ConnectionControl>,
+}
+
+impl Drop for CutRequest {
+    fn drop(&mut self) {
+        let Some(incoming) = self.incoming.take() else { return };
+        let bytes = incoming.inner.body_length().unwrap_or(0);
+        if !announced::drop_or_forget(incoming, bytes) {
+            self.control.guard.parked().add_forgotten();
         }
     }
 }

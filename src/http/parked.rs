@@ -30,6 +30,12 @@ impl ParkedThreads {
         Self { forgotten: AtomicU64::new(0), parked: AtomicU64::new(0), max }
     }
 
+    /// How many are borne, as tests of the service's limits want to know.
+    #[cfg(test)]
+    pub(crate) fn max(&self) -> u64 {
+        self.max
+    }
+
     /// Counts a connection whose request must never be dropped: its thread is parked from now on.
     pub(super) fn add_forgotten(&self) {
         self.forgotten.fetch_add(1, Ordering::Relaxed);

@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::config::{self, Live};
+use crate::threads::heartbeat::Heartbeat;
 use crate::threads::{SMALL_STACK_BYTES, Threads};
 
 use super::descriptors::{self, Reserve};
@@ -54,8 +55,12 @@ const RETIRED_KEPT: Duration = Duration::from_secs(60);
 /// attempt costs five threads for five seconds.
 const REBUILD_PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
+/// The thread that takes requests beats each second, or more often, and never waits for a peer. Looking at 20,000
+/// descriptors on a busy machine takes it a second.
+const SILENCE_LIMIT: Duration = Duration::from_secs(30);
+
 /// Descriptors that streams leave to everything else: their sources, status, the log; a quarter where there are few.
-const DESCRIPTOR_MARGIN: u64 = 64;
+pub(crate) const DESCRIPTOR_MARGIN: u64 = 64;
 
 /// What a server allows.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +74,7 @@ pub struct ServerLimits {
 /// A listening server.
 pub struct Server {
     shared: Arc<Shared>,
+    service_threads: Threads,
 }
 
 struct Shared {
@@ -125,8 +131,10 @@ impl Server {
         });
         let server = shared.build()?;
         let serving = Arc::clone(&shared);
-        service_threads.spawn("http", SMALL_STACK_BYTES, move || Serving::new(serving, server).run())?;
-        Ok(Self { shared })
+        let heartbeat = service_threads.heartbeats().add("http", SILENCE_LIMIT);
+        let serve = move || Serving::new(serving, server).run(&heartbeat);
+        service_threads.spawn("http", SMALL_STACK_BYTES, serve)?;
+        Ok(Self { shared, service_threads: service_threads.clone() })
     }
 
     /// Where it listens.
@@ -158,7 +166,8 @@ impl Server {
         let Shared { listener, came, unread, dispatcher, answers, leave, .. } = &*self.shared;
         let control = &dispatcher.control;
         let signs = Signs { came: &came.1, unread, opened: &|| control.guard.opened() };
-        selfcheck::run(listener.loopback(), &signs, &control.reserve, answers, stop);
+        let heartbeat = self.service_threads.heartbeats().add("self-check", selfcheck::SILENCE_LIMIT);
+        selfcheck::run(listener.loopback(), &signs, &control.reserve, answers, &heartbeat, stop);
         leave.checks_ended.set();
     }
 
@@ -202,8 +211,9 @@ impl Serving {
         }
     }
 
-    fn run(mut self) {
+    fn run(mut self, heartbeat: &Heartbeat) {
         while !self.shared.is_stopping.load(Ordering::Acquire) {
+            heartbeat.beat();
             let now = Instant::now();
             if now >= self.next_look {
                 let looked = self.shared.look(&mut self.closed_sockets, now);

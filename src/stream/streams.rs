@@ -188,8 +188,9 @@ impl Streams {
 }
 
 /// Drives every deadline of every stream, until `stop` is closed; `give_back` is called when much memory has become free.
-pub fn keep_house(streams: &Streams, stop: &Receiver<()>, give_back: impl Fn()) {
+pub fn keep_house(streams: &Streams, stop: &Receiver<()>, beat: impl Fn(), give_back: impl Fn()) {
     while stop.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+        beat();
         streams.tick();
         if streams.memory.budget().has_shrunk() {
             give_back();
@@ -242,7 +243,7 @@ mod tests {
         };
         let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
         let house = Arc::clone(&streams);
-        let body = move || keep_house(&house, &stopped, || {});
+        let body = move || keep_house(&house, &stopped, || {}, || {});
         threads.spawn("house", LARGE_STACK_BYTES, body).expect("a thread");
         let deadline = Instant::now() + LONG;
         while !is_empty() && Instant::now() < deadline {

@@ -55,10 +55,11 @@ fn server(text: &mut Exposition, snapshot: &Snapshot) {
     let help =
         "Threads that peers have cost for good; when they are many, the proxy says that it is not well.";
     text.single("parked_threads", "gauge", help, snapshot.parked);
-    let help = "What the backlogs of all streams hold, which memory_mb bounds.";
+    let help =
+        "What the backlogs of all streams and the queues of slow clients hold, which memory_mb bounds.";
     text.single("backlog_bytes", "gauge", help, snapshot.backlog_bytes);
     let help = "1 while /healthz says that the proxy is well.";
-    text.single("healthy", "gauge", help, u8::from(!snapshot.is_worn_out));
+    text.single("healthy", "gauge", help, u8::from(snapshot.is_well));
 }
 
 fn process(text: &mut Exposition, started_at: SystemTime, usage: &Usage) {

@@ -203,10 +203,10 @@ fn show(context: &Context, route: Route) -> Response {
         Route::Hls => {
             Response::error(Code::NotImplemented, &"HLS is not there yet; use /ace/getstream with this id")
         }
-        Route::Health if context.parked.is_worn_out() => {
-            Response::text(503, "hostile connections have used up too many threads; start the proxy anew\n")
-        }
-        Route::Health => Response::text(200, "ok\n"),
+        Route::Health => match context.trouble() {
+            Some(trouble) => Response::text(503, &format!("{trouble}\n")),
+            None => Response::text(200, "ok\n"),
+        },
         Route::Ready => {
             let is_ready = context.pool.engines().iter().any(|engine| engine.health().is_up == Some(true));
             if is_ready {

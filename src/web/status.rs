@@ -42,7 +42,7 @@ pub struct Snapshot {
     #[serde(skip)]
     pub(super) parked: u64,
     #[serde(skip)]
-    pub(super) is_worn_out: bool,
+    pub(super) is_well: bool,
 }
 
 impl Snapshot {
@@ -67,7 +67,7 @@ impl Snapshot {
             started_at: context.started_at,
             threads: context.threads.iter().map(Threads::count).sum(),
             parked: context.parked.parked(),
-            is_worn_out: context.parked.is_worn_out(),
+            is_well: context.trouble().is_none(),
         }
     }
 

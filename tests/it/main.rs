@@ -12,6 +12,7 @@ mod engines;
 mod failover;
 mod harness;
 mod health;
+mod heartbeats;
 mod hostile;
 mod ids;
 mod layering;

@@ -148,7 +148,13 @@ impl Running {
             let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("the kernel tells");
             line.split_whitespace().next().and_then(|word| word.parse().ok()).expect("a number")
         };
+        let names = fs::read_dir(directory.join("task")).expect("it lives").filter_map(|task| {
+            // One that has just ended has no name.
+            fs::read_to_string(task.ok()?.path().join("comm")).ok()
+        });
+        let is_worker = |name: &String| WORKERS.iter().any(|worker| name.starts_with(worker));
         Usage {
+            workers: names.filter(is_worker).count() as u64,
             threads: number("Threads:"),
             descriptors: fs::read_dir(directory.join("fd")).expect("it lives").count() as u64,
             resident_kb: number("VmRSS:"),
@@ -220,10 +226,16 @@ impl Drop for Running {
     }
 }
 
+/// How the names begin of threads that live as long as a client or a stream.
+const WORKERS: [&str; 4] = ["client-", "fetch-", "open-", "stop-"];
+
 /// What a process takes of the system.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Usage {
+    /// All of them, with those of `tiny_http`, which come and go as they like.
     pub(crate) threads: u64,
+    /// Those of ours that live as long as a client or a stream.
+    pub(crate) workers: u64,
     pub(crate) descriptors: u64,
     pub(crate) resident_kb: u64,
     pub(crate) peak_kb: u64,

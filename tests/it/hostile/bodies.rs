@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use super::{ID, Victim, is_well, read_to_end};
-use crate::harness::{LONG, pause, stream_path};
+use crate::harness::{Connection, LONG, pause, stream_path};
 
 /// What has to come of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,7 @@ pub(super) fn no_body_holds_it_up_or_brings_it_down() {
     use Answer::{Closed, Refused};
     let rows = [
         ("Content-Length: 99999999999999", Closed),
+        ("Content-Length: 9223372036854775807", Closed),
         ("Content-Length: 18446744073709551615", Closed),
         ("Content-Length: 67108864", Closed),
         ("Content-Length: 67108865", Closed),
@@ -68,20 +69,23 @@ pub(super) fn no_body_holds_it_up_or_brings_it_down() {
     giants_are_told_to_the_watchdog(&victim);
 }
 
-/// Three of the rows are too large to be dropped: each parks a thread for good.
+/// Two or three of the rows are too large to be dropped: each parks a thread for good. The third may be had where the system
+/// promises whatever it is asked for.
 const PARKED: u64 = 3;
 
 /// So that fewer giants do: two descriptors each, and a quarter of them may be lost.
 const LIMITS: &str = "ulimit -n 1600";
 
+/// More than there are addresses for.
+const GIANT: &str = "GET / HTTP/1.1\r\nContent-Length: 9223372036854775807\r\n\r\n";
+
 fn giants_are_told_to_the_watchdog(victim: &Victim) {
     const GIANTS: u64 = 1600 / 8 - PARKED;
-    let giant = "GET / HTTP/1.1\r\nContent-Length: 99999999999999\r\n\r\n";
     for _ in 0..GIANTS - 1 {
-        read_to_end(&mut victim.say(giant));
+        read_to_end(&mut victim.say(GIANT));
     }
     assert!(is_well(victim.address()));
-    read_to_end(&mut victim.say(giant));
+    read_to_end(&mut victim.say(GIANT));
     let deadline = Instant::now() + LONG;
     while is_well(victim.address()) {
         assert!(Instant::now() < deadline, "it still says that it is well");
@@ -90,4 +94,46 @@ fn giants_are_told_to_the_watchdog(victim: &Victim) {
     // It is worn, not dead.
     victim.assert_streams();
     eprintln!("giants, {:?}: after {:?}", victim.began.elapsed(), victim.program.usage());
+}
+
+/// What any web page that is open in the house can send without being asked: its browser holds nothing back but for a
+/// request that a script could not make otherwise.
+fn cross_site_post(bytes: u64) -> String {
+    format!(
+        "POST /proxy/status HTTP/1.1\r\nHost: box:8000\r\nConnection: keep-alive\r\nContent-Length: {bytes}\r\n\
+         Content-Type: text/plain;charset=UTF-8\r\nOrigin: https://page.example\r\nSec-Fetch-Mode: no-cors\r\n\
+         Sec-Fetch-Site: cross-site\r\n\r\nthe first bytes of it"
+    )
+}
+
+#[test]
+fn what_a_web_page_can_send_costs_nothing_for_good() {
+    const POSTS: usize = 1200;
+    let mut victim = Victim::start();
+    let post = cross_site_post(70_000_000);
+    for _ in 0..POSTS {
+        read_to_end(&mut victim.say(&post));
+    }
+    // Many at once, as a browser's six connections are, and larger ones.
+    for bytes in [70_000_000, 300_000_000] {
+        let post = cross_site_post(bytes);
+        let mut sockets: Vec<_> = (0..50).map(|_| victim.say(&post)).collect();
+        sockets.iter_mut().for_each(|socket| drop(read_to_end(socket)));
+    }
+    victim.assert_recovers("cross-site POSTs", 0);
+    let mut metrics = Connection::open(victim.address()).get("/metrics");
+    assert!(metrics.text().contains("\nacerelay_parked_threads 0\n"));
+}
+
+#[test]
+fn where_address_space_is_limited_nothing_is_asked_for_that_others_need() {
+    // 2 GB: each of these is more than the rest of the process leaves, or nearly.
+    let mut victim = Victim::start_under("ulimit -v 2000000");
+    for bytes in [1_900_000_000, 1_500_000_000, 4_000_000_000] {
+        read_to_end(&mut victim.say(&cross_site_post(bytes)));
+    }
+    let post = cross_site_post(70_000_000);
+    let mut sockets: Vec<_> = (0..50).map(|_| victim.say(&post)).collect();
+    sockets.iter_mut().for_each(|socket| drop(read_to_end(socket)));
+    victim.assert_recovers("little address space", 3);
 }
