@@ -1,6 +1,6 @@
 //! What is served: streams to players, status to people and programs.
 //!
-//! [`routes`] decides what a request asks for, [`admin`] whether it may; `live` streams, with a seat in
+//! [`routes`] decides what a request asks for, by what `target` reads, [`admin`] whether it may; `live` streams, with a seat in
 //! [`connections`]; [`status`] takes the one picture that status, `metrics` and, by way of status, the `page` are
 //! rendered from, and `shapes` has the fields of its JSON; `process` adds to metrics what the process takes of the
 //! system; `refusal` says which error has which status. [`context`] is what all of them need. How a request came and
@@ -17,3 +17,4 @@ mod refusal;
 pub mod routes;
 mod shapes;
 pub mod status;
+mod target;
