@@ -114,10 +114,10 @@ impl Request {
         headers.find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
-    /// Where it comes from.
+    /// Where it comes from, as a person writes it: one of IPv4 that came through a port of IPv6 is one of IPv4.
     #[must_use]
     pub fn peer(&self) -> SocketAddr {
-        self.peer
+        SocketAddr::new(self.peer.ip().to_canonical(), self.peer.port())
     }
 
     /// Takes hold of its connection, for a stream: another request on it, from now until the stream is over, ends it.

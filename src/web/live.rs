@@ -146,7 +146,8 @@ fn refuse(context: &Context, request: Request, response: Response) {
     if let Some(code) = response.code {
         context.stats.add_refusal(code.name());
     }
-    request.respond(response);
+    // A web player may read why there is no picture.
+    request.respond(response.for_every_page());
 }
 
 /// Told to a client whose stream has neither started nor said why at the end of all limits.

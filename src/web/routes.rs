@@ -14,6 +14,7 @@ use super::live;
 use super::metrics;
 use super::page;
 use super::process::Usage;
+use super::sessions;
 use super::status::Snapshot;
 use super::target::{Target, authority_of};
 
@@ -42,6 +43,27 @@ enum Route {
 impl Route {
     fn is_deletable(&self) -> bool {
         matches!(self, Self::Session(_) | Self::Client(..))
+    }
+
+    /// Whether it tells who watches what. Players ask for streams under every name there is, and whoever looks after the
+    /// proxy asks for its health by any; for these a page that was rebound to our address gains nothing.
+    fn is_private(&self) -> bool {
+        match self {
+            Self::AceStatus(_)
+            | Self::Status
+            | Self::Sessions
+            | Self::Session(_)
+            | Self::Client(..)
+            | Self::Engines
+            | Self::Metrics
+            | Self::Page => true,
+            Self::Stream(_) | Self::Hls | Self::Health | Self::Ready | Self::Unknown => false,
+        }
+    }
+
+    /// Whether a page of another site may read the answer: it may play, and read why it cannot.
+    fn is_open(&self) -> bool {
+        matches!(self, Self::Stream(_) | Self::Hls)
     }
 
     // Not inlined, for the stack of streams: see `live`.
@@ -118,8 +140,9 @@ pub fn handle(context: &Context, request: Request) {
         // Players look before they play; that must neither wait nor start anything.
         (Method::Head, Route::Stream(Ok(_))) => request.stream_head(&live::HEADERS),
         (_, route) => {
+            let is_open = route.is_open();
             let response = answer(context, &request, route);
-            request.respond(response);
+            request.respond(if is_open { response.for_every_page() } else { response });
         }
     }
 }
@@ -127,23 +150,31 @@ pub fn handle(context: &Context, request: Request) {
 /// The answer to a request for something that is no stream. Not inlined, for the stack of streams: see [`live`].
 #[inline(never)]
 fn answer(context: &Context, request: &Request, route: Route) -> Response {
+    let claim = Claim {
+        host: authority_of(request.target()).or_else(|| request.header("Host")),
+        origin: request.header("Origin"),
+        authorization: request.header("Authorization"),
+    };
+    let server = context.server.get();
+    let admin = Admin::from(&*server);
     match request.method() {
+        Method::Get | Method::Head if route.is_private() => match admin.check_reader(claim) {
+            Ok(()) => show(context, route),
+            Err(denied) => {
+                log::debug!("A question from {} was refused: {denied}", request.peer());
+                Response::from(&denied)
+            }
+        },
         Method::Get | Method::Head => show(context, route),
         Method::Options => cors(Response::empty(204)),
-        Method::Delete if route.is_deletable() => {
-            let claim = Claim {
-                host: authority_of(request.target()).or_else(|| request.header("Host")),
-                origin: request.header("Origin"),
-                authorization: request.header("Authorization"),
-            };
-            match Admin::from(&*context.server.get()).check(claim) {
-                Ok(()) => delete(context, route),
-                Err(denied) => {
-                    log::warn!("A DELETE from {} was refused: {denied}", request.peer());
-                    Response::from(&denied)
-                }
+        Method::Delete if route.is_deletable() => match admin.check(claim) {
+            Ok(()) => delete(context, route),
+            Err(denied) => {
+                log::warn!("A DELETE from {} was refused: {denied}", request.peer());
+                Response::from(&denied)
             }
-        }
+        },
+        Method::Delete | Method::Other if route == Route::Unknown => show(context, route),
         Method::Delete | Method::Other => {
             let (detail, allow) = if route.is_deletable() {
                 ("only GET, HEAD, DELETE and OPTIONS are answered here", "GET, HEAD, DELETE, OPTIONS")
@@ -158,7 +189,7 @@ fn answer(context: &Context, request: &Request, route: Route) -> Response {
 fn cors(response: Response) -> Response {
     response
         .with("Allow", "GET, HEAD, OPTIONS")
-        .with("Access-Control-Allow-Origin", "*")
+        .for_every_page()
         .with("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS")
         .with("Access-Control-Allow-Headers", "Range, Icy-MetaData")
         .with("Access-Control-Max-Age", "86400")
@@ -167,14 +198,14 @@ fn cors(response: Response) -> Response {
 /// Does what a DELETE asks for.
 fn delete(context: &Context, route: Route) -> Response {
     let is_done = match route {
-        Route::Session(id) => context.streams.live(&id).is_some_and(|stream| {
+        Route::Session(id) => sessions::live(context, &id).first().is_some_and(|stream| {
             log::info!("Stream {} is stopped on request", stream.stream_id());
             stream.apply(&Event::Stop(Why::Asked));
             true
         }),
-        Route::Client(id, client) => context.streams.live(&id).is_some_and(|stream| {
-            let client = client.parse().ok().filter(|client| stream.has_seat_of(*client));
-            client.is_some_and(|client| context.connections.ask_to_leave(client))
+        Route::Client(id, client) => client.parse().is_ok_and(|client| {
+            let has_it = sessions::live(context, &id).iter().any(|stream| stream.has_seat_of(client));
+            has_it && context.connections.ask_to_leave(client)
         }),
         _ => false,
     };
@@ -209,10 +240,11 @@ fn show(context: &Context, route: Route) -> Response {
                 Response::error(Code::NoEngine, &"no engine has answered its last health check")
             }
         }
-        Route::AceStatus(id) => Snapshot::take(context).ace_status(id.as_deref()),
+        Route::AceStatus(None) => Snapshot::take(context).ace_status(),
+        Route::AceStatus(Some(id)) => sessions::ace_status(context, &id),
         Route::Status => Snapshot::take(context).status(),
         Route::Sessions => Snapshot::take(context).sessions(),
-        Route::Session(id) => Snapshot::take(context).session(&id),
+        Route::Session(id) => sessions::session(context, &id),
         Route::Engines => Snapshot::take(context).engines(),
         Route::Metrics => metrics::render(&Snapshot::take(context), &Usage::read()),
         Route::Page => page::page(),

@@ -86,8 +86,7 @@ fn names(path: &str) -> Option<Vec<String>> {
         Some(name.trim_matches(is_fringe).to_owned())
     };
     let names: Option<Vec<_>> = rest.split('/').filter(|name| !name.is_empty()).map(decoded).collect();
-    let mut names = names?;
-    names.pop_if(|last| last.is_empty());
+    let names = names?;
     // `//` is a mistake, or the begin of a URL without its scheme.
     (!names.is_empty() || rest.is_empty()).then_some(names)
 }

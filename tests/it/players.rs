@@ -311,3 +311,21 @@ fn a_player_that_comes_back_from_the_same_port_is_served() {
     stays.take_packets(100);
     assert_whole(&stays.leave());
 }
+
+#[test]
+fn an_address_of_ipv4_is_shown_as_one_on_a_port_of_ipv6() {
+    let engine = engine();
+    let proxy = Proxy::start_with(&[&engine], |config| {
+        config.server.listen = "[::]:0".parse().expect("an address");
+    });
+    for (ip, shown) in [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")] {
+        let ip: std::net::IpAddr = ip.parse().expect("an address");
+        let connection = Connection::open(SocketAddr::new(ip, proxy.address.port()));
+        let expected = format!("{shown}:{}", connection.address().port());
+        let mut viewer = Viewer::of(connection.get(&stream_path(ID)));
+        viewer.take_packets(5);
+        assert_eq!(proxy.session(ID)["clients"][0]["address"], expected.as_str());
+        drop(viewer);
+        proxy.wait_gone(ID);
+    }
+}

@@ -193,6 +193,12 @@ fn a_path_that_is_not_there_is_told_with_those_that_are() {
         let detail = json["detail"].as_str().expect("a sentence");
         assert!(detail.contains("/ace/getstream") && detail.contains("/proxy/status"), "{detail}");
     }
+    for method in ["POST", "DELETE", "PUT"] {
+        let mut connection = proxy.connect();
+        connection.send_request(method, "/nowhere", "Content-Length: 0\r\n");
+        let mut reply = connection.reply();
+        assert_eq!((reply.status, &reply.json()["error"]), (404, &"not_found".into()), "{method}");
+    }
     let mut reply = proxy.get(&format!("/ace/manifest.m3u8?id={ID}"));
     assert_eq!((reply.status, &reply.json()["error"]), (501, &"not_implemented".into()));
 }
