@@ -233,3 +233,39 @@ fn a_port_that_is_taken_is_told_and_exit_code_1() {
     assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), &b""[..]), "{stderr}");
     assert!(stderr.contains(&format!("cannot listen on {taken}")), "{stderr}");
 }
+
+#[test]
+fn a_running_proxy_is_asked_for_its_health() {
+    let running = Running::start(&["--engine", "127.0.0.1:1"]);
+    let address = running.address.to_string();
+    for arguments in [&["--health", "--listen", &address][..], &["--health", &format!("http://{address}")]] {
+        let asked = output(arguments);
+        assert_eq!((asked.status.code(), &*asked.stdout, &*asked.stderr), (Some(0), &b"ok\n"[..], &b""[..]));
+    }
+    // It has no engine, so it is not ready.
+    let asked = output(&["--health", &format!("http://{address}/readyz")]);
+    let stderr = String::from_utf8_lossy(&asked.stderr);
+    assert_eq!((asked.status.code(), &*asked.stdout), (Some(1), &b""[..]), "{stderr}");
+    assert!(stderr.starts_with("acerelay: it says 503: ") && stderr.lines().count() == 1, "{stderr}");
+    drop(running);
+    let asked = output(&["--health", &format!("http://{address}")]);
+    assert_eq!(asked.status.code(), Some(1), "nobody is there");
+    // One that takes the question and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let began = Instant::now();
+    let asked = output(&["--health", "--listen", &silent.local_addr().expect("it listens").to_string()]);
+    assert_eq!(asked.status.code(), Some(1));
+    assert!(began.elapsed() < LONG / 2, "{:?}", began.elapsed());
+    assert_refused(&output(&["--health", "https://box"]), &["--health", "http://HOST:PORT"]);
+    assert_refused(&output(&["--health", "--listen", "127.0.0.1:0"]), &["--health URL"]);
+}
+
+#[test]
+fn a_variable_that_nobody_reads_is_told_once() {
+    let value = std::ffi::OsStr::new("127.0.0.1:1");
+    let running = Running::start_in(&[("ACERELAY_ENGINE", value), ("ACERELAY_PORT", value)], &["--demo"]);
+    let line = running.wait_log("ACERELAY_ENGINE, ACERELAY_PORT");
+    assert!(line.contains("[WARN]") && line.contains("ACERELAY_ENGINES"), "{line}");
+    let rest = running.end();
+    assert!(!rest.iter().any(|line| line.contains("ACERELAY_")), "{rest:?}");
+}
