@@ -56,9 +56,10 @@
 //! | client-N | one connection's requests, in turn: the stream's Condvars, a socket write | fetcher, kernel, deadlines |
 //! | fetch-ID | connect, head, body, stop: each with a deadline | its interrupter, the stop channel |
 //! | housekeeper | a timer; drives all deadlines of streams | the stop channel |
+//! | log | the queue of lines; a write that may block for good, so that nobody else does | a line |
 //! | engine-N | a timer, health checks | the stop channel, its interrupter |
 //!
-//! All are started by [`threads`] and joined at shutdown.
+//! All are started by [`threads`] and joined at shutdown, but for the log's, which ends with the process.
 //!
 //! # The order of the locks
 //!

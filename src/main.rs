@@ -73,7 +73,7 @@ fn print(text: &str) -> Result<(), Box<dyn Error>> {
 }
 
 fn run(settings: &Settings, mut config: Config, port: Option<Inherited>) -> Result<(), Box<dyn Error>> {
-    let log_file = logging::start(&config.log, env::var_os("JOURNAL_STREAM").as_deref())?;
+    let log = logging::start(&config.log, env::var_os("JOURNAL_STREAM").as_deref())?;
     threads::log_panics();
     if let Some(unknown) = cli::unknown_variables(env::vars_os().map(|(name, _)| name)) {
         log::warn!("{unknown}");
@@ -81,7 +81,7 @@ fn run(settings: &Settings, mut config: Config, port: Option<Inherited>) -> Resu
     let threads = Threads::new();
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let signals_handle = signals.handle();
-    let first_signal = watch_signals(signals, log_file, &threads)?;
+    let first_signal = watch_signals(signals, log.file.clone(), &threads)?;
 
     let demo = match settings.engines {
         EngineSource::Configured => None,

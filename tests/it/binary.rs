@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
-use acerelay::sim::{Call, Getstream, Script};
+use acerelay::sim::{Call, Entry, Getstream, Playback, Script};
 
 use super::harness::{
     Connection, End, ID, LONG, OTHER_ID, Running, Viewer, assert_all_stopped, assert_whole, command,
@@ -268,4 +268,69 @@ fn a_variable_that_nobody_reads_is_told_once() {
     assert!(line.contains("[WARN]") && line.contains("ACERELAY_ENGINES"), "{line}");
     let rest = running.end();
     assert!(!rest.iter().any(|line| line.contains("ACERELAY_")), "{rest:?}");
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_up_no_deadline() {
+    let engine = scripted(Script::new().playback(Playback::entry(Entry::Never)));
+    let path = file("unread.toml", "[stream]\nconnect_timeout_s = 1\nfirst_data_timeout_s = 1\n");
+    let mut command = command(&["--listen", "127.0.0.1:0", "--engine", &engine.addr().to_string()]);
+    command.args(["--config", &path.to_string_lossy()]);
+    let (mut stderr, unread) = std::io::pipe().expect("a pipe");
+    command.stderr(unread);
+    let mut running = Running::start_this_with_stderr(command);
+    // More lines than the pipe and the queue hold.
+    let mut connection = Connection::open(running.address);
+    for _ in 0..4000 {
+        connection.send("DELETE /proxy/sessions/1 HTTP/1.1\r\nHost: evil.example\r\n\r\n");
+        let mut reply = connection.reply();
+        assert_eq!((reply.status, &reply.json()["error"]), (403, &"forbidden".into()));
+        connection = reply.into_connection();
+    }
+    let began = Instant::now();
+    let mut reply = Connection::open(running.address).get(&stream_path(ID));
+    assert_eq!((reply.status, &reply.json()["error"]), (504, &"start_timeout".into()));
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    // Once somebody reads, what was kept is there, and how much was not.
+    let (give, lines) = crossbeam_channel::bounded(10_000);
+    let read = move || {
+        for line in std::io::BufRead::lines(std::io::BufReader::new(&mut stderr)).map_while(Result::ok) {
+            let _full = give.try_send(line);
+        }
+    };
+    let threads = acerelay::threads::Threads::new();
+    threads.spawn("stderr", acerelay::threads::SMALL_STACK_BYTES, read).expect("a thread");
+    let (mut kept, deadline) = (0, Instant::now() + LONG);
+    let lost: u64 = loop {
+        let line = lines.recv_deadline(deadline).expect("a line that tells what was lost");
+        if let Some((before, _)) = line.split_once(" lines were lost here") {
+            break before.rsplit(' ').next().and_then(|count| count.parse().ok()).expect("a count");
+        }
+        assert!(line.contains("[WARN] ") || line.contains("[INFO] "), "{line}");
+        kept += u64::from(line.contains("A DELETE from"));
+    };
+    assert!(kept > 2000 && lost > 500 && kept + lost >= 4000, "{kept} {lost}");
+    running.signal("-TERM");
+    assert_eq!(running.wait(LONG).code(), Some(0));
+    let rest: Vec<_> = std::iter::from_fn(|| lines.recv_deadline(deadline).ok()).collect();
+    assert!(rest.last().is_some_and(|line| line.ends_with("Shut down")), "{rest:?}");
+}
+
+#[test]
+fn a_log_that_nobody_reads_does_not_keep_the_program_alive() {
+    let mut command = command(&["--listen", "127.0.0.1:0", "--engine", "127.0.0.1:1"]);
+    let (_stderr, unread) = std::io::pipe().expect("a pipe");
+    command.stderr(unread);
+    let mut running = Running::start_this_with_stderr(command);
+    let mut connection = Connection::open(running.address);
+    for _ in 0..1000 {
+        connection.send("DELETE /proxy/sessions/1 HTTP/1.1\r\nHost: evil.example\r\n\r\n");
+        let mut reply = connection.reply();
+        reply.json();
+        connection = reply.into_connection();
+    }
+    let began = Instant::now();
+    running.signal("-TERM");
+    assert_eq!(running.wait(LONG).code(), Some(0));
+    assert!(began.elapsed() < SHUTDOWN_LIMIT, "{:?}", began.elapsed());
 }
