@@ -97,6 +97,10 @@ struct Connection<J> {
     stream: Option<Arc<Handle>>,
     /// Nothing it asks for is answered any more.
     is_condemned: bool,
+    /// The request in work is its last.
+    is_last: bool,
+    /// Since when a body is read that was not announced with a length.
+    reading_since: Option<Instant>,
     /// When it was said to have to go.
     cut_at: Option<Instant>,
 }
@@ -110,6 +114,8 @@ impl<J> Connection<J> {
             waiting: VecDeque::new(),
             stream: None,
             is_condemned: false,
+            is_last: false,
+            reading_since: None,
             cut_at: None,
         }
     }
@@ -154,7 +160,7 @@ impl<J> Guard<J> {
     pub(super) fn arrive(&self, peer: SocketAddr, job: J, now: Instant) -> Arrival<J> {
         let mut table = self.table.lock();
         let connection = table.entry(peer).or_insert_with(|| Connection::new(now));
-        let is_over = connection.cut_at.is_some() || connection.is_condemned;
+        let is_over = connection.cut_at.is_some() || connection.is_condemned || connection.is_last;
         if is_over && !connection.is_busy {
             // Its peer has closed it and opened a new one from the same port, before a look has seen that it is gone.
             *connection = Connection::new(now);
@@ -207,13 +213,29 @@ impl<J> Guard<J> {
         let connection = table.get_mut(&peer)?;
         connection.stream = None;
         match connection.waiting.pop_front() {
-            Some(job) if connection.is_condemned => Some(NextJob::Drop(job)),
+            Some(job) if connection.is_condemned || connection.is_last => Some(NextJob::Drop(job)),
             Some(job) => Some(NextJob::Serve(job)),
             None => {
                 connection.is_busy = false;
                 connection.idle_since = now;
                 None
             }
+        }
+    }
+
+    /// The body of the request in work is being read, which has to be done within [`Patience::head`]. Nothing behind that
+    /// request can be trusted to be one, so it is the connection's last.
+    pub(super) fn begin_reading(&self, peer: SocketAddr, now: Instant) {
+        if let Some(connection) = self.table.lock().get_mut(&peer) {
+            connection.is_last = true;
+            connection.reading_since = Some(now);
+        }
+    }
+
+    /// The body was read.
+    pub(super) fn end_reading(&self, peer: SocketAddr) {
+        if let Some(connection) = self.table.lock().get_mut(&peer) {
+            connection.reading_since = None;
         }
     }
 
@@ -247,10 +269,15 @@ impl<J> Guard<J> {
             let connection = table.entry(seen.peer).or_insert_with(|| Connection::new(now));
             let allowed = SPARE_BYTES + connection.requests * self.max_head_bytes;
             let idle_for = now.saturating_duration_since(connection.idle_since);
+            let is_late = |since| now.saturating_duration_since(since) >= self.patience.head;
+            let reads_too_long = connection.reading_since.is_some_and(is_late);
             if let Some(at) = connection.cut_at {
                 let is_over = now.saturating_duration_since(at) >= self.patience.end;
                 stuck += usize::from(is_over && !connection.is_busy);
-            } else if seen.received_bytes > allowed || !connection.is_busy && idle_for >= self.patience.head {
+            } else if seen.received_bytes > allowed
+                || reads_too_long
+                || !connection.is_busy && idle_for >= self.patience.head
+            {
                 connection.cut_at = Some(now);
                 to_end.push(*seen);
             } else if !connection.is_busy {

@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::announced;
 use super::request::{ConnectionControl, Method, Request, RequestHead};
@@ -21,6 +21,10 @@ pub(super) const MAX_HEAD_BYTES: u64 = 16 * 1024;
 /// More headers than this are refused.
 const MAX_HEADERS: usize = 100;
 
+/// The end of an empty body follows its head at once; who takes longer than a packet that is sent again has something else
+/// to say.
+const EMPTY_BODY_LIMIT: Duration = Duration::from_secs(1);
+
 /// What a header line has beside name and value: colon, blank and line end.
 const LINE_BYTES: usize = 4;
 
@@ -28,6 +32,8 @@ const LINE_BYTES: usize = 4;
 pub(super) type Handler = dyn Fn(Request) + Send + Sync;
 
 const NO_BODY: &str = "a request here has no body";
+const NO_CODING: &str = "a request here has no body; if a proxy in front of acerelay adds Transfer-Encoding to requests, \
+                         tell it not to";
 const TOO_LARGE: &str = "the head of the request is too large";
 const MALFORMED: &str = "the head of the request is malformed";
 
@@ -36,6 +42,9 @@ const MALFORMED: &str = "the head of the request is malformed";
 pub(super) enum Verdict {
     /// It is answered.
     Answer,
+    /// It is answered if its body, whose length is not announced, turns out to be empty, and its connection ends behind
+    /// that: some proxies send every GET so.
+    AnswerIfEmpty,
     /// It is wrong, and whole: the connection goes on.
     Decline(&'static str),
     /// It is wrong, and nothing behind it can be trusted to be a request.
@@ -85,9 +94,26 @@ impl Incoming {
             [text] => !is_digits(text) || self.inner.body_length().is_none(),
             _ => true,
         };
-        if self.values("Transfer-Encoding").next().is_some() || has_bad_length {
+        let codings: Vec<_> = self.values("Transfer-Encoding").collect();
+        if has_bad_length {
             // `tiny_http` and a proxy in front of us may read another length from this (CVE-2026-66752).
             return Verdict::Refuse(NO_BODY);
+        }
+        let is_plain = |coding: &str| coding.trim().eq_ignore_ascii_case("chunked");
+        let may_be_empty = match codings[..] {
+            [] => false,
+            [coding] => {
+                let has_length = self.values("Content-Length").next().is_some();
+                let is_new = *self.inner.http_version() >= tiny_http::HTTPVersion(1, 1);
+                let is_question = matches!(method_of(&self.inner), Method::Get | Method::Head);
+                let is_unexpected = self.values("Expect").next().is_none();
+                is_plain(coding) && is_new && is_question && is_unexpected && !has_length
+            }
+            _ => false,
+        };
+        if !codings.is_empty() && !may_be_empty {
+            // The same.
+            return Verdict::Refuse(NO_CODING);
         }
         let is_all_clean =
             is_clean(self.inner.url()) && headers.iter().all(|header| is_clean(header.value.as_str()));
@@ -95,6 +121,7 @@ impl Incoming {
             return Verdict::Refuse(MALFORMED);
         }
         match (length, self.values("Expect").next()) {
+            _ if may_be_empty => Verdict::AnswerIfEmpty,
             (0, _) => Verdict::Answer,
             (_, None) => Verdict::Decline(NO_BODY),
             // Its sender waits to be told that it may send the body, and never will be.
@@ -110,8 +137,11 @@ impl Incoming {
     /// The same request by what is to become of it, to wait for its connection's turn.
     pub(super) fn into_pending(self, verdict: Verdict, control: &Arc<ConnectionControl>) -> PendingRequest {
         match verdict {
-            Verdict::Answer => PendingRequest::Answer(self.into_request(control)),
-            Verdict::Decline(why) => PendingRequest::Decline(self.into_request(control), why),
+            Verdict::Answer => PendingRequest::Answer(self.into_request(control, false)),
+            Verdict::AnswerIfEmpty => {
+                PendingRequest::Read(UnreadRequest { incoming: self, control: Arc::clone(control) })
+            }
+            Verdict::Decline(why) => PendingRequest::Decline(self.into_request(control, false), why),
             Verdict::Refuse(why) => {
                 PendingRequest::Refuse(RefusedRequest { incoming: self, control: Arc::clone(control), why })
             }
@@ -122,7 +152,7 @@ impl Incoming {
     }
 
     /// Takes over the connection's other half. Only for one whose body, if there is any, was read.
-    fn into_request(self, control: &Arc<ConnectionControl>) -> Request {
+    fn into_request(self, control: &Arc<ConnectionControl>, is_last: bool) -> Request {
         let Self { inner, peer } = self;
         let text = |header: &tiny_http::Header| (header.field.to_string(), header.value.to_string());
         let head = RequestHead {
@@ -130,6 +160,7 @@ impl Incoming {
             target: inner.url().to_owned(),
             is_http_1_0: *inner.http_version() < tiny_http::HTTPVersion(1, 1),
             headers: inner.headers().iter().map(text).collect(),
+            is_last,
         };
         Request::new(head, peer, Arc::clone(control), inner.into_writer())
     }
@@ -149,6 +180,8 @@ fn method_of(request: &tiny_http::Request) -> Method {
 pub(super) enum PendingRequest {
     /// It is answered.
     Answer(Request),
+    /// Its body is read first.
+    Read(UnreadRequest),
     /// It is told what is wrong with it.
     Decline(Request, &'static str),
     /// The same, and its connection ends.
@@ -164,6 +197,7 @@ impl PendingRequest {
     pub(super) fn serve(self, handler: &Handler) {
         match self {
             Self::Answer(request) => handler(request),
+            Self::Read(unread) => unread.serve(handler),
             Self::Decline(request, why) => request.respond(Response::error(Code::BadRequest, &why)),
             Self::Refuse(refused) => refused.answer(),
             Self::LetGo(request) => drop(request),
@@ -195,6 +229,31 @@ impl Drop for CutRequest {
         let bytes = incoming.inner.body_length().unwrap_or(0);
         if !announced::drop_or_forget(incoming, bytes) {
             self.control.guard.parked().add_forgotten();
+        }
+    }
+}
+
+/// A request whose body may be empty.
+pub(super) struct UnreadRequest {
+    incoming: Incoming,
+    control: Arc<ConnectionControl>,
+}
+
+impl UnreadRequest {
+    /// Reads the body, and has the request answered if there is nothing in it. The guard ends a connection that takes too
+    /// long for that.
+    fn serve(mut self, handler: &Handler) {
+        let peer = self.incoming.peer;
+        if let Ok(connection) = self.control.find(peer) {
+            connection.set_read_limit(EMPTY_BODY_LIMIT);
+        }
+        self.control.guard.begin_reading(peer, Instant::now());
+        let read = self.incoming.inner.as_reader().read(&mut [0]);
+        self.control.guard.end_reading(peer);
+        let Self { incoming, control } = self;
+        match read {
+            Ok(0) => handler(incoming.into_request(&control, true)),
+            Ok(_) | Err(_) => RefusedRequest { incoming, control, why: NO_CODING }.answer(),
         }
     }
 }

@@ -150,17 +150,6 @@ impl Streams {
         self.resources.directory.list()
     }
 
-    /// The stream that runs under this stream id, else content id or infohash as asked, else infohash.
-    #[must_use]
-    pub fn live(&self, id: &str) -> Option<Arc<Stream>> {
-        let id = id.to_ascii_lowercase();
-        let live = self.resources.directory.live();
-        let by = |is_meant: &dyn Fn(&Stream) -> bool| live.iter().find(|stream| is_meant(stream)).cloned();
-        by(&|stream| stream.stream_id() == id)
-            .or_else(|| by(&|stream| stream.content().name.digest().to_string() == id))
-            .or_else(|| by(&|stream| stream.infohash().is_some_and(|infohash| infohash.to_string() == id)))
-    }
-
     /// Takes no new streams any more and stops all there are. Their threads end by themselves.
     pub fn close(&self) {
         for stream in self.resources.directory.close() {

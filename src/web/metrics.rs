@@ -19,8 +19,9 @@ const STATES: [&str; 5] = ["starting", "active", "recovering", "lingering", "sto
 
 /// With these a request for a stream is refused; they are there from the first scrape on, so that a rate sees the
 /// first.
-const REFUSALS: [Code; 6] = [
+const REFUSALS: [Code; 7] = [
     Code::BadRequest,
+    Code::NotFound,
     Code::EngineError,
     Code::NoEngine,
     Code::AtCapacity,

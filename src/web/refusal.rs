@@ -23,7 +23,12 @@ impl From<&Why> for Code {
             | Why::NotReady(..)
             | Why::FirstDataTimeout(..)
             | Why::Engine(EngineError::Silent(_)) => Self::StartTimeout,
-            Why::Shutdown | Why::Asked | Why::Idle | Why::GaveWay | Why::Abandoned => Self::ShuttingDown,
+            Why::Shutdown => Self::ShuttingDown,
+            // Whoever waits for a start that somebody has stopped should not ask again at once, as after a 503: there is
+            // no such session any more.
+            Why::Asked => Self::NotFound,
+            // Nobody waits for these, but for one who comes at that very moment; there is room in the next.
+            Why::Idle | Why::GaveWay | Why::Abandoned => Self::AtCapacity,
             Why::Engine(_)
             | Why::EndedWithoutData
             | Why::NotMpegTs

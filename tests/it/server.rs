@@ -195,6 +195,12 @@ fn a_path_that_is_not_there_is_told_with_those_that_are() {
         let detail = json["detail"].as_str().expect("a sentence");
         assert!(detail.contains("/ace/getstream") && detail.contains("/proxy/status"), "{detail}");
     }
+    for method in ["POST", "DELETE", "PUT"] {
+        let mut connection = proxy.connect();
+        connection.send_request(method, "/nowhere", "Content-Length: 0\r\n");
+        let mut reply = connection.reply();
+        assert_eq!((reply.status, &reply.json()["error"]), (404, &"not_found".into()), "{method}");
+    }
     let mut reply = proxy.get(&format!("/ace/manifest.m3u8?id={ID}"));
     assert_eq!((reply.status, &reply.json()["error"]), (501, &"not_implemented".into()));
 }
@@ -392,7 +398,7 @@ fn a_request_with_a_body_is_refused() {
     assert_eq!(connection.reply().status, 400);
     let mut connection = proxy.connect();
     connection.send_request("GET", &stream_path(ID), "Transfer-Encoding: chunked\r\n");
-    connection.send("0\r\n\r\n");
+    connection.send("3\r\nabc\r\n0\r\n\r\n");
     let mut reply = connection.reply();
     assert_eq!((reply.status, &reply.json()["error"]), (400, &"bad_request".into()));
     assert_eq!(reply.into_connection().read_to_end(), "", "nothing behind it can be trusted");

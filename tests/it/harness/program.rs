@@ -116,10 +116,17 @@ impl Running {
 
     /// This program, which tells where it listens as ours does.
     pub(crate) fn start_this(mut command: Command) -> Self {
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("it starts");
+        command.stderr(Stdio::piped());
+        Self::start_this_with_stderr(command)
+    }
+
+    /// The same, with a standard error of the test's own.
+    pub(crate) fn start_this_with_stderr(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
+        // Else our own end would keep a pipe of the test's open.
+        drop(command);
         let stdout = lines(child.stdout.take().expect("a pipe"));
-        let stderr = lines(child.stderr.take().expect("a pipe"));
+        let stderr = child.stderr.take().map_or_else(crossbeam_channel::never, lines);
         let mut running = Self { child, stdout, stderr, address: SocketAddr::from(([0; 4], 0)) };
         loop {
             let line = running.stdout.recv_timeout(LONG).expect("the line that tells where it listens");

@@ -40,7 +40,11 @@ pub fn log_panics() {
         let message = Escaped(message.unwrap_or("no message"));
         let place = info.location().map(ToString::to_string).unwrap_or_default();
         match thread::current().name() {
-            Some(name) => log::error!("Thread {name} panicked at {place}: {message}"),
+            Some(name) => {
+                log::error!("Thread {name} panicked at {place}: {message}");
+                // It may be the last line of this process.
+                log::logger().flush();
+            }
             None => log::debug!("A thread without a name panicked at {place}: {message}"),
         }
     }));
