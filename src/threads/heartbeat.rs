@@ -77,6 +77,7 @@ impl Heartbeats {
 
     /// All that beat, with the time since each did last.
     #[must_use]
+    #[allow(dead_code, reason = "tests look at each thread")]
     pub fn ages(&self) -> Vec<(String, Duration)> {
         self.list.lock().iter().map(|beats| (beats.name.clone(), self.age_of(beats))).collect()
     }

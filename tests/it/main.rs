@@ -36,6 +36,7 @@ mod server;
 mod service;
 mod sharing;
 mod shutdown;
+mod soak;
 mod start_faults;
 mod storm;
 mod swarm;
