@@ -103,6 +103,8 @@ struct Connection<J> {
     reading_since: Option<Instant>,
     /// When it was said to have to go.
     cut_at: Option<Instant>,
+    /// What had come on it at the last look.
+    seen_bytes: u64,
 }
 
 impl<J> Connection<J> {
@@ -117,6 +119,7 @@ impl<J> Connection<J> {
             is_last: false,
             reading_since: None,
             cut_at: None,
+            seen_bytes: 0,
         }
     }
 }
@@ -139,6 +142,18 @@ pub(super) struct Inspection {
     pub(super) to_end: Vec<Seen>,
     /// So many had to go longer ago than [`Patience::end`], and are still there.
     pub(super) stuck: usize,
+    /// These are there no more.
+    pub(super) departed: Vec<Departed>,
+}
+
+/// A connection that is there no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Departed {
+    pub(super) peer: SocketAddr,
+    /// It has asked for something.
+    pub(super) has_asked: bool,
+    /// It had sent something, when it was last looked at.
+    pub(super) has_spoken: bool,
 }
 
 /// What is next on a connection whose request is done.
@@ -197,6 +212,11 @@ impl<J> Guard<J> {
     /// Requests that this connection has sent.
     pub(super) fn requests_of(&self, peer: SocketAddr) -> u64 {
         self.table.lock().get(&peer).map_or(0, |connection| connection.requests)
+    }
+
+    /// Whether a connection from this address and port is in the table, whatever its zone.
+    pub(super) fn knows(&self, peer: SocketAddr) -> bool {
+        self.table.lock().keys().any(|known| known.ip() == peer.ip() && known.port() == peer.port())
     }
 
     /// Gives up the request in work and drops those that wait behind it, in the order in which they came: the answers
@@ -264,9 +284,18 @@ impl<J> Guard<J> {
         let mut idle = Vec::new();
         let mut table = self.table.lock();
         let known: HashMap<_, _> = seen.iter().map(|seen| (seen.peer, seen)).collect();
-        table.retain(|peer, connection| connection.is_busy || known.contains_key(peer));
+        let has_gone = |peer: &SocketAddr, connection: &mut Connection<J>| {
+            !connection.is_busy && !known.contains_key(peer)
+        };
+        let departed = table.extract_if(has_gone).map(|(peer, connection)| Departed {
+            peer,
+            has_asked: connection.requests > 0,
+            has_spoken: connection.seen_bytes > 0,
+        });
+        let departed = departed.collect();
         for seen in seen {
             let connection = table.entry(seen.peer).or_insert_with(|| Connection::new(now));
+            connection.seen_bytes = seen.received_bytes;
             let allowed = SPARE_BYTES + connection.requests * self.max_head_bytes;
             let idle_for = now.saturating_duration_since(connection.idle_since);
             let is_late = |since| now.saturating_duration_since(since) >= self.patience.head;
@@ -296,7 +325,7 @@ impl<J> Guard<J> {
             }
             to_end.push(seen);
         }
-        Inspection { to_end, stuck }
+        Inspection { to_end, stuck, departed }
     }
 }
 

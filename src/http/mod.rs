@@ -3,7 +3,8 @@
 //! [`listener`] is the port, and `leave` how it goes to the next process. [`server`] and `incoming` hide `tiny_http`,
 //! `dispatch` gives each connection a thread, [`turnstile`] counts how many; [`socket`] has everything that needs a raw
 //! socket, [`descriptors`] what there is of them; [`guard`] says which connections have to go, `announced` which requests
-//! can be dropped, [`parked`] which threads are lost. [`request`], and [`response`] with its [`body`], are what is left for those who serve.
+//! can be dropped, [`parked`] which threads are lost, `strangers` who sent what is no request. [`request`], and [`response`]
+//! with its [`body`], are what is left for those who serve.
 //!
 //! Nothing here knows of streams or engines, nor of any path but that of the self-check.
 
@@ -21,4 +22,5 @@ pub mod response;
 mod selfcheck;
 pub mod server;
 pub mod socket;
+mod strangers;
 pub mod turnstile;

@@ -36,6 +36,7 @@ use super::listener::Listener;
 use super::parked::{ClosedSockets, ParkedThreads};
 use super::request::ConnectionControl;
 use super::selfcheck::{self, Signs};
+use super::strangers::{self, Strangers};
 
 /// How often the sockets are looked at: what a peer can send until then is what its endless head costs.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -129,10 +130,11 @@ impl Server {
             answers: AtomicU64::new(0),
             unread: AtomicUsize::new(0),
         });
+        let strangers = Strangers::new(strangers::closed_by_us(shared.listener.address()), Instant::now());
         let server = shared.build()?;
         let serving = Arc::clone(&shared);
         let heartbeat = service_threads.heartbeats().add("http", SILENCE_LIMIT);
-        let serve = move || Serving::new(serving, server).run(&heartbeat);
+        let serve = move || Serving::new(serving, server, strangers).run(&heartbeat);
         service_threads.spawn("http", SMALL_STACK_BYTES, serve)?;
         Ok(Self { shared, service_threads: service_threads.clone() })
     }
@@ -186,6 +188,7 @@ struct Serving {
     retired: Vec<(Instant, tiny_http::Server)>,
     next_look: Instant,
     closed_sockets: ClosedSockets,
+    strangers: Strangers,
     /// Connections so far when some waited to be accepted at the last look.
     opened_at_backlog: Option<u64>,
     rebuild_at: Option<Instant>,
@@ -195,7 +198,7 @@ struct Serving {
 }
 
 impl Serving {
-    fn new(shared: Arc<Shared>, server: tiny_http::Server) -> Self {
+    fn new(shared: Arc<Shared>, server: tiny_http::Server, strangers: Strangers) -> Self {
         let now = Instant::now();
         Self {
             shared,
@@ -203,6 +206,7 @@ impl Serving {
             retired: Vec::new(),
             next_look: now,
             closed_sockets: ClosedSockets::default(),
+            strangers,
             opened_at_backlog: None,
             rebuild_at: None,
             rebuilt: now,
@@ -216,7 +220,7 @@ impl Serving {
             heartbeat.beat();
             let now = Instant::now();
             if now >= self.next_look {
-                let looked = self.shared.look(&mut self.closed_sockets, now);
+                let looked = self.shared.look(&mut self.closed_sockets, &mut self.strangers, now);
                 self.next_look = now + if looked.is_short { SHORTAGE_INTERVAL } else { LOOK_INTERVAL };
                 if looked.ended > 0 {
                     // Descriptors have become free: what failed for want of them may work at once.
@@ -345,7 +349,7 @@ impl Shared {
     }
 
     /// Looks at all connections and ends those that have to go.
-    fn look(&self, closed_sockets: &mut ClosedSockets, now: Instant) -> Looked {
+    fn look(&self, closed_sockets: &mut ClosedSockets, strangers: &mut Strangers, now: Instant) -> Looked {
         let ConnectionControl { guard, reserve, local_port, stream_ceiling, settings } =
             &*self.dispatcher.control;
         let found = match reserve.lend(|| descriptors::look(*local_port)) {
@@ -358,12 +362,22 @@ impl Shared {
         let descriptors = found.count as u64;
         let too_many = descriptors.saturating_sub(*stream_ceiling);
         let streams = settings.get().max_clients;
-        let Inspection { to_end, stuck } = guard.inspect(&found.connections, too_many as usize, streams, now);
+        let Inspection { to_end, stuck, departed } =
+            guard.inspect(&found.connections, too_many as usize, streams, now);
         let parked = closed_sockets.count_parked(&found.closed, self.limits.patience.end, now);
         guard.parked().set_parked(stuck + parked);
         // Connections whose thread hangs are closed and unread for ever; no self-check frees them.
         let unread = found.closed.len().saturating_sub(parked.max(guard.parked().forgotten() as usize));
         self.unread.store(unread, Ordering::Relaxed);
+        strangers.add_departed(&departed);
+        // What the next process answers on this port is not for us to judge.
+        if !self.leave.has_begun() {
+            let closed = || reserve.lend(|| strangers::closed_by_us(self.listener.address()));
+            strangers.look(closed, |peer| guard.knows(peer), now);
+        }
+        for line in strangers.tell(now) {
+            log::warn!("{line}");
+        }
         for connection in &to_end {
             if let Err(error) = reserve.lend(|| connection.abort()) {
                 log::warn!("The connection from {} cannot be ended: {error}", connection.peer);
