@@ -3,10 +3,11 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::allocator;
 use crate::config::{Config, Live};
@@ -55,6 +56,9 @@ const WATCH_TURNS: u32 = 3;
 
 /// ... and as long as the system takes to say that a name cannot be resolved.
 const WATCH_SILENCE_LIMIT: Duration = Duration::from_secs(30);
+
+/// From a panic of an engine's watch, as for want of a thread, to its next turn.
+const WATCH_RESTART_PAUSE: Duration = Duration::from_secs(1);
 
 /// The running proxy.
 pub struct App {
@@ -208,7 +212,14 @@ impl App {
             let name = format!("engine-{number}");
             let limit = WATCH_SILENCE_LIMIT + WATCH_TURNS * watch.longest_turn();
             let heartbeat = heartbeats.add(&name, limit);
-            let run = move || watch.run(&stop, || heartbeat.beat());
+            let run = move || {
+                let run = || watch.run(&stop, || heartbeat.beat());
+                // Without its watch an engine that went down would be down for good. The panic hook has told of it.
+                while catch_unwind(AssertUnwindSafe(run)).is_err()
+                    && stop.recv_timeout(WATCH_RESTART_PAUSE) == Err(RecvTimeoutError::Timeout)
+                {
+                }
+            };
             self.service_threads.spawn(&name, LARGE_STACK_BYTES, run)?;
         }
         Ok(())
