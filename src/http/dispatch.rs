@@ -66,7 +66,7 @@ impl Dispatcher {
         let control = &self.control;
         if verdict == Verdict::Cut && control.abort(peer).is_err() {
             mem::forget(request);
-            control.guard.parked().add_forgotten();
+            control.guard.parked().add_forgotten(peer.ip());
             return;
         }
         match control.guard.arrive(peer, self.job(request, verdict), Instant::now()) {
@@ -145,7 +145,7 @@ impl Dispatcher {
                 Ok(()) => drop(job),
                 Err(_) => {
                     mem::forget(job);
-                    guard.parked().add_forgotten();
+                    guard.parked().add_forgotten(peer.ip());
                 }
             }
         }

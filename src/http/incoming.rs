@@ -226,9 +226,9 @@ pub(super) struct CutRequest {
 impl Drop for CutRequest {
     fn drop(&mut self) {
         let Some(incoming) = self.incoming.take() else { return };
-        let bytes = incoming.inner.body_length().unwrap_or(0);
+        let (address, bytes) = (incoming.peer.ip(), incoming.inner.body_length().unwrap_or(0));
         if !announced::drop_or_forget(incoming, bytes) {
-            self.control.guard.parked().add_forgotten();
+            self.control.guard.parked().add_forgotten(address);
         }
     }
 }

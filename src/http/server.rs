@@ -15,7 +15,7 @@
 
 use std::io;
 use std::mem;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -27,13 +27,14 @@ use crate::config::{self, Live};
 use crate::threads::heartbeat::Heartbeat;
 use crate::threads::{SMALL_STACK_BYTES, Threads};
 
-use super::descriptors::{self, Reserve};
+use super::descriptors::{self, Reserve, Seen};
 use super::dispatch::Dispatcher;
 use super::guard::{Guard, Inspection, Patience};
 use super::incoming::{Handler, Incoming, MAX_HEAD_BYTES};
 use super::leave::{Drain, Leave};
 use super::listener::Listener;
 use super::parked::{ClosedSockets, ParkedThreads};
+use super::refused::Refused;
 use super::request::ConnectionControl;
 use super::selfcheck::{self, Signs};
 use super::strangers::{self, Strangers};
@@ -195,6 +196,8 @@ struct Serving {
     rebuilt: Instant,
     pause: Duration,
     drain: Drain,
+    /// Whose connections are not taken, since they have cost too much.
+    refused: Vec<IpAddr>,
 }
 
 impl Serving {
@@ -212,6 +215,7 @@ impl Serving {
             rebuilt: now,
             pause: Duration::ZERO,
             drain: Drain::default(),
+            refused: Vec::new(),
         }
     }
 
@@ -219,8 +223,10 @@ impl Serving {
         while !self.shared.is_stopping.load(Ordering::Acquire) {
             heartbeat.beat();
             let now = Instant::now();
-            if now >= self.next_look {
-                let looked = self.shared.look(&mut self.closed_sockets, &mut self.strangers, now);
+            if now >= self.next_look || self.shared.dispatcher.control.guard.parked().refused().has_grown() {
+                self.refuse(now);
+                let Self { shared, closed_sockets, strangers, refused, .. } = &mut self;
+                let looked = shared.look(closed_sockets, strangers, refused, now);
                 self.next_look = now + if looked.is_short { SHORTAGE_INTERVAL } else { LOOK_INTERVAL };
                 if looked.ended > 0 {
                     // Descriptors have become free: what failed for want of them may work at once.
@@ -257,11 +263,34 @@ impl Serving {
             self.take_from_retired();
         }
         if self.shared.listener.is_inherited() {
+            self.refuse(Instant::now());
             // A server that is dropped connects to its own port. That connection would wait in the backlog, and systemd
             // would start the next process for it.
             mem::forget((self.server, self.retired));
         }
         // A listener of our own is closed by now, and that connect is refused at once.
+    }
+
+    /// Has the kernel take no connections of those who have cost too much; while the port is left to the next process, of
+    /// everybody.
+    fn refuse(&mut self, now: Instant) {
+        let Shared { listener, leave, dispatcher, .. } = &*self.shared;
+        let networks = if leave.has_begun() {
+            Vec::new()
+        } else {
+            dispatcher.control.guard.parked().refused().networks(listener.loopback().ip(), now)
+        };
+        if networks == self.refused {
+            return;
+        }
+        match listener.refuse(&networks) {
+            Ok(()) if networks.is_empty() => log::info!("Everybody can connect again"),
+            Ok(()) => log::warn!(
+                "Nobody can connect from {networks:?} for a while: requests from there have cost threads for good"
+            ),
+            Err(error) => log::warn!("Nobody can be kept from connecting: {error}"),
+        }
+        self.refused = networks;
     }
 
     fn next_event(&self) -> Instant {
@@ -349,7 +378,13 @@ impl Shared {
     }
 
     /// Looks at all connections and ends those that have to go.
-    fn look(&self, closed_sockets: &mut ClosedSockets, strangers: &mut Strangers, now: Instant) -> Looked {
+    fn look(
+        &self,
+        closed_sockets: &mut ClosedSockets,
+        strangers: &mut Strangers,
+        refused: &[IpAddr],
+        now: Instant,
+    ) -> Looked {
         let ConnectionControl { guard, reserve, local_port, stream_ceiling, settings } =
             &*self.dispatcher.control;
         let found = match reserve.lend(|| descriptors::look(*local_port)) {
@@ -378,7 +413,8 @@ impl Shared {
         for line in strangers.tell(now) {
             log::warn!("{line}");
         }
-        for connection in &to_end {
+        let is_refused = |seen: &&Seen| Refused::has(refused, seen.peer.ip());
+        for connection in to_end.iter().chain(found.connections.iter().filter(is_refused)) {
             if let Err(error) = reserve.lend(|| connection.abort()) {
                 log::warn!("The connection from {} cannot be ended: {error}", connection.peer);
             }

@@ -44,8 +44,11 @@ impl Context {
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         if self.parked.is_worn_out() {
-            let text = "hostile connections have used up too many threads; start the proxy anew";
-            return Some(text.to_owned());
+            let (bodies, versions) = self.parked.by_kind();
+            return Some(format!(
+                "hostile connections have used up too many threads, {bodies} by announced bodies and {versions} by \
+                 HTTP/2.0; start the proxy anew"
+            ));
         }
         let silent = self.threads.iter().find_map(|threads| threads.heartbeats().silent())?;
         let (name, seconds) = (silent.name, silent.since.as_secs());

@@ -1,7 +1,10 @@
 //! Bodies, where there is to be none.
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
 
 use super::{ID, Victim, is_well, read_to_end};
 use crate::harness::{Connection, LONG, pause, stream_path};
@@ -91,6 +94,8 @@ fn giants_are_told_to_the_watchdog(victim: &Victim) {
         assert!(Instant::now() < deadline, "it still says that it is well");
         pause(Duration::from_millis(20));
     }
+    let text = Connection::open(victim.address()).get("/healthz").text();
+    assert!(text.contains("200 by announced bodies and 0 by HTTP/2.0"), "{text}");
     // It is worn, not dead.
     victim.assert_streams();
     eprintln!("giants, {:?}: after {:?}", victim.began.elapsed(), victim.program.usage());
@@ -136,4 +141,40 @@ fn where_address_space_is_limited_nothing_is_asked_for_that_others_need() {
     let mut sockets: Vec<_> = (0..50).map(|_| victim.say(&post)).collect();
     sockets.iter_mut().for_each(|socket| drop(read_to_end(socket)));
     victim.assert_recovers("little address space", 3);
+}
+
+/// A client's address is any of this machine's.
+fn say_from(victim: &Victim, last: u8, text: &str) -> std::io::Result<TcpStream> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from(([127, 0, 0, last], 0)).into())?;
+    socket.connect_timeout(&victim.address().into(), Duration::from_secs(2))?;
+    socket.set_read_timeout(Some(LONG))?;
+    let mut socket = TcpStream::from(socket);
+    socket.write_all(text.as_bytes())?;
+    Ok(socket)
+}
+
+#[test]
+fn an_address_that_costs_threads_for_good_cannot_go_on_with_it() {
+    let mut victim = Victim::start();
+    let mut watching = say_from(&victim, 9, &format!("GET {} HTTP/1.1\r\nHost: x\r\n\r\n", stream_path(ID)))
+        .expect("it is welcome yet");
+    watching.read_exact(&mut [0; 100]).expect("a stream");
+    let mut giants = 0;
+    let began = Instant::now();
+    while let Ok(mut socket) = say_from(&victim, 9, GIANT) {
+        read_to_end(&mut socket);
+        giants += 1;
+        assert!(giants < 50 && began.elapsed() < LONG, "{giants} giants were taken");
+    }
+    assert!(giants > 5, "a few are forgiven, not {giants}");
+    victim.program.wait_log("Nobody can connect from [127.0.0.9]");
+    // Its other connections go, too; those of others do not.
+    read_to_end(&mut watching);
+    let healthy = "GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n";
+    let other = read_to_end(&mut say_from(&victim, 8, healthy).expect("another address"));
+    assert!(other.starts_with("HTTP/1.1 200"), "{other}");
+    let mut metrics = Connection::open(victim.address()).get("/metrics");
+    assert!(metrics.text().contains(&format!("\nacerelay_parked_threads {giants}\n")), "{giants}");
+    victim.assert_recovers("giants from one address", giants);
 }

@@ -5,6 +5,8 @@
 //! | what a peer or the system does | test |
 //! |---|---|
 //! | a giant Content-Length, with and without its body | `bodies::no_body_holds_it_up_or_brings_it_down` |
+//! | 1200 POSTs of a web page | `bodies::what_a_web_page_can_send_costs_nothing_for_good` |
+//! | bodies larger than there is room for, with little room or from one address | `bodies::where_address_space_...`, `bodies::an_address_...` |
 //! | any Transfer-Encoding, ambiguous lengths | the same |
 //! | so many of those that cost a thread each that there are few left | `bodies::giants_are_told_to_the_watchdog` |
 //! | CR or LF inside a header, no head at all, too large a head | `heads::heads_that_are_too_large_or_unclean_are_refused` |
