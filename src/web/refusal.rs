@@ -25,7 +25,7 @@ impl From<&Why> for Code {
             Why::Shutdown | Why::Asked | Why::Idle | Why::GaveWay | Why::Abandoned => Self::ShuttingDown,
             Why::Engine(_)
             | Why::EndedWithoutData
-            | Why::NotMpegTs
+            | Why::NotMpegTs(_)
             | Why::SourceEnded(_)
             | Why::Stalled(..)
             | Why::PictureLost(_)
