@@ -24,6 +24,10 @@ const TIME_CYCLE: u64 = 1 << 33;
 /// A backlog holds no two keyframes further apart than five minutes; what seems so went back.
 const MAX_INTERVAL_TICKS: u64 = 300 * 90_000;
 
+/// A joiner does not begin so far behind for a keyframe: the longest distance in use is 10 s, so that the stream will not show
+/// another one soon. An encoder that refreshes its pictures bit by bit sends one at its start, and never again.
+const MAX_KEYFRAME_AGE: Duration = Duration::from_secs(15);
+
 /// How much a backlog keeps; the harder bound counts.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
@@ -189,14 +193,18 @@ impl Backlog {
         self.chunks.get(self.index_of(self.floor)).map(|chunk| chunk.arrived)
     }
 
-    /// Where a client of the running stream begins: at the newest keyframe at least this old, else at the oldest. Where no
-    /// keyframe is known, and so none is to be expected, at the newest PES start that is as old, else at the newest chunk that
+    /// Where a client of the running stream begins: at the newest keyframe at least this old, else at the oldest. Where none is
+    /// known that is not far older, and so none is to be expected, at the newest PES start that is as old, else at the newest chunk that
     /// is: a client that began at the oldest would stay so far behind for ever.
     #[must_use]
     pub fn place_behind(&self, behind: Duration, now: Instant) -> Place {
         let is_old = |arrived: Instant| now.saturating_duration_since(arrived) >= behind;
         let old_mark = |mark: &&Mark| is_old(mark.arrived);
-        if let Some(mark) = self.keyframes().rev().find(old_mark).or_else(|| self.keyframes().next()) {
+        let is_recent = |mark: &&Mark| {
+            now.saturating_duration_since(mark.arrived) <= behind.saturating_add(MAX_KEYFRAME_AGE)
+        };
+        let keyframe = self.keyframes().rev().find(old_mark).or_else(|| self.keyframes().next());
+        if let Some(mark) = keyframe.filter(is_recent) {
             return Place::at(mark);
         }
         if let Some(mark) = self.places().rev().find(old_mark).or_else(|| self.places().next()) {

@@ -11,7 +11,7 @@ use crossbeam_channel::TryRecvError;
 
 use crate::engine::error::EngineError;
 use crate::engine::playback::Playback;
-use crate::ts::align::Aligner;
+use crate::ts::align::{Aligner, foreign_packet_bytes};
 
 use super::ending::Ending;
 use super::marks::{Mark, Marker};
@@ -60,6 +60,8 @@ struct Intake {
     splice: Option<Splice>,
     pacing: Pacing,
     has_published: bool,
+    /// The length of packets that are none of ours.
+    packet_bytes: Option<usize>,
     /// Picture or sound was published. Tables and null packets alone are no beginning: an encoder that has lost its input
     /// sends them for ever.
     has_begun: bool,
@@ -73,6 +75,7 @@ impl Intake {
             splice,
             pacing: Pacing::new(),
             has_published: false,
+            packet_bytes: None,
             has_begun: false,
         }
     }
@@ -117,8 +120,10 @@ impl<'a> Pump<'a> {
             self.intake.aligner.push(&buffer[..read], &mut self.aligned);
             self.publish();
             if !self.intake.has_published {
+                let seen = self.intake.packet_bytes.take();
+                self.intake.packet_bytes = seen.or_else(|| foreign_packet_bytes(&buffer[..read]));
                 if self.intake.aligner.skipped_bytes() > MAX_GARBAGE_BYTES {
-                    return Why::NotMpegTs.into();
+                    return Why::NotMpegTs(self.intake.packet_bytes).into();
                 }
                 continue;
             }
@@ -144,7 +149,7 @@ impl<'a> Pump<'a> {
         self.publish();
         match why {
             Why::SourceEnded(_) if !self.intake.has_published && self.intake.aligner.skipped_bytes() > 0 => {
-                Why::NotMpegTs
+                Why::NotMpegTs(self.intake.packet_bytes)
             }
             Why::SourceEnded(_) if !self.intake.has_begun => Why::EndedWithoutData,
             why => why,

@@ -86,7 +86,12 @@ impl PictureFinder {
         Self { codec, unit: Unit::Skipped, zeros: 0, announced, looked_bytes: 0 }
     }
 
-    /// Takes the next byte; gives an answer once. What comes after it means nothing.
+    /// Goes on behind a picture that was another: with the next one in the same PES packet.
+    pub(super) fn go_on(&mut self) {
+        *self = Self { zeros: self.zeros, ..Self::new(self.codec, false) };
+    }
+
+    /// Takes the next byte; gives an answer once. What comes after it means nothing, unless the search goes on.
     pub(super) fn push(&mut self, byte: u8) -> Option<Picture> {
         self.looked_bytes += 1;
         if self.zeros == 2 && byte == 1 {

@@ -24,6 +24,11 @@ const MAX_STEP: u64 = 10 * 90_000;
 /// What a PES packet without time stamps is taken to last: that of a frame of sound.
 const UNSTAMPED_STEP: u64 = 1_920;
 
+/// After so many PES packets without a keyframe at their begin they are looked into to their end: some multiplexers put
+/// several pictures into one, or begin one seldom, and the keyframe may be any of them. Four seconds of ordinary ones; where
+/// keyframes are found as they should be, nothing behind the first picture is looked at.
+const SHALLOW_PES: u32 = 100;
+
 /// A place in the stream where a client may begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Start {
@@ -50,6 +55,8 @@ pub struct StartFinder {
     stand_in: StandIn,
     /// The PES packet that is not decided yet.
     open: Option<Open>,
+    /// PES packets in a row without a keyframe.
+    without_keyframe: u32,
 }
 
 /// The stream whose PES packets count.
@@ -88,6 +95,8 @@ struct Open {
     random_access: RandomAccess,
     head: PesHead,
     picture: PictureFinder,
+    /// It began with a picture that is no keyframe, and is looked into all the same.
+    is_beyond_first: bool,
 }
 
 /// `random_access_indicator` of a packet that starts a PES packet.
@@ -116,8 +125,9 @@ impl StartFinder {
         if packet.starts_unit() {
             return self.begin(number, packet, tables);
         }
+        let is_deep = self.without_keyframe >= SHALLOW_PES;
         let open = self.open.as_mut().filter(|open| open.pid == packet.pid())?;
-        let finding = open.follow(packet);
+        let finding = open.follow(packet, is_deep);
         self.settle(finding)
     }
 
@@ -146,7 +156,9 @@ impl StartFinder {
             Decider::Audio(_) => StartKind::Keyframe,
             Decider::Video(pid, codec) if !packet.is_scrambled() => {
                 let mut open = Open::new(number, pid, packet.continuity(), indicator, codec);
-                let finding = open.look_into(packet.payload().unwrap_or_default());
+                self.without_keyframe = self.without_keyframe.saturating_add(1);
+                let is_deep = self.without_keyframe >= SHALLOW_PES;
+                let finding = open.look_into(packet.payload().unwrap_or_default(), is_deep);
                 self.open = Some(open);
                 let keyframe = self.settle(finding);
                 return late.or(keyframe).or(Some(Start { packet: number, kind: StartKind::Pes }));
@@ -166,7 +178,10 @@ impl StartFinder {
             _ => self.open.take()?,
         };
         match finding {
-            Finding::Picture(Picture::Key) => Some(Start { packet: open.start, kind: StartKind::Keyframe }),
+            Finding::Picture(Picture::Key) => {
+                self.without_keyframe = if open.is_beyond_first { self.without_keyframe } else { 0 };
+                Some(Start { packet: open.start, kind: StartKind::Keyframe })
+            }
             Finding::Picture(Picture::Unreadable) => open.by_indicator(),
             Finding::Picture(Picture::Other) | Finding::Torn | Finding::Open => None,
         }
@@ -193,28 +208,33 @@ impl Open {
         codec: VideoCodec,
     ) -> Self {
         let picture = PictureFinder::new(codec, matches!(random_access, RandomAccess::Set));
-        Self { start, pid, continuity, random_access, head: PesHead::new(), picture }
+        let head = PesHead::new();
+        Self { start, pid, continuity, random_access, head, picture, is_beyond_first: false }
     }
 
     /// Takes the next packet of its PID.
-    fn follow(&mut self, packet: &Packet<'_>) -> Finding {
+    fn follow(&mut self, packet: &Packet<'_>, is_deep: bool) -> Finding {
         let Some(payload) = packet.payload() else { return Finding::Open };
         let is_next = packet.continuity() == (self.continuity + 1) % 16;
         if packet.has_error() || packet.is_scrambled() || !is_next {
             return Finding::Torn;
         }
         self.continuity = packet.continuity();
-        self.look_into(payload)
+        self.look_into(payload, is_deep)
     }
 
-    fn look_into(&mut self, payload: &[u8]) -> Finding {
+    fn look_into(&mut self, payload: &[u8], is_deep: bool) -> Finding {
         for &byte in payload {
             match self.head {
                 PesHead::Open { .. } => self.head.push(byte),
                 PesHead::Read => {
-                    if let Some(picture) = self.picture.push(byte) {
+                    let Some(picture) = self.picture.push(byte) else { continue };
+                    let goes_on = is_deep && (picture == Picture::Other || self.is_beyond_first);
+                    if picture == Picture::Key || !goes_on {
                         return Finding::Picture(picture);
                     }
+                    self.is_beyond_first = true;
+                    self.picture.go_on();
                 }
                 PesHead::Unreadable => return Finding::Picture(Picture::Unreadable),
             }
@@ -224,7 +244,7 @@ impl Open {
 
     /// What the multiplexer says of it.
     fn by_indicator(&self) -> Option<Start> {
-        (self.random_access == RandomAccess::Set)
+        (self.random_access == RandomAccess::Set && !self.is_beyond_first)
             .then_some(Start { packet: self.start, kind: StartKind::Keyframe })
     }
 }

@@ -31,7 +31,7 @@ impl From<&Why> for Code {
             Why::Idle | Why::GaveWay | Why::Abandoned => Self::AtCapacity,
             Why::Engine(_)
             | Why::EndedWithoutData
-            | Why::NotMpegTs
+            | Why::NotMpegTs(_)
             | Why::SourceEnded(_)
             | Why::Stalled(..)
             | Why::PictureLost(_)

@@ -30,8 +30,8 @@ pub enum Why {
     FirstDataTimeout(Duration, Hint),
     /// The body ended before the first packets.
     EndedWithoutData,
-    /// What came is no MPEG-TS.
-    NotMpegTs,
+    /// What came is no MPEG-TS; or it is, but in packets of so many bytes.
+    NotMpegTs(Option<usize>),
     /// The body ended.
     SourceEnded(Ending),
     /// The source was silent for so long.
@@ -110,7 +110,7 @@ impl Why {
                 Fault::Content => Some(Failure::Content),
             },
             Self::EngineDead(_) => Some(Failure::Engine),
-            Self::EndedWithoutData | Self::NotMpegTs => Some(Failure::Content),
+            Self::EndedWithoutData | Self::NotMpegTs(_) => Some(Failure::Content),
             Self::ConnectTimeout(..)
             | Self::NotReady(..)
             | Self::FirstDataTimeout(..)
@@ -133,7 +133,7 @@ impl Why {
                 | Self::Stalled(..)
                 | Self::PictureLost(_)
                 | Self::EndedWithoutData
-                | Self::NotMpegTs
+                | Self::NotMpegTs(_)
         )
     }
 
@@ -168,7 +168,7 @@ impl Why {
             | Self::FirstDataTimeout(..)
             | Self::SessionLost
             | Self::EndedWithoutData
-            | Self::NotMpegTs => true,
+            | Self::NotMpegTs(_) => true,
             _ => false,
         }
     }
@@ -204,7 +204,13 @@ impl fmt::Display for Why {
                 write!(f, "the engine answered but sent no picture within {:.1} s{hint}", limit.as_secs_f32())
             }
             Self::EndedWithoutData => f.write_str("the engine ended the stream before it sent any picture"),
-            Self::NotMpegTs => f.write_str("the engine sent something that is not MPEG-TS"),
+            Self::NotMpegTs(None) => f.write_str("the engine sent something that is not MPEG-TS"),
+            Self::NotMpegTs(Some(bytes)) => {
+                write!(
+                    f,
+                    "the engine sent MPEG-TS in packets of {bytes} bytes; only those of 188 bytes can be played"
+                )
+            }
             Self::SourceEnded(Ending::Complete) => f.write_str("the content ended"),
             Self::SourceEnded(Ending::Broken) => f.write_str("the engine ended the stream"),
             Self::Stalled(limit, hint) => {
