@@ -28,7 +28,7 @@ use crate::threads::{SMALL_STACK_BYTES, Threads};
 
 use super::descriptors::{self, Reserve};
 use super::dispatch::Dispatcher;
-use super::guard::{Guard, Inspection, Patience};
+use super::guard::{Guard, Inspection, Patience, ToEnd};
 use super::incoming::{Handler, Incoming, MAX_HEAD_BYTES};
 use super::leave::{Drain, Leave};
 use super::listener::Listener;
@@ -360,7 +360,7 @@ impl Shared {
         // Connections whose thread hangs are closed and unread for ever; no self-check frees them.
         let unread = found.closed.len().saturating_sub(parked.max(guard.parked().forgotten() as usize));
         self.unread.store(unread, Ordering::Relaxed);
-        strangers.add_departed(&departed);
+        strangers.add_departed(&departed, now);
         // What the next process answers on this port is not for us to judge.
         if !self.leave.has_begun() {
             let closed = || reserve.lend(|| strangers::closed_by_us(self.listener.address()));
@@ -369,9 +369,10 @@ impl Shared {
         for line in strangers.tell(now) {
             log::warn!("{line}");
         }
-        for connection in &to_end {
-            if let Err(error) = reserve.lend(|| connection.abort()) {
-                log::warn!("The connection from {} cannot be ended: {error}", connection.peer);
+        for ToEnd { seen, owes_nothing } in &to_end {
+            let end = || if *owes_nothing { seen.shutdown() } else { seen.abort() };
+            if let Err(error) = reserve.lend(end) {
+                log::warn!("The connection from {} cannot be ended: {error}", seen.peer);
             }
         }
         if !to_end.is_empty() {
