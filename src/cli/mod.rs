@@ -18,7 +18,7 @@ use log::LevelFilter;
 use crate::config::{self, AdminToken, Config, ConfigError, Engine, Refused};
 use crate::escape::Escaped;
 
-pub use self::health::{HealthUrl, NoUrl, NotWell};
+pub use self::health::{HealthUrl, NoUrl};
 
 /// What `--help` prints: a screen of 24 lines of 80 columns.
 pub const HELP: &str = "\

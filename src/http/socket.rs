@@ -327,13 +327,13 @@ mod tests {
             let client = TcpStream::connect(local).expect("a connection");
             let (mut accepted, peer) = listener.accept().expect("the connection");
             let handle = Handle::find(peer, local.port()).expect("it is there");
-            let mut held = Some(client);
-            match is_gone {
-                true => held = None,
-                false => {
-                    held.as_ref().map(|client| client.shutdown(Shutdown::Write).expect("alive")).unwrap_or(())
-                }
-            }
+            let held = if is_gone {
+                drop(client);
+                None
+            } else {
+                client.shutdown(Shutdown::Write).expect("a live socket");
+                Some(client)
+            };
             // Its end has arrived when a read says so.
             assert_eq!(accepted.read(&mut [0; 1]).expect("an end"), 0);
             assert_eq!(handle.presence(), Presence::Mute);

@@ -222,7 +222,7 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         let old = [peer(1, 1), peer(1, 2)];
         let mut strangers = Strangers::new(Ok(old.into()), start);
-        let mut look = |strangers: &mut Strangers, peers: &[SocketAddr], time| {
+        let look = |strangers: &mut Strangers, peers: &[SocketAddr], time| {
             strangers.look(|| Ok(peers.iter().copied().collect()), |peer| peer.port() == 99, at(time));
             strangers.tell(at(time))
         };

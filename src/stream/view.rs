@@ -29,6 +29,8 @@ pub struct Facts {
     pub ended_at: Option<SystemTime>,
     /// First request to first packets.
     pub first_data_after: Option<Duration>,
+    /// First packets to its end, whatever was done to the clock on the wall meanwhile.
+    pub ran_for: Option<Duration>,
 }
 
 /// A stream as it is at one moment, for status and metrics.

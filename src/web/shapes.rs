@@ -305,6 +305,7 @@ mod tests {
                 started_at: Some(at),
                 ended_at: None,
                 first_data_after: Some(Duration::from_micros(1999)),
+                ran_for: None,
             }),
             clients: vec![client],
             waiting: 1,

@@ -466,7 +466,7 @@ fn whoever_sends_what_is_no_request_is_told_in_the_log() {
     }
     let line = running.wait_log("is no HTTP request");
     assert!(line.contains("[WARN] 3 connections from 127.0.0.1 sent something"), "{line}");
-    slow.map(told_nothing);
+    slow.into_iter().for_each(told_nothing);
     let rest = running.end();
     assert!(!rest.iter().any(|line| line.contains("no HTTP request")), "not again so soon: {rest:#?}");
 }
