@@ -35,6 +35,18 @@ impl Seen {
         Self { peer, received_bytes, number: -1, local_port: 0 }
     }
 
+    /// Ends the connection, if it is still there.
+    ///
+    /// # Errors
+    ///
+    /// When there is no descriptor to do it with.
+    pub(super) fn shutdown(&self) -> io::Result<()> {
+        if let Some(handle) = Handle::at(self.number, self.peer, self.local_port)? {
+            handle.shutdown();
+        }
+        Ok(())
+    }
+
     /// Breaks the connection off, if it is still there.
     ///
     /// # Errors

@@ -105,6 +105,8 @@ struct Connection<J> {
     cut_at: Option<Instant>,
     /// What had come on it at the last look.
     seen_bytes: u64,
+    /// Since when it has had nothing in work, and what had come on it at the first look from then on.
+    idle_bytes: Option<(Instant, u64)>,
 }
 
 impl<J> Connection<J> {
@@ -120,6 +122,7 @@ impl<J> Connection<J> {
             reading_since: None,
             cut_at: None,
             seen_bytes: 0,
+            idle_bytes: None,
         }
     }
 }
@@ -139,11 +142,20 @@ pub(super) enum Arrival<J> {
 #[derive(Debug)]
 pub(super) struct Inspection {
     /// These have to go.
-    pub(super) to_end: Vec<Seen>,
+    pub(super) to_end: Vec<ToEnd>,
     /// So many had to go longer ago than [`Patience::end`], and are still there.
     pub(super) stuck: usize,
     /// These are there no more.
     pub(super) departed: Vec<Departed>,
+}
+
+/// A connection that has to go.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ToEnd {
+    pub(super) seen: Seen,
+    /// It has nothing in work and has said nothing since: it may end as any other, and a proxy that keeps connections does
+    /// not take it for an accident. Any other is reset, so that it does not wait for an answer or for room.
+    pub(super) owes_nothing: bool,
 }
 
 /// A connection that is there no more.
@@ -296,6 +308,13 @@ impl<J> Guard<J> {
         for seen in seen {
             let connection = table.entry(seen.peer).or_insert_with(|| Connection::new(now));
             connection.seen_bytes = seen.received_bytes;
+            if connection.idle_bytes.is_none_or(|(since, _)| since != connection.idle_since) {
+                connection.idle_bytes = Some((connection.idle_since, seen.received_bytes));
+            }
+            let is_quiet = connection.idle_bytes.is_some_and(|(_, bytes)| bytes == seen.received_bytes);
+            let owes_nothing =
+                !connection.is_busy && is_quiet && (connection.requests > 0 || seen.received_bytes == 0);
+            let end = ToEnd { seen: *seen, owes_nothing };
             let allowed = SPARE_BYTES + connection.requests * self.max_head_bytes;
             let idle_for = now.saturating_duration_since(connection.idle_since);
             let is_late = |since| now.saturating_duration_since(since) >= self.patience.head;
@@ -308,22 +327,22 @@ impl<J> Guard<J> {
                 || !connection.is_busy && idle_for >= self.patience.head
             {
                 connection.cut_at = Some(now);
-                to_end.push(*seen);
+                to_end.push(end);
             } else if !connection.is_busy {
-                idle.push((connection.idle_since, *seen));
+                idle.push((connection.idle_since, end));
             }
         }
         // Each connection that ends gives two descriptors back.
         let (wanted, surplus) = (too_many.div_ceil(2), idle.len().saturating_sub(streams.max(MIN_IDLE)));
         idle.sort_unstable_by_key(|(since, _)| *since);
-        let has_to_go = |(number, (since, _)): &(usize, (Instant, Seen))| {
+        let has_to_go = |(number, (since, _)): &(usize, (Instant, ToEnd))| {
             *number < surplus || *number < wanted && now.saturating_duration_since(*since) >= SPARED
         };
-        for (_, (_, seen)) in idle.into_iter().enumerate().take_while(has_to_go) {
-            if let Some(connection) = table.get_mut(&seen.peer) {
+        for (_, (_, end)) in idle.into_iter().enumerate().take_while(has_to_go) {
+            if let Some(connection) = table.get_mut(&end.seen.peer) {
                 connection.cut_at = Some(now);
             }
-            to_end.push(seen);
+            to_end.push(end);
         }
         Inspection { to_end, stuck, departed }
     }
@@ -415,7 +434,7 @@ mod tests {
 
     fn cut(guard: &Guard<u32>, seen: &[Seen], too_many: usize, now: Instant) -> Vec<u16> {
         let mut ports: Vec<_> =
-            guard.inspect(seen, too_many, 0, now).to_end.iter().map(|seen| seen.peer.port()).collect();
+            guard.inspect(seen, too_many, 0, now).to_end.iter().map(|end| end.seen.peer.port()).collect();
         ports.sort_unstable();
         ports
     }
@@ -435,6 +454,24 @@ mod tests {
         assert_eq!(cut(&guard, &seen, 0, at(25)), [3]);
         assert_eq!(cut(&guard, &seen[1..], 0, at(26)), NOBODY);
         assert_eq!(guard.table.lock().len(), 2, "the first has gone");
+    }
+
+    #[test]
+    fn only_who_has_said_something_since_its_last_answer_is_reset() {
+        let (guard, start) = (guard(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let seen =
+            |bytes: [u64; 4]| [1, 2, 3, 4].map(|port| Seen::new(peer(port), bytes[usize::from(port) - 1]));
+        for port in [1, 2] {
+            guard.arrive(peer(port), 10, start);
+            guard.next(peer(port), start);
+        }
+        // An answered request; one with half a head behind it; half a head alone; nothing.
+        guard.inspect(&seen([50, 50, 20, 0]), 0, 0, start);
+        let mut to_end = guard.inspect(&seen([50, 70, 20, 0]), 0, 0, at(15)).to_end;
+        to_end.sort_by_key(|end| end.seen.peer);
+        let owes_nothing: Vec<_> = to_end.iter().map(|end| end.owes_nothing).collect();
+        assert_eq!(owes_nothing, [true, false, false, true]);
     }
 
     #[test]

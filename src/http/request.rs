@@ -169,6 +169,12 @@ impl Request {
         }
     }
 
+    /// Signs of life that were sent so far. One that has just been sent is answered soon by a client that is gone.
+    #[must_use]
+    pub fn signs(&self) -> usize {
+        self.answer.borrow().sent
+    }
+
     fn send_sign(&self, now: Instant) -> io::Result<()> {
         let mut answer = self.answer.borrow_mut();
         let Answer { writer, sent, next_sign, pause } = &mut *answer;

@@ -27,9 +27,9 @@ use crate::config::{self, Live};
 use crate::threads::heartbeat::Heartbeat;
 use crate::threads::{SMALL_STACK_BYTES, Threads};
 
-use super::descriptors::{self, Reserve, Seen};
+use super::descriptors::{self, Reserve};
 use super::dispatch::Dispatcher;
-use super::guard::{Guard, Inspection, Patience};
+use super::guard::{Guard, Inspection, Patience, ToEnd};
 use super::incoming::{Handler, Incoming, MAX_HEAD_BYTES};
 use super::leave::{Drain, Leave};
 use super::listener::Listener;
@@ -404,7 +404,7 @@ impl Shared {
         // Connections whose thread hangs are closed and unread for ever; no self-check frees them.
         let unread = found.closed.len().saturating_sub(parked.max(guard.parked().forgotten() as usize));
         self.unread.store(unread, Ordering::Relaxed);
-        strangers.add_departed(&departed);
+        strangers.add_departed(&departed, now);
         // What the next process answers on this port is not for us to judge.
         if !self.leave.has_begun() {
             let closed = || reserve.lend(|| strangers::closed_by_us(self.listener.address()));
@@ -413,10 +413,15 @@ impl Shared {
         for line in strangers.tell(now) {
             log::warn!("{line}");
         }
-        let is_refused = |seen: &&Seen| Refused::has(refused, seen.peer.ip());
-        for connection in to_end.iter().chain(found.connections.iter().filter(is_refused)) {
-            if let Err(error) = reserve.lend(|| connection.abort()) {
-                log::warn!("The connection from {} cannot be ended: {error}", connection.peer);
+        for ToEnd { seen, owes_nothing } in &to_end {
+            let end = || if *owes_nothing { seen.shutdown() } else { seen.abort() };
+            if let Err(error) = reserve.lend(end) {
+                log::warn!("The connection from {} cannot be ended: {error}", seen.peer);
+            }
+        }
+        for seen in found.connections.iter().filter(|seen| Refused::has(refused, seen.peer.ip())) {
+            if let Err(error) = reserve.lend(|| seen.abort()) {
+                log::warn!("The connection from {} cannot be ended: {error}", seen.peer);
             }
         }
         if !to_end.is_empty() {

@@ -5,9 +5,9 @@
 //! bytes, and has gone without a request; or it came and went between two looks, and the kernel remembers for a minute that
 //! it was ended by our side. It must not know what was sent: nobody does any more.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -26,11 +26,17 @@ const MAX_LINES: usize = 8;
 /// Addresses that are counted one by one.
 const MAX_ADDRESSES: usize = 256;
 
-/// Connections that may end from one reading to the next, some 2000 a second: in a storm of more nobody is told apart.
-const MAX_RECENT: usize = 10_000;
+/// Longer than the kernel lists a connection that is over.
+const LISTED_FOR: Duration = Duration::from_secs(70);
 
-/// What is read of the kernel's list, 150 bytes a connection.
-const MAX_LIST_BYTES: u64 = 4 << 20;
+/// Connections that may end within that time, 1000 a second: in a storm of more nobody is told apart until it is over.
+const MAX_ACCOUNTED: usize = 70_000;
+
+/// What is read of the kernel's list, 150 bytes a connection, of all servers of this machine.
+const MAX_LIST_BYTES: u64 = 16 << 20;
+
+/// The kernel makes as much of its list at a time as is asked for.
+const LIST_BUFFER_BYTES: usize = 32 * 1024;
 
 /// What was wrong with a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,10 +63,10 @@ impl Fault {
 /// Who it was, until it is told.
 #[derive(Debug)]
 pub(super) struct Strangers {
-    /// Those that ended since the last reading and are accounted for.
-    recent: HashSet<SocketAddr>,
-    /// What the kernel's list had at the last reading; `None` after one that was of no use.
-    known: Option<HashSet<SocketAddr>>,
+    /// Those that ended lately and are accounted for, with the time when that was last seen.
+    accounted: HashMap<SocketAddr, Instant>,
+    /// There were more than are kept: until then nobody is judged by the list.
+    blind_until: Option<Instant>,
     next_reading: Instant,
     found: BTreeMap<(IpAddr, Fault), u64>,
     /// Of more addresses than are counted one by one.
@@ -72,8 +78,8 @@ impl Strangers {
     /// Before anybody is served; `closed` are those that the kernel's list has from before.
     pub(super) fn new(closed: io::Result<HashSet<SocketAddr>>, now: Instant) -> Self {
         Self {
-            recent: HashSet::new(),
-            known: closed.ok(),
+            accounted: closed.unwrap_or_default().into_iter().map(|peer| (peer, now)).collect(),
+            blind_until: None,
             next_reading: now + READ_INTERVAL,
             found: BTreeMap::new(),
             others: 0,
@@ -82,12 +88,12 @@ impl Strangers {
     }
 
     /// These connections are there no more.
-    pub(super) fn add_departed(&mut self, departed: &[Departed]) {
+    pub(super) fn add_departed(&mut self, departed: &[Departed], now: Instant) {
         for Departed { peer, has_asked, has_spoken } in departed {
             if *has_spoken && !*has_asked {
                 self.count(peer.ip(), Fault::Unfinished);
             }
-            self.recent.insert(plain(*peer));
+            self.accounted.insert(plain(*peer), now);
         }
     }
 
@@ -103,16 +109,18 @@ impl Strangers {
             return;
         }
         self.next_reading = now + READ_INTERVAL;
-        let recent = std::mem::take(&mut self.recent);
-        let closed = closed().ok().filter(|_| recent.len() <= MAX_RECENT);
-        if let (Some(closed), Some(known)) = (&closed, self.known.take()) {
-            for peer in closed {
-                if !known.contains(peer) && !recent.contains(peer) && !is_known(*peer) {
-                    self.count(peer.ip(), Fault::Refused);
-                }
+        self.accounted.retain(|_, at| now.saturating_duration_since(*at) < LISTED_FOR);
+        if self.accounted.len() > MAX_ACCOUNTED {
+            self.accounted = HashMap::new();
+            self.blind_until = Some(now + LISTED_FOR);
+        }
+        // Without a list all is judged by the next one.
+        for peer in closed().unwrap_or_default() {
+            let is_new = self.accounted.insert(peer, now).is_none();
+            if is_new && self.blind_until.is_none_or(|until| now >= until) && !is_known(peer) {
+                self.count(peer.ip(), Fault::Refused);
             }
         }
-        self.known = closed;
     }
 
     fn count(&mut self, ip: IpAddr, fault: Fault) {
@@ -163,11 +171,14 @@ const ENDED_BY_US: [&str; 3] = ["04", "05", "06"];
 /// When the kernel does not tell, or there are too many.
 pub(super) fn closed_by_us(local: SocketAddr) -> io::Result<HashSet<SocketAddr>> {
     let path = if local.is_ipv4() { "/proc/self/net/tcp" } else { "/proc/self/net/tcp6" };
-    let mut list = String::new();
-    if File::open(path)?.take(MAX_LIST_BYTES).read_to_string(&mut list)? as u64 == MAX_LIST_BYTES {
-        return Err(io::ErrorKind::FileTooLarge.into());
+    let mut list = BufReader::with_capacity(LIST_BUFFER_BYTES, File::open(path)?).take(MAX_LIST_BYTES);
+    let mut found = HashSet::new();
+    let mut line = String::new();
+    while list.read_line(&mut line)? > 0 {
+        found.extend(peer_in(&line, local.port()));
+        line.clear();
     }
-    Ok(list.lines().filter_map(|line| peer_in(line, local.port())).collect())
+    if list.limit() == 0 { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(found) }
 }
 
 /// The peer in a line of the kernel's list (proc(5)), if our side has ended it: number, our address, the other one, state.
@@ -215,11 +226,14 @@ mod tests {
             strangers.look(|| Ok(peers.iter().copied().collect()), |peer| peer.port() == 99, at(time));
             strangers.tell(at(time))
         };
-        strangers.add_departed(&[
-            Departed { peer: peer(2, 1), has_asked: true, has_spoken: true },
-            Departed { peer: peer(3, 1), has_asked: false, has_spoken: false },
-            Departed { peer: peer(4, 1), has_asked: false, has_spoken: true },
-        ]);
+        strangers.add_departed(
+            &[
+                Departed { peer: peer(2, 1), has_asked: true, has_spoken: true },
+                Departed { peer: peer(3, 1), has_asked: false, has_spoken: false },
+                Departed { peer: peer(4, 1), has_asked: false, has_spoken: true },
+            ],
+            start,
+        );
         let now =
             [&old[..], &[peer(2, 1), peer(3, 1), peer(4, 1), peer(5, 1), peer(5, 2), peer(6, 99)]].concat();
         let told = look(&mut strangers, &now, 5);
@@ -234,9 +248,27 @@ mod tests {
         let told = look(&mut strangers, &more, 65);
         assert!(told.len() == 1 && told[0].starts_with("1 connection from 192.0.2.7 "), "{told:?}");
         assert!(look(&mut strangers, &[], 130).is_empty());
-        // A list that cannot be had, and then one that has nothing to be compared with.
+        // A list that cannot be had is made up for by the next one.
         strangers.look(|| Err(io::ErrorKind::NotFound.into()), |_| false, at(140));
-        assert!(look(&mut strangers, &more, 200).is_empty());
+        let told = look(&mut strangers, &[peer(8, 1)], 200);
+        assert!(told.len() == 1 && told[0].starts_with("1 connection from 192.0.2.8 "), "{told:?}");
+    }
+
+    #[test]
+    fn in_a_storm_nobody_is_told_apart() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut strangers = Strangers::new(Ok(HashSet::new()), start);
+        let storm =
+            |number: u32| SocketAddr::from(((number / 60_000 + 1).to_be_bytes(), (number % 60_000) as u16));
+        let departed = |number| Departed { peer: storm(number), has_asked: true, has_spoken: true };
+        let departed: Vec<_> = (0..=MAX_ACCOUNTED as u32).map(departed).collect();
+        strangers.add_departed(&departed, start);
+        for (time, number, count) in [(5, 1, 0), (10, 2, 0), (80, 3, 1)] {
+            strangers.look(|| Ok(HashSet::from([peer(1, number)])), |_| false, at(time));
+            assert_eq!(strangers.found.values().sum::<u64>(), count, "after {time} s");
+        }
+        assert!(strangers.accounted.len() < 10);
     }
 
     #[test]
@@ -246,7 +278,7 @@ mod tests {
         for number in 0..1000_u16 {
             let [high, low] = number.to_be_bytes();
             let peer = SocketAddr::from(([10, 0, high, low], 1));
-            strangers.add_departed(&[Departed { peer, has_asked: false, has_spoken: true }]);
+            strangers.add_departed(&[Departed { peer, has_asked: false, has_spoken: true }], start);
         }
         let told = strangers.tell(start);
         assert_eq!(told.len(), MAX_LINES + 1);

@@ -120,6 +120,7 @@ impl Stream {
             ended_at: None,
             first_data_after: None,
             media: None,
+            ran_for: None,
         });
         let core = Core {
             life: Life::new(now, &limits),
@@ -281,7 +282,9 @@ impl Stream {
             if !outcome.had_started && outcome.why.is_trouble() {
                 self.stats.add_failed_start();
             }
-            Arc::make_mut(&mut core.facts).ended_at = Some(SystemTime::now());
+            let facts = Arc::make_mut(&mut core.facts);
+            facts.ended_at = Some(SystemTime::now());
+            facts.ran_for = facts.first_data_after.map(|after| self.created.elapsed().saturating_sub(after));
         }
         let is_free = matches!(core.life.state, State::Stopped(_)) && core.seats.is_empty();
         if before.state == State::Active

@@ -32,6 +32,8 @@ pub struct Facts {
     pub first_data_after: Option<Duration>,
     /// What it consists of, once its tables came.
     pub media: Option<Arc<Media>>,
+    /// First packets to its end, whatever was done to the clock on the wall meanwhile.
+    pub ran_for: Option<Duration>,
 }
 
 /// A stream as it is at one moment, for status and metrics.

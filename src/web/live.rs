@@ -37,6 +37,9 @@ use super::context::Context;
 /// A start is given up here so long after all its phases should be over: streams end their starts by themselves.
 const START_MARGIN: Duration = Duration::from_secs(2);
 
+/// A client that is gone has answered a sign of life by then, unless it was far away: a house is no further than its Wi-Fi.
+const SIGN_PAUSE: Duration = Duration::from_millis(50);
+
 /// Null packets to a client of a quiet source follow each other at this distance.
 const NULL_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -178,22 +181,27 @@ fn wait_started(
     registration: &Registration<'_>,
     deadline: Instant,
 ) -> StartOutcome {
+    let mut pause = LOOK_INTERVAL;
     loop {
         let now = Instant::now();
-        match seat.wait_started(deadline.min(now + LOOK_INTERVAL)) {
+        match seat.wait_started(deadline.min(now + pause)) {
             Some(Ok(())) => return StartOutcome::Running,
             Some(Err(Why::SameAs(key))) => return StartOutcome::SameAs(key),
             Some(Err(why)) => return StartOutcome::Failed(Response::from(&why)),
-            None if !request.is_awaited(connection) => return StartOutcome::ClientLeft,
-            None if registration.is_asked_to_leave() => {
-                return StartOutcome::Failed(Response::from(&Why::Asked));
-            }
-            // The stream's own deadlines come first; this one holds whatever becomes of them.
-            None if now >= deadline => {
-                return StartOutcome::Failed(Response::error(Code::StartTimeout, &LATE));
-            }
             None => {}
         }
+        let signs = request.signs();
+        if !request.is_awaited(connection) {
+            return StartOutcome::ClientLeft;
+        }
+        if registration.is_asked_to_leave() {
+            return StartOutcome::Failed(Response::from(&Why::Asked));
+        }
+        // The stream's own deadlines come first; this one holds whatever becomes of them.
+        if now >= deadline {
+            return StartOutcome::Failed(Response::error(Code::StartTimeout, &LATE));
+        }
+        pause = if request.signs() == signs { LOOK_INTERVAL } else { SIGN_PAUSE };
     }
 }
 

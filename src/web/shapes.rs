@@ -351,6 +351,7 @@ mod tests {
                     audio: vec!["AAC"],
                     text: Vec::new(),
                 })),
+                ran_for: None,
             }),
             clients: vec![client],
             waiting: 1,

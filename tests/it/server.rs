@@ -5,12 +5,14 @@ use std::net::TcpStream;
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
+use acerelay::http::guard::Patience;
+use acerelay::http::socket::Options;
 use acerelay::sim::{Entry, Getstream, Order, PlaybackStep, Script};
 use serde_json::Value;
 
 use super::harness::{
-    Connection, ID, INFOHASH, LONG, OTHER_ID, Proxy, Running, Viewer, assert_whole, engine, in_parallel,
-    scripted, stream_path,
+    BareServer, Connection, ID, INFOHASH, LONG, OTHER_ID, Proxy, Running, Viewer, assert_whole, engine,
+    in_parallel, pause, scripted, stream_path,
 };
 
 #[test]
@@ -469,4 +471,32 @@ fn whoever_sends_what_is_no_request_is_told_in_the_log() {
     slow.into_iter().for_each(told_nothing);
     let rest = running.end();
     assert!(!rest.iter().any(|line| line.contains("no HTTP request")), "not again so soon: {rest:#?}");
+}
+
+#[test]
+fn an_idle_connection_is_ended_and_one_with_half_a_request_is_reset() {
+    // Without this the library ends idle connections by itself, before the guard does.
+    let options = Options { read_limit: LONG, write_slice: LONG };
+    let patience = Patience { head: Duration::from_secs(2), ..Patience::default() };
+    let server = BareServer::start_with(options, patience, LONG, |request| {
+        request.respond(acerelay::http::response::Response::text(200, "ok"));
+    });
+    let request = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut sockets = [request, &format!("{request}GET / HTTP/1.1\r\nX"), ""].map(|text| {
+        let mut socket = TcpStream::connect(server.address()).expect("it listens");
+        socket.write_all(text.as_bytes()).expect("room in the buffer");
+        socket.set_read_timeout(Some(LONG)).expect("a live socket");
+        socket
+    });
+    // The half comes when the answer has been seen.
+    pause(Duration::from_millis(1200));
+    sockets[1].write_all(b": y").expect("room in the buffer");
+    let ends = sockets.map(|mut socket| {
+        let mut bytes = Vec::new();
+        let read = socket.read_to_end(&mut bytes);
+        // A reset may follow an end that was read.
+        pause(Duration::from_millis(300));
+        (!bytes.is_empty(), read.is_err() || socket.take_error().expect("a live socket").is_some())
+    });
+    assert_eq!(ends, [(true, false), (true, true), (false, false)]);
 }

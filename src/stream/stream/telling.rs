@@ -72,11 +72,10 @@ impl Stream {
     /// The closing line of a stream that has run, once its last client has been sent the rest.
     pub(super) fn log_totals(&self) {
         let view = self.view();
-        let (State::Stopped(outcome), Some(began)) = (&view.state, view.facts.started_at) else {
+        let (State::Stopped(outcome), Some(ran_for)) = (&view.state, view.facts.ran_for) else {
             return;
         };
-        let ended = view.facts.ended_at.unwrap_or(began);
-        let seconds = ended.duration_since(began).unwrap_or_default().as_secs();
+        let seconds = ran_for.as_secs();
         let StreamView { stream_id, bytes_in, bytes_out, restarts, .. } = &view;
         log::info!(
             "Stream {stream_id} ended after {seconds} s, {bytes_in} bytes in, {bytes_out} bytes out, {restarts} restarts: {}",

@@ -30,9 +30,19 @@ impl BareServer {
         handler: impl Fn(Request) + Send + Sync + 'static,
     ) -> Self {
         let options = Options { read_limit: Duration::from_secs(1), write_slice };
+        Self::start_with(options, Patience::default(), write_timeout, handler)
+    }
+
+    /// The same, with these options of its connections and this patience with them.
+    pub(crate) fn start_with(
+        options: Options,
+        patience: Patience,
+        write_timeout: Duration,
+        handler: impl Fn(Request) + Send + Sync + 'static,
+    ) -> Self {
         let listener = Listener::open(SocketAddr::from(([127, 0, 0, 1], 0)), options).expect("a free port");
         let settings = config::Server { max_clients: 10, write_timeout, ..config::Server::default() };
-        let limits = ServerLimits { descriptors: 1000, patience: Patience::default() };
+        let limits = ServerLimits { descriptors: 1000, patience };
         let (parked, threads) = (Arc::new(ParkedThreads::new(1000)), Threads::new());
         let (settings, handler) = (Live::new(settings), Arc::new(handler));
         let server = Server::start(listener, settings, limits, parked, &threads, threads.clone(), handler)
