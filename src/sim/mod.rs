@@ -17,8 +17,8 @@ mod tests;
 
 pub use self::engine::{
     Begin, Burst, Call, Content, Counts, Delivery, EndedReaders, Entry, Event, Fill, Framing, Getstream,
-    Head, Health, HostName, Order, Pace, Playback, RequestRecord, Script, SessionRules, Settings, SimEngine,
-    Steps,
+    Head, Health, Hls, HlsKind, HostName, Order, Pace, Playback, RequestRecord, Script, SessionRules,
+    Settings, SimEngine, Steps,
 };
 pub use self::judge::{Checker, Gap, Latency, Report};
 pub use self::media::{Media, Numbered, now_us};

@@ -6,5 +6,6 @@
 mod calls;
 mod client;
 mod faults;
+mod hls;
 mod rules;
 mod streams;

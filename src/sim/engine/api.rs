@@ -7,6 +7,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::call::{Named, Reply, Request, UNKNOWN_SESSION};
+use super::hls;
 use super::http::{Answer, Connection};
 use super::playback;
 use super::script::{Call, Health};
@@ -81,6 +82,7 @@ impl Request<'_> {
             ["ace", "cmd", infohash, token] => self.command(infohash, token),
             ["ace", "event", infohash, token] => self.event(infohash, token),
             ["ace", "r", infohash, token] => return playback::entry(self, infohash, token),
+            ["ace", "c", infohash, name] => return hls::segment(self, infohash, name),
             ["content", infohash, name] => return playback::content(self, infohash, name),
             ["webui", "api", "service"] => self.service(&health),
             ["server", "api"] => self.server_api(&health),

@@ -9,8 +9,10 @@ mod call;
 mod content;
 mod counts;
 mod getstream;
+mod hls;
 mod http;
 mod listener;
+mod listing;
 mod playback;
 mod script;
 mod sessions;
@@ -26,6 +28,7 @@ use parking_lot::Mutex;
 
 pub use self::content::{Begin, Burst, Content, Delivery, Framing, Pace};
 pub use self::counts::{Counts, RequestRecord};
+pub use self::listing::{Hls, HlsKind};
 pub use self::script::{Call, Entry, Event, Fill, Getstream, Head, Health, Order, Playback, Script, Steps};
 pub use self::sessions::{EndedReaders, SessionRules};
 

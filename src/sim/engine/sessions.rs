@@ -144,6 +144,19 @@ impl Sessions {
         self.open.contains_key(token)
     }
 
+    /// Whether a content has a session at all.
+    pub(super) fn is_open(&self, content: usize) -> bool {
+        self.open.values().any(|session| session.content == content)
+    }
+
+    /// Whether another session of the content was opened after that of this token.
+    pub(super) fn is_superseded(&self, token: &str, content: usize) -> bool {
+        let own = self.open.get(token).map(|session| session.opened);
+        own.is_some_and(|own| {
+            self.open.values().any(|session| session.content == content && session.opened > own)
+        })
+    }
+
     /// Ends a session and, by the rules, the others of its content: how many others; `None` if it is not there.
     pub(super) fn stop(&mut self, token: &str, content: usize, rules: SessionRules) -> Option<usize> {
         self.get_mut(token, content)?;
