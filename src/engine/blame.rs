@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::id::ContentName;
 
-use super::error::EngineError;
+use super::error::{EngineError, HlsFault};
 
 /// After a failed start an engine stands behind the others for so long: the next try goes elsewhere first.
 const PENALTY: Duration = Duration::from_secs(10);
@@ -27,7 +27,9 @@ impl Fault {
     /// Whose fault a getstream is that failed so.
     #[must_use]
     pub fn of(error: &EngineError) -> Self {
-        if error.is_unknown_content() { Self::Content } else { Self::Engine }
+        // What a list says is what its broadcaster made of it.
+        let is_unfit = matches!(error, EngineError::Hls(HlsFault::Unfit(_)));
+        if is_unfit || error.is_unknown_content() { Self::Content } else { Self::Engine }
     }
 }
 
@@ -71,6 +73,7 @@ impl Blame {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::m3u8::ListError;
     use crate::id::Digest;
 
     const ONE: ContentName = ContentName::Id(Digest::new([1; 20]));
@@ -106,9 +109,10 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_not_to_be_found_is_the_content_s_fault() {
+    fn only_what_is_not_to_be_found_or_not_to_be_played_is_the_content_s_fault() {
         let said = |text: &str| EngineError::Said(text.to_owned());
         assert_eq!(Fault::of(&said("failed to load content")), Fault::Content);
+        assert_eq!(Fault::of(&EngineError::Hls(HlsFault::Unfit(ListError::Encrypted))), Fault::Content);
         for error in
             [said("out of order"), EngineError::Silent(PENALTY), EngineError::Status(500, String::new())]
         {

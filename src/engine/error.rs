@@ -1,10 +1,12 @@
 //! What can go wrong with an engine, in words a person can act on.
 
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
 use crate::escape::Escaped;
 
+use super::m3u8::ListError;
 use super::url::TargetError;
 
 /// Why an engine did not give what it was asked for. Texts of the engine are kept as it said them; they are
@@ -27,6 +29,19 @@ pub enum EngineError {
     TooManyRedirects,
     /// The connection broke.
     Lost(String),
+    /// The channel is an HLS list at the engine, and the list cannot be followed.
+    Hls(HlsFault),
+}
+
+/// Why an HLS list cannot be followed (any more).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HlsFault {
+    /// For what it says.
+    Unfit(ListError),
+    /// It does not come, or its playback session is over.
+    List(Box<EngineError>),
+    /// What it names does not come.
+    Segment(Box<EngineError>),
 }
 
 /// Why there is no connection.
@@ -54,7 +69,21 @@ impl EngineError {
     /// Whether the engine says that it does not know the session.
     #[must_use]
     pub fn is_unknown_session(&self) -> bool {
-        matches!(self, Self::Said(text) | Self::Status(_, text) if text.contains(UNKNOWN_SESSION))
+        match self {
+            Self::Said(text) | Self::Status(_, text) if text.contains(UNKNOWN_SESSION) => true,
+            // That is how an engine says it to who follows a list (engine-contract.md section 8.2).
+            Self::Hls(HlsFault::List(error) | HlsFault::Segment(error)) => {
+                matches!(**error, Self::Status(403, _)) || error.is_unknown_session()
+            }
+            _ => false,
+        }
+    }
+
+    /// Why the reading of a body failed.
+    #[must_use]
+    pub fn of_body(error: &io::Error) -> Self {
+        let own = error.get_ref().and_then(|cause| cause.downcast_ref::<Self>());
+        own.cloned().unwrap_or_else(|| Self::Lost(error.to_string()))
     }
 
     /// Whether the engine says that there is no such content; often it is there under its other name.
@@ -85,11 +114,29 @@ impl fmt::Display for EngineError {
             Self::Target(error) => fmt::Display::fmt(error, f),
             Self::TooManyRedirects => f.write_str("the engine redirects in a loop"),
             Self::Lost(why) => write!(f, "the connection to the engine broke: {}", Escaped(why)),
+            Self::Hls(fault) => write!(f, "this channel is HLS at the engine, and {fault}"),
+        }
+    }
+}
+
+impl fmt::Display for HlsFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unfit(error) => fmt::Display::fmt(error, f),
+            Self::List(error) => write!(f, "its list does not come: {error}"),
+            Self::Segment(error) => write!(f, "a segment of it does not come: {error}"),
         }
     }
 }
 
 impl std::error::Error for EngineError {}
+
+impl From<EngineError> for io::Error {
+    /// [`EngineError::of_body`] undoes it.
+    fn from(error: EngineError) -> Self {
+        Self::other(error)
+    }
+}
 
 impl From<TargetError> for EngineError {
     fn from(error: TargetError) -> Self {
@@ -108,10 +155,10 @@ pub(super) fn classify(error: ureq::Error, limit: Duration) -> EngineError {
         ureq::Error::HostNotFound => refused("its host name is not known".to_owned()),
         ureq::Error::ConnectionFailed => refused("the connect failed".to_owned()),
         ureq::Error::Io(error) => match error.kind() {
-            std::io::ErrorKind::ConnectionRefused
-            | std::io::ErrorKind::HostUnreachable
-            | std::io::ErrorKind::NetworkUnreachable => refused(error.to_string()),
-            std::io::ErrorKind::AddrNotAvailable => unanswered("this system has no port left for it"),
+            io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable => refused(error.to_string()),
+            io::ErrorKind::AddrNotAvailable => unanswered("this system has no port left for it"),
             _ => EngineError::Lost(error.to_string()),
         },
         error @ (ureq::Error::Protocol(_) | ureq::Error::Http(_) | ureq::Error::LargeResponseHeader(..)) => {

@@ -76,6 +76,12 @@ impl Marker {
         self.clock.map(|(_, pcr)| pcr)
     }
 
+    /// The tables as they are now.
+    #[must_use]
+    pub fn tables(&self) -> &PsiCache {
+        &self.tables
+    }
+
     /// The source was lost: what comes next does not go on where the last packet ended, and may be of other PIDs.
     pub fn break_off(&mut self) {
         self.finder.clear();

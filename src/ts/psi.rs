@@ -42,7 +42,7 @@ pub enum PsiChange {
 }
 
 /// A programme that the PAT names.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Programme {
     number: u16,
     pmt_pid: Pid,
@@ -70,7 +70,7 @@ impl Programme {
 }
 
 /// Keeps the last complete PAT and PMTs of a stream.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct PsiCache {
     serial: u64,
     pat_assembler: Assembler,

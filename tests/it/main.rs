@@ -11,6 +11,7 @@ mod closing;
 mod engines;
 mod failover;
 mod harness;
+mod hls_source;
 mod hostile;
 mod ids;
 mod layering;
