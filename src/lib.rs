@@ -10,8 +10,8 @@
 //!
 //! Starting a fetcher returns at once, so nothing may treat a stream as there until the fetcher itself has said so.
 //! [`stream::state`] holds the rule as a pure function, [`stream::stream`] guards its state with a Condvar:
-//! `Starting` becomes `Active` when the engine has answered the playback request *and* the first whole TS packets are
-//! published. Every other way out of the fetcher's thread, a panic included, wakes whoever waits with the reason. All who
+//! `Starting` becomes `Active` when the engine has answered the playback request *and* the first whole TS packets with
+//! picture or sound are published. Every other way out of the fetcher's thread, a panic included, wakes whoever waits with the reason. All who
 //! wait for one start get the same outcome, and only then does a client get its status line.
 //!
 //! # The way of a chunk
@@ -43,7 +43,8 @@
 //!   no clock.
 //! - `tiny_http` is named in `http::server` and `http::incoming` alone, `ureq` in `engine` alone, `unsafe` in
 //!   `http::socket` and `allocator` alone.
-//! - Only `app` and `main` see the whole configuration; everybody else gets its own section by value.
+//! - Only `app`, `cli` and `main` see the whole configuration; everybody else gets its own section, by value or, where it
+//!   may be replaced at run time, by a [`config::Live`] handle that is asked when the settings are needed.
 //!
 //! # Threads
 //!
@@ -55,9 +56,10 @@
 //! | client-N | one connection's requests, in turn: the stream's Condvars, a socket write | fetcher, kernel, deadlines |
 //! | fetch-ID | connect, head, body, stop: each with a deadline | its interrupter, the stop channel |
 //! | housekeeper | a timer; drives all deadlines of streams | the stop channel |
-//! | engine-N | a timer, health checks | the stop channel, its interrupter |
+//! | engine-N | a timer, health checks | the stop channel, its interrupter, whoever needs an engine now |
+//! | look-up | the system's look-up of one engine's name; one at a time for each engine | nobody: it ends by itself |
 //!
-//! All are started by [`threads`] and joined at shutdown.
+//! All are started by [`threads`] and, but for a look-up, joined at shutdown. No crate starts one for a call to an engine.
 //!
 //! # The order of the locks
 //!

@@ -6,8 +6,8 @@
 //!
 //! A file survives its rotation: renamed from outside, it is written to until [`LogFile::reopen`] is called.
 //!
-//! Lock rule: simplelog holds one lock while it writes a line, so nobody logs under a lock of the streams. The lock of a
-//! [`LogFile`] is taken under it, for one write, or alone, for the change of files.
+//! Lock rule: simplelog holds one lock while it writes a line, so nobody logs under a lock of the streams. The lock of
+//! a [`LogFile`] is taken under it, for one write, or alone, for the change of files.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -123,8 +123,8 @@ fn logger<W: Write + Send + 'static>(level: LevelFilter, stamp: Stamp, out: W) -
 /// Where our own lines come from, library and program alike.
 const OURS: &str = env!("CARGO_CRATE_NAME");
 
-/// Lets other crates speak from `warn` up only, so that `debug` is about streams and not about sockets. `tiny_http` says
-/// nothing: what befalls it is dealt with, and told, by `http::server`.
+/// Lets other crates speak from `warn` up only, so that `debug` is about streams and not about sockets. `tiny_http`
+/// says nothing: what befalls it is dealt with, and told, by `http::server`.
 struct Quiet<W: Write + Send + 'static>(Box<WriteLogger<LineWriter<W>>>);
 
 impl<W: Write + Send + 'static> log::Log for Quiet<W> {

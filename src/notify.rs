@@ -1,8 +1,8 @@
 //! What systemd is told (sd_notify(3)): ready, alive, how it goes, stopping. And the port that it passes, if it does
 //! (sd_listen_fds(3)).
 //!
-//! Without `NOTIFY_SOCKET` in the environment nothing is told. Alive is said only when the server has answered a request
-//! of its own since the last time, so that a process that runs but serves nobody is started anew.
+//! Without `NOTIFY_SOCKET` in the environment nothing is told. Alive is said only when the server has answered a
+//! request of its own since the last time, so that a process that runs but serves nobody is started anew.
 
 use std::time::Duration;
 use std::{env, fmt, io};

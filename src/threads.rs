@@ -1,8 +1,8 @@
 //! The one place where threads are started.
 //!
-//! Every thread has a name, reports its panic through the log ([`log_panics`]), and is kept by a [`Threads`] until it was
-//! joined: finished ones by [`Threads::reap`], all of them at the end by [`Threads::join_all`]. No thread owns
-//! a handle of its own, so none can ever wait for itself.
+//! Every thread has a name, reports its panic through the log ([`log_panics`]), and is kept by a [`Threads`] until it
+//! was joined: finished ones by [`Threads::reap`], all of them at the end by [`Threads::join_all`]. No thread owns a
+//! handle of its own, so none can ever wait for itself.
 //!
 //! Lock rule: the one lock here is taken last and held for a few instructions, never over a join of a thread
 //! that still runs.
@@ -25,8 +25,9 @@ pub const SMALL_STACK_BYTES: usize = 256 * 1024;
 /// Stack of a thread that asks engines: ureq and JSON want more than the small stack in a debug build.
 pub const LARGE_STACK_BYTES: usize = 512 * 1024;
 
-/// From now on a panic is one line of the log: an error on a thread of ours; on any other, which has no name, the affair
-/// of the crate that started it, since a peer can bring it about: `tiny_http` panics when a connection is reset early.
+/// From now on a panic is one line of the log: an error on a thread of ours; on any other, which has no name, the
+/// affair of the crate that started it, since a peer can bring it about: `tiny_http` panics when a connection is reset
+/// early.
 pub fn log_panics() {
     panic::set_hook(Box::new(|info| {
         let payload = info.payload();

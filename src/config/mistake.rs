@@ -44,19 +44,13 @@ pub struct Mistake {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistakes {
     file: String,
-    list: Vec<Mistake>,
+    pub(super) list: Vec<Mistake>,
 }
 
 impl Mistakes {
     pub(super) fn new(file: &str, mut list: Vec<Mistake>) -> Self {
         list.sort_by_key(|mistake| mistake.line);
         Self { file: file.to_owned(), list }
-    }
-
-    /// The mistakes, in the order of their lines.
-    #[must_use]
-    pub fn list(&self) -> &[Mistake] {
-        &self.list
     }
 }
 

@@ -1,18 +1,19 @@
 //! The configuration: what `config.toml` may say, checked once.
 //!
-//! [`Config::read`] turns a file into values whose types hold the rules, or into a list of [`Mistakes`] that
-//! name file, line, key and what is allowed. Each section is handed on by value to the part it concerns; the
-//! whole [`Config`] is for the program's start only. A default stands in this file alone, in the `Default`
-//! of its section (a test holds that the shipped `config.toml` says the same).
+//! [`Config::read`] turns a file into values whose types hold the rules, or into a list of [`Mistakes`] that name file,
+//! line, key and what is allowed. Each section is handed on to the part it concerns, by value or, where it may be
+//! replaced while the program runs, by a [`Live`] handle; the whole [`Config`] is for the program alone. A default
+//! stands in this file alone, in the `Default` of its section (a test holds that the shipped `config.toml` says the
+//! same).
 //!
-//! The way of a file: `tree` reads TOML with line numbers, `check` says which sections there are, `keys` which
-//! keys they have, `rules` and `value` which values those take, `raw` how one value is written; `print` writes the whole
-//! back as TOML. So a new
-//! key is a field with its default here, a line in `keys`, and one in the shipped file. The `toml` crate is
-//! named here and nowhere else.
+//! The way of a file: `tree` reads TOML with line numbers, `check` says which sections there are, `keys` which keys
+//! they have, `rules` and `value` which values those take, `raw` how one value is written; `print` writes the whole
+//! back as TOML. So a new key is a field with its default here, a line in `keys`, and one in the shipped file. The
+//! `toml` crate is named here and nowhere else.
 
 mod check;
 mod keys;
+mod live;
 mod mistake;
 mod print;
 mod raw;
@@ -31,7 +32,8 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-pub use check::{Conflict, check_engines};
+pub use check::check_engines;
+pub use live::Live;
 pub use mistake::{ConfigError, Mistake, Mistakes, Refused};
 pub use rules::{level, listen};
 pub use value::{AdminToken, Host, PublicUrl};

@@ -377,8 +377,8 @@ proptest! {
     ) {
         let text = lines.join("\n");
         if let Err(mistakes) = parsed(&text) {
-            prop_assert!(!mistakes.list().is_empty());
-            for mistake in mistakes.list() {
+            prop_assert!(!mistakes.list.is_empty());
+            for mistake in mistakes.list {
                 prop_assert!((1..=lines.len() + 1).contains(&mistake.line));
             }
         }

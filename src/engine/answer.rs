@@ -6,6 +6,9 @@ use serde_json::Value;
 
 use super::error::EngineError;
 
+/// Texts of an engine are kept and shown up to here: ids, versions and messages fit, floods do not.
+const MAX_TEXT_CHARS: usize = 256;
+
 /// The beginning of an answer's text, on one line, for an error message.
 pub(super) fn excerpt(text: &str) -> String {
     const MAX_CHARS: usize = 200;
@@ -58,9 +61,10 @@ fn error_text(error: &Value) -> Option<String> {
     }
 }
 
+/// A text, cut where it is longer than anything an engine has to say.
 pub(super) fn text_of(value: &Value) -> Option<String> {
     match value {
-        Value::String(text) => Some(text.clone()),
+        Value::String(text) => Some(text.chars().take(MAX_TEXT_CHARS).collect()),
         Value::Number(number) => Some(number.to_string()),
         _ => None,
     }

@@ -3,16 +3,20 @@
 //! Every call has a deadline and a connection of its own. Answers are read leniently, since they differ from
 //! version to version: errors as text or object, numbers as text, missing fields, two kinds of envelope.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use serde_json::Value;
-use ureq::Agent;
 
 use crate::id::{ContentKey, Digest};
 
-use super::agent::base_config;
-use super::answer::{envelope, integer_of, text_of};
-use super::error::{EngineError, classify};
+use super::agent::{Bounded, Line};
+use super::answer::{envelope, excerpt, integer_of, text_of};
+use super::error::{EngineError, FailedCheck, classify_body};
+use super::host::Host;
+use super::pulse::Pulse;
 use super::stat::Stat;
 use super::url::Target;
 
@@ -21,8 +25,25 @@ const MAX_ANSWER_BYTES: u64 = 1024 * 1024;
 
 /// The control side of one engine.
 pub struct Api {
-    authority: String,
-    agent: Agent,
+    host: Arc<Host>,
+    pulse: Arc<Pulse>,
+    lines: Mutex<Lines>,
+}
+
+/// Calls are cut by the line, and a stop is never cut because its engine is down: it may yet be heard.
+struct Lines {
+    calls: Arc<Line>,
+    stops: Arc<Line>,
+    is_closed: bool,
+}
+
+/// How a session is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// As the engine sees fit: it may give again what it has of this content.
+    Plain,
+    /// What the engine still has of this content is begun anew: the way out of a download that is stuck.
+    Restart,
 }
 
 /// Whether a content is live; an engine may say so late or change its mind.
@@ -57,16 +78,33 @@ pub struct EngineSession {
 impl Api {
     /// The control side of the engine at this `host:port`.
     #[must_use]
-    pub fn new(authority: String) -> Self {
-        // One connection a call: an engine restarted in between must not be met on a stale one.
-        let agent = base_config().max_idle_connections(0).build().new_agent();
-        Self { authority, agent }
+    pub fn new(authority: &str) -> Self {
+        Self::with(Host::new(authority), Arc::new(Pulse::new(Instant::now())))
+    }
+
+    fn with(host: Arc<Host>, pulse: Arc<Pulse>) -> Self {
+        let (calls, stops) = (Arc::new(Line::new(&host)), Arc::new(Line::new(&host)));
+        Self { host, pulse, lines: Mutex::new(Lines { calls, stops, is_closed: false }) }
+    }
+
+    /// Another one of the same engine, to be interrupted apart from this.
+    #[must_use]
+    pub(super) fn another(&self) -> Self {
+        Self::with(Arc::clone(&self.host), Arc::clone(&self.pulse))
+    }
+
+    pub(super) fn host(&self) -> &Arc<Host> {
+        &self.host
+    }
+
+    pub(super) fn pulse(&self) -> &Arc<Pulse> {
+        &self.pulse
     }
 
     /// The engine's `host:port`.
     #[must_use]
     pub fn authority(&self) -> &str {
-        &self.authority
+        self.host.authority()
     }
 
     /// Opens a session (`getstream`, `format=json`) under a fresh player id, so that no session of another
@@ -75,11 +113,25 @@ impl Api {
     /// # Errors
     ///
     /// When the engine does not answer until `deadline`, or its answer is an error or none.
-    pub fn open(&self, key: &ContentKey, deadline: Instant) -> Result<EngineSession, EngineError> {
+    pub fn open(
+        &self,
+        key: &ContentKey,
+        opening: Opening,
+        deadline: Instant,
+    ) -> Result<EngineSession, EngineError> {
         let pid = format!("{:016x}", fastrand::u64(..));
-        let limit = deadline.saturating_duration_since(Instant::now());
-        let (status, text) = self.get(&Target::getstream(key, &pid), limit)?;
-        read_engine_session(status, &text)
+        let target = Target::getstream(key, &pid);
+        let target = match opening {
+            Opening::Plain => target,
+            Opening::Restart => target.with("force_session_restart=1"),
+        };
+        self.ask(&target, deadline, |status, text| match read_engine_session(status, text) {
+            // Of a playback URL this would tell of the content.
+            Err(EngineError::Status(404, _)) => {
+                Err(EngineError::NoAnswer("it does not know getstream (status 404)"))
+            }
+            outcome => outcome,
+        })
     }
 
     /// The infohash behind a content id, which opens no session.
@@ -88,12 +140,14 @@ impl Api {
     ///
     /// When the engine does not know it within `limit`.
     pub fn infohash_of(&self, id: Digest, limit: Duration) -> Result<Option<Digest>, EngineError> {
-        let (status, text) = self.get(&Target::media_files(id), limit)?;
-        let answer = envelope(status, &text)?;
-        Ok(answer.get("infohash").and_then(Value::as_str).and_then(|hash| hash.parse().ok()))
+        self.ask(&Target::media_files(id), Instant::now() + limit, |status, text| {
+            let answer = envelope(status, text)?;
+            Ok(answer.get("infohash").and_then(Value::as_str).and_then(|hash| hash.parse().ok()))
+        })
     }
 
-    /// Ends a session on the engine. That it does not know the session any more is a success.
+    /// Ends a session on the engine. That it does not know the session any more is a success. It does not panic, since it may
+    /// be called in a drop.
     ///
     /// # Errors
     ///
@@ -103,7 +157,10 @@ impl Api {
             // Sessions that bypass the network have none (`is_direct`, engine-contract.md section 2).
             return Ok(());
         };
-        let (status, text) = self.get(&command.with("method=stop"), limit)?;
+        let line = Arc::clone(&self.lines.lock().stops);
+        let ask = || self.get(&line, &command.with("method=stop"), Instant::now() + limit);
+        let (status, text) = catch_unwind(AssertUnwindSafe(ask))
+            .unwrap_or_else(|_| Err(EngineError::Lost("the stop could not be sent".to_owned())))?;
         match envelope(status, &text) {
             Ok(_) => Ok(()),
             Err(error) if error.is_unknown_session() => Ok(()),
@@ -111,21 +168,70 @@ impl Api {
         }
     }
 
-    /// Ends a call in progress and refuses further ones.
-    pub fn interrupt(&self) {
-        self.agent.clone().shutdown();
+    /// Ends all calls in progress but stops; they fail with [`EngineError::Down`]. Later ones work.
+    pub fn interrupt_calls(&self) {
+        let cut = {
+            let mut lines = self.lines.lock();
+            if lines.is_closed {
+                return;
+            }
+            std::mem::replace(&mut lines.calls, Arc::new(Line::new(&self.host)))
+        };
+        cut.cut();
     }
 
-    fn get(&self, target: &Target, limit: Duration) -> Result<(u16, String), EngineError> {
-        let request = self.agent.get(target.on(&self.authority)).config();
-        let request = request.timeout_global(Some(limit)).build();
-        let response = request.call().map_err(|error| classify(error, limit))?;
+    /// Ends all calls in progress and refuses further ones.
+    pub fn interrupt(&self) {
+        let cut = {
+            let mut lines = self.lines.lock();
+            lines.is_closed = true;
+            [Arc::clone(&lines.calls), Arc::clone(&lines.stops)]
+        };
+        cut.iter().for_each(|line| line.cut());
+    }
+
+    /// Asks something that is cut short when the engine goes down, and reads the answer.
+    fn ask<T>(
+        &self,
+        target: &Target,
+        deadline: Instant,
+        read: impl FnOnce(u16, &str) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        let line = Arc::clone(&self.lines.lock().calls);
+        let outcome = self.get(&line, target, deadline).and_then(|(status, text)| read(status, &text));
+        // An answer that was cut short can look like any error; that nobody is there is known better here.
+        outcome.map_err(|error| if line.is_cut() && !error.is_refused() { EngineError::Down } else { error })
+    }
+
+    /// The same of a question that an engine in good health answers at once.
+    fn ask_briefly<T>(
+        &self,
+        target: &Target,
+        limit: Duration,
+        read: impl FnOnce(u16, &str) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        let now = Instant::now();
+        self.pulse.ask(now);
+        let outcome = self.ask(target, now + limit, read);
+        match &outcome {
+            Err(error) if error.is_silence() => self.pulse.miss(),
+            // Nobody there is no silence; it has its own consequences.
+            Err(error) if error.is_nobody() => self.pulse.reset(),
+            _ => {}
+        }
+        outcome
+    }
+
+    fn get(&self, line: &Line, target: &Target, deadline: Instant) -> Result<(u16, String), EngineError> {
+        let limit = deadline.saturating_duration_since(Instant::now());
+        let response = line.get(target, deadline, Bounded::Answer)?;
+        self.pulse.answer(Instant::now());
         let status = response.status().as_u16();
         let body = response.into_body().into_with_config().limit(MAX_ANSWER_BYTES).read_to_vec();
         let body = match body {
             Ok(body) => body,
             Err(ureq::Error::BodyExceedsLimit(_)) => return Err(EngineError::NoAnswer("it does not end")),
-            Err(error) => return Err(classify(error, limit)),
+            Err(error) => return Err(classify_body(error, limit)),
         };
         Ok((status, String::from_utf8_lossy(&body).into_owned()))
     }
@@ -166,29 +272,86 @@ impl Api {
     ///
     /// When the engine does not answer within `limit`, or does not know the session.
     pub fn stat(&self, session: &Target, limit: Duration) -> Result<Stat, EngineError> {
-        let (status, text) = self.get(&session.with("skip_player_activity=1"), limit)?;
-        Ok(Stat::read(&envelope(status, &text)?))
+        let target = session.with("skip_player_activity=1");
+        self.ask_briefly(&target, limit, |status, text| Ok(Stat::read(&envelope(status, text)?)))
     }
 }
 
-/// Asks an engine how it is (engine-contract.md section 6). Both calls are needed: a hung engine still tells its
-/// version.
+/// What an engine said of its health.
+enum Word {
+    /// It answered well.
+    Well(Value),
+    /// It has no such question: an answer, but not to it.
+    Unknown,
+    /// Something that no engine says.
+    Unusable(EngineError),
+}
+
+/// A version is good to know, but nobody waits long for it.
+const VERSION_LIMIT: Duration = Duration::from_secs(2);
+
+/// Asks an engine how it is (engine-contract.md sections 6 and 13).
 impl Api {
-    /// The engine's version, if it is well: `get_version` and `get_status` both answer with a result, and its
-    /// playlist is not expressly still loading.
+    /// The engine's version, if it is well and tells it. It is well when `get_status` answers well, since a hung engine
+    /// still tells its version; or, where there is no such question, when it tells its version in either place, or has an
+    /// answer at all. Only silence, a connection that fails, a status of 5xx and an express `playlist_loaded: false` count
+    /// against it.
     ///
     /// # Errors
     ///
-    /// When one of the two does not answer within `limit`, or not well.
-    pub fn check_health(&self, limit: Duration) -> Result<Option<String>, EngineError> {
-        let (status, text) = self.get(&Target::GET_VERSION, limit)?;
-        let version = envelope(status, &text)?.get("version").and_then(text_of);
-        let (status, text) = self.get(&Target::GET_STATUS, limit)?;
-        match envelope(status, &text)?.get("playlist_loaded") {
-            Some(Value::Bool(false)) => Err(EngineError::NoAnswer("its playlist is still loading")),
-            _ => Ok(version),
+    /// When one of these speaks against it, each question asked for `limit` at most, or when nothing it says is an engine's.
+    pub fn check_health(&self, limit: Duration) -> Result<Option<String>, FailedCheck> {
+        let versions = || [("get_version", Target::GET_VERSION), ("get_version", Target::GET_VERSION_OF_API)];
+        let failed = |question| move |error| FailedCheck { question, error };
+        let mut is_engine = false;
+        let mut unusable = None;
+        match self.question(&Target::GET_STATUS, limit).map_err(failed("get_status"))? {
+            Word::Well(status) if status.get("playlist_loaded") == Some(&Value::Bool(false)) => {
+                let error = EngineError::NoAnswer("its playlist is still loading");
+                return Err(FailedCheck { question: "get_status", error });
+            }
+            Word::Well(status) => {
+                // Whatever becomes of these, the engine is well.
+                let told = versions().into_iter().find_map(|(_, target)| {
+                    match self.question(&target, limit.min(VERSION_LIMIT)) {
+                        Ok(Word::Well(answer)) => version_of(&answer),
+                        _ => None,
+                    }
+                });
+                return Ok(told.or_else(|| status.get("version").and_then(version_of)));
+            }
+            Word::Unknown => is_engine = true,
+            Word::Unusable(error) => unusable = Some(FailedCheck { question: "get_status", error }),
+        }
+        for (question, target) in versions() {
+            match self.question(&target, limit).map_err(failed(question))? {
+                Word::Well(answer) => return Ok(version_of(&answer)),
+                Word::Unknown => is_engine = true,
+                Word::Unusable(error) => {
+                    unusable.get_or_insert(FailedCheck { question, error });
+                }
+            }
+        }
+        match unusable {
+            Some(failed) if !is_engine => Err(failed),
+            _ => Ok(None),
         }
     }
+
+    fn question(&self, target: &Target, limit: Duration) -> Result<Word, EngineError> {
+        self.ask_briefly(target, limit, |status, text| match envelope(status, text) {
+            _ if status >= 500 => Err(EngineError::Status(status, excerpt(text))),
+            Ok(answer) => Ok(Word::Well(answer)),
+            Err(EngineError::Status(..) | EngineError::Said(_)) => Ok(Word::Unknown),
+            Err(error) => Ok(Word::Unusable(error)),
+        })
+    }
+}
+
+/// The version in an answer: `{"version": "3.2.3"}`, or that within another.
+fn version_of(answer: &Value) -> Option<String> {
+    let version = answer.get("version")?;
+    text_of(version).or_else(|| version.get("version").and_then(text_of))
 }
 
 #[cfg(test)]

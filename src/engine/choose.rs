@@ -23,6 +23,8 @@ pub struct EngineView {
     pub is_preferred: bool,
     /// It plays the same content with other parameters.
     pub has_other_variant: bool,
+    /// How often the stream has asked it since its last picture; `None` if it is not to be asked again.
+    pub tries: Option<u32>,
 }
 
 /// Why no engine can take a stream.
@@ -36,25 +38,31 @@ pub enum Unavailable {
     AllStarting,
     /// Every engine with room plays the same content with other parameters.
     OtherVariant,
+    /// Every engine that could take it was asked, and failed for good.
+    AllTried,
 }
 
-/// The engine for the next stream, as an index: of those that are up and have room, one without a failed start first, then
-/// the preferred one, then a forwarded one, then the one with the fewest streams, then the first.
+/// The engine for the next stream, as an index: of those that are up and have room, the one that was asked least first, then
+/// one without a failed start, then the preferred one, then a forwarded one, then the one with the fewest streams, then the first.
 ///
 /// # Errors
 ///
 /// When there is none.
 pub fn choose(views: &[EngineView]) -> Result<usize, Unavailable> {
     let usable = || views.iter().enumerate().filter(|(_, view)| view.is_usable);
-    let with_place = || usable().filter(|(_, view)| view.streams < view.max_streams);
+    let untried = || usable().filter(|(_, view)| view.tries.is_some());
+    let with_place = || untried().filter(|(_, view)| view.streams < view.max_streams);
     let without_variant = || with_place().filter(|(_, view)| !view.has_other_variant);
     let with_turn = without_variant().filter(|(_, view)| view.starts < view.max_starts);
-    let rank = |view: &EngineView| (view.is_penalised, !view.is_preferred, !view.is_forwarded, view.streams);
+    let rank = |view: &EngineView| {
+        (view.tries, view.is_penalised, !view.is_preferred, !view.is_forwarded, view.streams)
+    };
     match with_turn.min_by_key(|(_, view)| rank(view)) {
         Some((index, _)) => Ok(index),
         None if without_variant().next().is_some() => Err(Unavailable::AllStarting),
         None if with_place().next().is_some() => Err(Unavailable::OtherVariant),
-        None if usable().next().is_some() => Err(Unavailable::AllFull),
+        None if untried().next().is_some() => Err(Unavailable::AllFull),
+        None if usable().next().is_some() => Err(Unavailable::AllTried),
         None => Err(Unavailable::AllDown),
     }
 }
@@ -74,6 +82,7 @@ mod tests {
             is_penalised: false,
             is_preferred: false,
             has_other_variant: false,
+            tries: Some(0),
         }
     }
 
@@ -127,6 +136,17 @@ mod tests {
         assert_eq!(choose(&[taken, view(true, false, 4)]), Err(Unavailable::OtherVariant));
         let starting = EngineView { starts: 2, ..view(true, false, 3) };
         assert_eq!(choose(&[taken, starting]), Err(Unavailable::AllStarting));
+    }
+
+    #[test]
+    fn each_engine_is_asked_once_before_any_twice() {
+        let tried = |tries| EngineView { tries, ..view(true, true, 0) };
+        let ill = EngineView { is_penalised: true, ..view(true, false, 3) };
+        assert_eq!(choose(&[tried(Some(1)), ill]), Ok(1));
+        assert_eq!(choose(&[tried(Some(2)), tried(Some(1))]), Ok(1));
+        assert_eq!(choose(&[tried(None), tried(Some(3))]), Ok(1));
+        assert_eq!(choose(&[tried(None), view(false, true, 0)]), Err(Unavailable::AllTried));
+        assert_eq!(choose(&[tried(None), view(true, true, 4)]), Err(Unavailable::AllFull));
     }
 
     #[test]

@@ -3,13 +3,17 @@
 //! It must not know what the body is.
 
 use std::io::{self, Read};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ureq::http::header::{LOCATION, RANGE};
-use ureq::{Agent, Body, BodyReader, Timeout};
+use ureq::http::header::LOCATION;
+use ureq::{Body, BodyReader};
 
+use super::agent::{Bounded, Line};
 use super::answer::excerpt;
-use super::error::{EngineError, classify};
+use super::api::Api;
+use super::error::{EngineError, classify_body};
+use super::pulse::Pulse;
 use super::url::Target;
 
 /// An engine makes two (engine-contract.md section 1.3).
@@ -18,22 +22,10 @@ const MAX_REDIRECTS: usize = 5;
 /// As much of an error's body as is worth reading.
 const MAX_ERROR_BYTES: u64 = 4096;
 
-/// Asks one engine.
-#[derive(Clone, Debug)]
+/// Asks one engine on a line of its own; every answer is a sign of the engine's life.
 pub(super) struct Getter {
-    agent: Agent,
-    authority: String,
-}
-
-/// How long a body may take.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Patience {
-    /// As long as it likes: a broadcast has no end, and its silence is for others to judge.
-    Endless,
-    /// So long without a byte.
-    Silence(Duration),
-    /// So long in all.
-    Total(Duration),
+    line: Arc<Line>,
+    pulse: Arc<Pulse>,
 }
 
 /// A success, and where it was found.
@@ -45,33 +37,37 @@ pub(super) struct Found {
 }
 
 impl Getter {
-    /// Asks the engine at this `host:port`.
-    pub(super) fn new(agent: Agent, authority: &str) -> Self {
-        Self { agent, authority: authority.to_owned() }
+    pub(super) fn new(api: &Api) -> Self {
+        Self { line: Arc::new(Line::new(api.host())), pulse: Arc::clone(api.pulse()) }
+    }
+
+    /// The line that it asks on.
+    pub(super) fn line(&self) -> &Arc<Line> {
+        &self.line
+    }
+
+    /// The engine's signs of life.
+    pub(super) fn pulse(&self) -> &Arc<Pulse> {
+        &self.pulse
     }
 
     /// Asks for a target, or for the part `from..to` of it, and follows the engine's redirects until there is a body. Its
     /// head has to come before `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// When there is no success status until `deadline`, when the engine redirects in circles or to a place outside
+    /// playback, and when the line was cut.
     pub(super) fn get(
         &self,
         mut target: Target,
         part: Option<(u64, u64)>,
         deadline: Instant,
-        patience: Patience,
+        bounded: Bounded,
     ) -> Result<Found, EngineError> {
         for _ in 0..=MAX_REDIRECTS {
-            let limit = deadline.saturating_duration_since(Instant::now());
-            let mut request = self.agent.get(target.on(&self.authority));
-            if let Some((from, to)) = part {
-                request = request.header(RANGE, format!("bytes={from}-{}", to.saturating_sub(1)));
-            }
-            let config = request.config().timeout_recv_response(Some(limit));
-            let config = match patience {
-                Patience::Endless => config,
-                Patience::Silence(limit) => config.timeout_per_read(Some(limit)),
-                Patience::Total(limit) => config.timeout_recv_body(Some(limit)),
-            };
-            let response = config.build().call().map_err(|error| classify(error, limit))?;
+            let response = self.line.get_part(&target, part, deadline, bounded)?;
+            self.pulse.answer(Instant::now());
             let status = response.status();
             if status.is_redirection() {
                 // The body is dropped unread, and the connection with it: it has neither length nor end.
@@ -102,12 +98,6 @@ fn error_text(body: Body) -> String {
 }
 
 /// Why the reading of a body that may take so long failed.
-pub(super) fn body_error(error: &io::Error, limit: Duration) -> EngineError {
-    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<ureq::Error>());
-    let is_late = matches!(cause, Some(ureq::Error::Timeout(Timeout::PerRead | Timeout::RecvBody)));
-    if is_late || error.kind() == io::ErrorKind::TimedOut {
-        EngineError::Silent(limit)
-    } else {
-        EngineError::Lost(error.to_string())
-    }
+pub(super) fn body_error(error: io::Error, limit: Duration) -> EngineError {
+    classify_body(error.into(), limit)
 }

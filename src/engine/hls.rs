@@ -2,18 +2,17 @@
 //!
 //! What an engine gets encrypted, from a server or as a hybrid broadcast it plays as a list. It must not know what the
 //! bytes mean, nor who reads them: it fetches what it is read for, so that a reader who holds back holds the engine back.
-//! Whatever it waits for has an end: a time, or the halt.
+//! Whatever it waits for has an end: a time, or the cut of its line.
 
 use std::io::{self, Read};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ureq::BodyReader;
 
+use super::agent::Bounded;
 use super::course::{Course, Step};
 use super::error::{EngineError, HlsFault};
-use super::get::{Getter, Patience, body_error};
-use super::halt::Halt;
+use super::get::{Getter, body_error};
 use super::m3u8::{self, ListError, MediaList, Playlist};
 use super::url::Target;
 
@@ -27,6 +26,9 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// How long in a row lists, or segments, may fail: an engine that warms up lists what it does not have yet.
 const TROUBLE_LIMIT: Duration = Duration::from_secs(20);
 
+/// The same of connections that are closed before any answer: as a rule nobody is there behind a forwarder.
+const CLOSED_LIMIT: Duration = Duration::from_secs(2);
+
 /// What failed is asked for again after this.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
@@ -36,7 +38,6 @@ const BOXES: [&[u8]; 5] = [b"ftyp", b"styp", b"moof", b"sidx", b"moov"];
 /// Follows one list.
 pub(super) struct Follower {
     getter: Getter,
-    halt: Arc<Halt>,
     /// Where the list is asked for again.
     list_at: Target,
     course: Course,
@@ -68,7 +69,6 @@ impl Follower {
     /// When it cannot be followed.
     pub(super) fn begin(
         getter: Getter,
-        halt: Arc<Halt>,
         found_at: Target,
         begin: Vec<u8>,
         body: BodyReader<'static>,
@@ -88,7 +88,6 @@ impl Follower {
         log::info!("What the engine plays is an HLS list: its segments are joined");
         Ok(Self {
             getter,
-            halt,
             list_at,
             course: Course::new(list, asked_at),
             part: None,
@@ -110,12 +109,12 @@ impl Follower {
         if buffer.is_empty() {
             return Ok(0);
         }
-        while !self.halt.is_called() {
+        while !self.getter.line().is_cut() {
             if let Some(part) = &mut self.part {
                 match part.read(buffer) {
                     Ok(0) => {
                         // An interrupted body ends like a whole one.
-                        if !self.halt.is_called() {
+                        if !self.getter.line().is_cut() {
                             self.end_segment();
                             self.course.advance();
                         }
@@ -133,7 +132,7 @@ impl Follower {
             match self.course.step() {
                 Step::End => return Ok(0),
                 Step::Reload(at) => {
-                    if !self.halt.wait_until(at) {
+                    if !self.getter.line().wait_until(at) {
                         self.reload()?;
                     }
                 }
@@ -152,7 +151,7 @@ impl Follower {
         };
         let target = self.list_at.resolve(&segment.uri)?;
         let deadline = Instant::now() + ANSWER_LIMIT;
-        let found = self.getter.get(target, segment.range, deadline, Patience::Silence(ANSWER_LIMIT))?;
+        let found = self.getter.get(target, segment.range, deadline, Bounded::Steps(ANSWER_LIMIT))?;
         // Who does not know ranges answers with all of it.
         let is_part = found.status == 206;
         let before = segment.range.filter(|_| !is_part).map_or(0, |(from, _)| from);
@@ -168,7 +167,7 @@ impl Follower {
     /// A segment did not come: tries again, looks for where the list is meanwhile, leaves it out if others come.
     fn bear_segment(&mut self, error: EngineError) -> Result<(), EngineError> {
         self.part = None;
-        if self.halt.is_called() {
+        if self.getter.line().is_cut() {
             return Ok(());
         }
         log::debug!("segment {} of an HLS list failed: {error}", self.course.number());
@@ -179,7 +178,7 @@ impl Follower {
             (self.given, self.not_this_one) = (0, None);
             return Ok(());
         }
-        if !self.halt.wait_until(now + RETRY_PAUSE) && Instant::now() >= self.course.reload_at() {
+        if !self.getter.line().wait_until(now + RETRY_PAUSE) && Instant::now() >= self.course.reload_at() {
             self.reload()?;
         }
         Ok(())
@@ -200,7 +199,7 @@ impl Follower {
             }
             Err(error) => error,
         };
-        if self.halt.is_called() {
+        if self.getter.line().is_cut() {
             return Ok(());
         }
         log::debug!("an HLS list did not come: {error}");
@@ -210,7 +209,7 @@ impl Follower {
         };
         let now = Instant::now();
         bear(&mut self.no_list, now, cause).map_err(|()| error)?;
-        self.halt.wait_until(now + RETRY_PAUSE);
+        self.getter.line().wait_until(now + RETRY_PAUSE);
         Ok(())
     }
 }
@@ -234,7 +233,7 @@ impl Part {
             let read = match self.body.read(&mut buffer[..wanted]) {
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(body_error(&error, ANSWER_LIMIT)),
+                Err(error) => return Err(body_error(error, ANSWER_LIMIT)),
             };
             let dropped = usize::try_from(self.to_drop).unwrap_or(usize::MAX).min(read);
             self.to_drop -= dropped as u64;
@@ -258,7 +257,7 @@ impl Part {
 
 fn fetch_list(getter: &Getter, list_at: &Target) -> Result<MediaList, EngineError> {
     let deadline = Instant::now() + ANSWER_LIMIT;
-    let found = getter.get(list_at.clone(), None, deadline, Patience::Total(ANSWER_LIMIT));
+    let found = getter.get(list_at.clone(), None, deadline, Bounded::Answer);
     match read_list(Vec::new(), found.map_err(no_list)?.body)? {
         Playlist::Media(list) => Ok(list),
         Playlist::Variants(_) => Err(unfit(ListError::Nested)),
@@ -268,7 +267,7 @@ fn fetch_list(getter: &Getter, list_at: &Target) -> Result<MediaList, EngineErro
 fn read_list(mut text: Vec<u8>, body: BodyReader<'static>) -> Result<Playlist, EngineError> {
     let room = MAX_LIST_BYTES.saturating_sub(text.len()) + 1;
     let read = body.take(room as u64).read_to_end(&mut text);
-    read.map_err(|error| no_list(body_error(&error, ANSWER_LIMIT)))?;
+    read.map_err(|error| no_list(body_error(error, ANSWER_LIMIT)))?;
     if text.len() > MAX_LIST_BYTES {
         return Err(unfit(ListError::TooLong));
     }
@@ -277,15 +276,18 @@ fn read_list(mut text: Vec<u8>, body: BodyReader<'static>) -> Result<Playlist, E
 
 /// Whether there is patience left with this, which has gone on since then.
 fn bear(since: &mut Option<Instant>, now: Instant, error: &EngineError) -> Result<(), ()> {
-    let may_pass = match error {
-        EngineError::Status(status, _) => matches!(status, 404 | 500 | 502..=504),
-        EngineError::Silent(_) | EngineError::Lost(_) | EngineError::NoAnswer(_) => true,
+    let limit = match error {
+        error if error.is_unknown_session() => Duration::ZERO,
+        EngineError::Status(404 | 500 | 502..=504, _)
+        | EngineError::Silent(_)
+        | EngineError::Lost(_)
+        | EngineError::NoAnswer(_)
         // Half of one, or a page in place of one.
-        EngineError::Hls(HlsFault::Unfit(ListError::Unreadable(_))) => true,
-        _ => false,
+        | EngineError::Hls(HlsFault::Unfit(ListError::Unreadable(_))) => TROUBLE_LIMIT,
+        EngineError::Closed(_) => CLOSED_LIMIT,
+        _ => Duration::ZERO,
     };
-    let is_new = now - *since.get_or_insert(now) < TROUBLE_LIMIT;
-    if may_pass && !error.is_unknown_session() && is_new { Ok(()) } else { Err(()) }
+    if now - *since.get_or_insert(now) < limit { Ok(()) } else { Err(()) }
 }
 
 fn unfit(error: ListError) -> EngineError {
@@ -359,6 +361,8 @@ mod tests {
             assert!(borne(&error), "{error}");
             assert!(bear(&mut Some(now), now + TROUBLE_LIMIT, &error).is_err(), "{error}");
         }
+        let closed = EngineError::Closed("reset".to_owned());
+        assert!(borne(&closed) && bear(&mut Some(now), now + CLOSED_LIMIT, &closed).is_err());
         let unknown = EngineError::Status(500, "unknown playback session id".to_owned());
         for error in [status(403), status(400), unknown, unfit(ListError::Encrypted)] {
             assert!(!borne(&error), "{error}");

@@ -8,15 +8,15 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Instant;
 
-use ureq::{Agent, BodyReader};
+use ureq::BodyReader;
 
-use super::agent::base_config;
-use super::api::EngineSession;
+use super::agent::{Bounded, Line};
+use super::api::{Api, EngineSession};
 use super::error::EngineError;
-use super::get::{Found, Getter, Patience};
-use super::halt::Halt;
+use super::get::{Found, Getter};
 use super::hls::Follower;
 use super::m3u8;
+use super::pulse::Pulse;
 use super::url::Target;
 
 /// As much of a body is read to tell a list from a stream, if it is there.
@@ -24,40 +24,34 @@ const LOOK_BYTES: usize = 1024;
 
 /// Plays one session; a connection and an [`Interrupter`] of its own.
 pub struct Player {
-    agent: Agent,
-    halt: Arc<Halt>,
+    getter: Getter,
 }
 
 /// Ends the reading of one [`Player`] from another thread: a connect, the wait for a header or a read in
-/// progress returns at once, and no further one begins. (A name look-up or connect in progress ends by its own
-/// limit.)
+/// progress returns at once, and no further one begins. (A connect in progress ends by its own limit.)
 #[derive(Clone)]
 pub struct Interrupter {
-    agent: Agent,
-    halt: Arc<Halt>,
+    line: Arc<Line>,
 }
 
 impl Interrupter {
     /// Ends the reading, now and for good. Does not block.
     pub fn interrupt(&self) {
-        // First: what ends by the next line is to find why.
-        self.halt.call();
-        self.agent.clone().shutdown();
+        self.line.cut();
     }
 }
 
 impl Player {
-    /// A player that has not asked for anything yet.
+    /// A player at this engine that has not asked for anything yet.
     #[must_use]
-    pub fn new() -> Self {
-        // One connection a call: an engine restarted between two segments must not be met on a stale one.
-        Self { agent: base_config().max_idle_connections(0).build().new_agent(), halt: Arc::default() }
+    pub fn new(api: &Api) -> Self {
+        Self { getter: Getter::new(api) }
     }
 
     /// What ends this player's reading.
     #[must_use]
     pub fn interrupter(&self) -> Interrupter {
-        Interrupter { agent: self.agent.clone(), halt: Arc::clone(&self.halt) }
+        Interrupter { line: Arc::clone(self.getter.line()) }
     }
 
     /// Asks for the stream of a session and follows the engine's redirects, until the engine answers with a
@@ -67,23 +61,13 @@ impl Player {
     ///
     /// When the session has no playback URL, when there is no success status until `deadline`, when the engine redirects in circles or to a place
     /// outside playback, and when the [`Interrupter`] was used.
-    pub fn play(
-        self,
-        authority: &str,
-        session: &EngineSession,
-        deadline: Instant,
-    ) -> Result<Playback, EngineError> {
-        let getter = Getter::new(self.agent, authority);
+    pub fn play(self, session: &EngineSession, deadline: Instant) -> Result<Playback, EngineError> {
+        let Self { getter } = self;
         let Found { status, target, body } =
-            getter.get(session.playback.clone()?, None, deadline, Patience::Endless)?;
+            getter.get(session.playback.clone()?, None, deadline, Bounded::Head)?;
+        let pulse = Arc::clone(getter.pulse());
         let source = Source::Unseen(Some(Box::new(Unseen { body, getter, target })));
-        Ok(Playback { status, halt: self.halt, source })
-    }
-}
-
-impl Default for Player {
-    fn default() -> Self {
-        Self::new()
+        Ok(Playback { status, source, pulse })
     }
 }
 
@@ -91,8 +75,8 @@ impl Default for Player {
 /// other, for as long as the list goes on. Dropping it closes the connection.
 pub struct Playback {
     status: u16,
-    halt: Arc<Halt>,
     source: Source,
+    pulse: Arc<Pulse>,
 }
 
 enum Source {
@@ -144,7 +128,7 @@ impl Playback {
             }
         };
         self.source = if is_list {
-            Source::List(Box::new(Follower::begin(getter, Arc::clone(&self.halt), target, begin, body)?))
+            Source::List(Box::new(Follower::begin(getter, target, begin, body)?))
         } else {
             Source::Stream { begin: io::Cursor::new(begin), body }
         };
@@ -157,14 +141,18 @@ impl Read for Playback {
     /// body, or an [`Interrupter`]'s work. Of an error [`EngineError::of_body`] tells more.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.look()?;
-        match &mut self.source {
+        let read = match &mut self.source {
             Source::Stream { begin, body } => match begin.read(buffer)? {
                 0 => body.read(buffer),
                 read => Ok(read),
             },
             Source::List(follower) => follower.read(buffer),
             Source::Unseen(_) => Err(io::ErrorKind::NotConnected.into()),
+        }?;
+        if read > 0 {
+            self.pulse.record_packets(Instant::now());
         }
+        Ok(read)
     }
 }
 
@@ -174,9 +162,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::engine::api::Api;
+    use crate::engine::api::Opening;
     use crate::id::{ContentKey, ContentName, Digest, EngineParams};
-    use crate::sim::{Content, Counts, Entry, Hls, Media, Numbered, Playback as Play, Script, SimEngine};
+    use crate::sim::{Content, Counts, Entry, Hls, Media, Numbered, PlaybackStep as Play, Script, SimEngine};
     use crate::threads::{SMALL_STACK_BYTES, Threads};
 
     const ID: Digest = Digest::new([0x1d; 20]);
@@ -196,9 +184,9 @@ mod tests {
     fn opened(content: Content) -> (SimEngine, Api, EngineSession) {
         let engine = SimEngine::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a port");
         engine.add(content);
-        let api = Api::new(engine.addr().to_string());
+        let api = Api::new(&engine.addr().to_string());
         let key = ContentKey { name: ContentName::Id(ID), params: EngineParams::default() };
-        let session = api.open(&key, Instant::now() + SOON).expect("a session");
+        let session = api.open(&key, Opening::Plain, Instant::now() + SOON).expect("a session");
         (engine, api, session)
     }
 
@@ -207,16 +195,16 @@ mod tests {
     fn interrupted_within(
         content: &Content,
         is_blocked: fn(&Counts) -> bool,
-        work: fn(Player, &Api, &EngineSession),
+        work: fn(Player, &EngineSession),
     ) -> Duration {
         let once = || {
             let (engine, api, session) = opened(content.clone());
-            let player = Player::new();
+            let player = Player::new(&api);
             let interrupter = player.interrupter();
             let (tell, told) = crossbeam_channel::bounded(1);
             let threads = Threads::new();
             let body = move || {
-                work(player, &api, &session);
+                work(player, &session);
                 tell.send(Instant::now()).expect("the test waits");
             };
             threads.spawn("reader", SMALL_STACK_BYTES, body).expect("a thread");
@@ -232,9 +220,9 @@ mod tests {
     #[test]
     fn a_blocked_read_is_interrupted_at_once() {
         let is_playing = |counts: &Counts| counts.playbacks == 1;
-        let took = interrupted_within(&playing(Play::never_a_byte()), is_playing, |player, api, session| {
+        let took = interrupted_within(&playing(Play::never_a_byte()), is_playing, |player, session| {
             // On a very busy machine the head may still be under way when the interruption comes.
-            if let Ok(mut playback) = player.play(api.authority(), session, Instant::now() + SOON) {
+            if let Ok(mut playback) = player.play(session, Instant::now() + SOON) {
                 assert!(!matches!(playback.read(&mut [0; 1000]), Ok(1..)));
             }
         });
@@ -245,8 +233,8 @@ mod tests {
     fn the_wait_for_a_list_is_interrupted_at_once() {
         let listed = content().hls(Hls { window: 1, ..Hls::of(SOON) });
         let has_read_all = |counts: &Counts| counts.segments == 1;
-        let took = interrupted_within(&listed, has_read_all, |player, api, session| {
-            let playback = player.play(api.authority(), session, Instant::now() + SOON);
+        let took = interrupted_within(&listed, has_read_all, |player, session| {
+            let playback = player.play(session, Instant::now() + SOON);
             let mut playback = playback.expect("it plays");
             let mut buffer = vec![0; 64 * 1024];
             while let Ok(1..) = playback.read(&mut buffer) {}
@@ -257,27 +245,25 @@ mod tests {
     #[test]
     fn the_wait_for_a_head_is_interrupted_at_once() {
         let is_asked = |counts: &Counts| counts.playback_requests == 1;
-        let took =
-            interrupted_within(&playing(Play::entry(Entry::Never)), is_asked, |player, api, session| {
-                assert!(player.play(api.authority(), session, Instant::now() + SOON).is_err());
-            });
+        let took = interrupted_within(&playing(Play::entry(Entry::Never)), is_asked, |player, session| {
+            assert!(player.play(session, Instant::now() + SOON).is_err());
+        });
         assert!(took < Duration::from_millis(10), "{took:?}");
     }
 
     #[test]
     fn an_interrupted_player_does_not_begin() {
         let (engine, api, session) = opened(playing(Play::normal()));
-        let player = Player::new();
+        let player = Player::new(&api);
         player.interrupter().interrupt();
-        assert!(player.play(api.authority(), &session, Instant::now() + SOON).is_err());
+        assert!(player.play(&session, Instant::now() + SOON).is_err());
         assert_eq!(engine.counts().playback_requests, 0);
     }
 
     #[test]
     fn a_redirect_is_followed_on_a_connection_of_its_own() {
         let (engine, api, session) = opened(playing(Play::normal()));
-        let mut playback =
-            Player::new().play(api.authority(), &session, Instant::now() + SOON).expect("it plays");
+        let mut playback = Player::new(&api).play(&session, Instant::now() + SOON).expect("it plays");
         assert!(matches!(playback.read(&mut [0; 1000]), Ok(1..)));
         let counts = engine.counts();
         assert_eq!((counts.playback_requests, counts.playbacks, counts.after_redirect), (1, 1, 0));

@@ -1,157 +1,212 @@
-//! Several engines: how each is, and which one takes the next stream.
+//! Several engines, and which one takes the next stream.
 //!
 //! The choice is a pure function of plain values ([`choose`]); the place on the chosen engine is taken in the same
-//! lock, so that two streams starting together cannot both take the last one. How many streams an engine has is
-//! never counted by hand: it is the number of [`Reservation`]s that live.
+//! lock, so that two streams starting together cannot both take the last one. The pool owns the watches of its engines, and
+//! tells whoever waits for an engine when one comes up.
 //!
-//! Lock rule: the pool's lock is taken alone and never held over a call to an engine.
+//! Lock rule: none of the pool's locks is held over a call to an engine; its list of engines is taken and let go at once.
 
-use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant, SystemTime};
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 
 use crate::config;
-use crate::id::{ContentName, Digest, EngineParams};
-use crate::stats::Histogram;
+use crate::threads::{LARGE_STACK_BYTES, Threads};
 
-use super::api::Api;
-use super::blame::{Blame, Fault};
-use super::choose::{EngineView, Unavailable, choose};
-use super::error::EngineError;
-use super::stat::Watched;
-use super::url::Target;
+use super::choose::{Unavailable, choose};
+use super::news::News;
+use super::watch::Watch;
 
-/// A start that has been silent for so long is waiting for its swarm, and does not count as work of the engine.
-const SILENT_START: Duration = Duration::from_secs(2);
+pub use super::member::{Content, Engine, Reservation, Wish};
 
 /// All engines of the configuration, in its order.
 pub struct Pool {
-    engines: Vec<Arc<Engine>>,
+    engines: Mutex<Arc<[Arc<Engine>]>>,
+    news: Arc<News>,
+    watching: Mutex<Option<Watching>>,
     /// Taken while choosing, so that choice and reservation are one step.
     choosing: Mutex<()>,
 }
 
-/// One engine.
-pub struct Engine {
-    /// Its settings.
-    pub settings: config::Engine,
-    /// Its control calls.
-    pub api: Api,
-    /// How long its health checks took that it passed.
-    pub check_times: Histogram,
-    health: Mutex<Health>,
-    /// One clone for each reservation.
-    places: Arc<()>,
-    /// One for each start, with its time.
-    starts: Mutex<Vec<Weak<Instant>>>,
-    /// What its streams play, as far as it is known.
-    contents: Mutex<Vec<Weak<Content>>>,
-    /// Sessions that the watch thread asks about.
-    watched: Mutex<Vec<Weak<Watched>>>,
-    /// Tells the watch thread that there is a new one.
-    nudge: (Sender<()>, Receiver<()>),
+/// The watches of a pool.
+struct Watching {
+    rhythm: config::Health,
+    threads: Threads,
+    /// How many were started, for the names of their threads.
+    started: usize,
+    running: Vec<Running>,
 }
 
-/// What is known of an engine's health.
-#[derive(Clone, Debug, Default)]
-pub struct Health {
-    /// `None` until it was first asked; such an engine is used.
-    pub is_up: Option<bool>,
-    /// Its version, once it told it.
-    pub version: Option<String>,
-    /// Its last trouble, also after it is well again.
-    pub last_error: Option<String>,
-    /// When it was last asked.
-    pub last_checked_at: Option<SystemTime>,
-    /// Health checks that it failed, since the start.
-    pub failed_checks: u64,
-    failures: u32,
-    blame: Blame,
+/// A watch that runs; its end is the drop of this.
+struct Running {
+    engine: Arc<Engine>,
+    watch: Arc<Watch>,
+    /// Nothing is ever sent: the channel's end is the signal.
+    stop: Option<Sender<()>>,
 }
 
-/// What a stream plays. On one engine a content is played with one set of parameters only: a stop of one such session would
-/// end the picture of the other (engine-contract.md section 8.3).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Content {
-    /// Which content.
-    pub infohash: Digest,
-    /// Which variant of it.
-    pub params: EngineParams,
-}
-
-impl Content {
-    fn is_variant_of(&self, other: &Self) -> bool {
-        self.infohash == other.infohash && self.params != other.params
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop = None;
+        self.watch.interrupt();
     }
 }
 
-/// A place on an engine, given back when dropped.
-pub struct Reservation {
-    /// The engine.
-    pub engine: Arc<Engine>,
-    place: Option<Arc<()>>,
-    start: Option<Arc<Instant>>,
-    content: Option<Arc<Content>>,
-}
-
-impl Reservation {
-    /// The start is over and went well: another one may begin.
-    pub fn record_start(&mut self) {
-        self.end_start();
-        self.engine.health.lock().blame.succeed();
+impl Watching {
+    fn start(&mut self, engine: &Arc<Engine>) -> io::Result<()> {
+        let (stop, stopped) = crossbeam_channel::bounded(0);
+        let watch = Arc::new(Watch::new(Arc::clone(engine), self.rhythm));
+        let name = format!("engine-{}", self.started);
+        let runs = Arc::clone(&watch);
+        self.threads.spawn(&name, LARGE_STACK_BYTES, move || runs.run(&stopped))?;
+        self.started += 1;
+        self.running.push(Running { engine: Arc::clone(engine), watch, stop: Some(stop) });
+        Ok(())
     }
 
-    /// The start is over: another one may begin.
-    pub fn end_start(&mut self) {
-        self.start = None;
-    }
-
-    /// The stream is over, another one may have its place. What it played stays taken until this is dropped.
-    pub fn free_place(&mut self) {
-        self.start = None;
-        self.place = None;
+    fn watches(&self, engine: &Arc<Engine>) -> bool {
+        self.running.iter().any(|running| Arc::ptr_eq(&running.engine, engine))
     }
 }
 
 impl Pool {
-    /// A pool of these engines, none of them asked yet.
+    /// A pool of these engines, none of them asked yet, nor watched.
     #[must_use]
     pub fn new(engines: Vec<config::Engine>) -> Self {
-        let engines = engines.into_iter().map(|settings| Arc::new(Engine::new(settings))).collect();
-        Self { engines, choosing: Mutex::new(()) }
+        let news = Arc::new(News::default());
+        let engine = |settings| Arc::new(Engine::new(settings, Arc::clone(&news)));
+        let engines = engines.into_iter().map(engine).collect();
+        Self {
+            engines: Mutex::new(engines),
+            news: Arc::clone(&news),
+            watching: Mutex::default(),
+            choosing: Mutex::new(()),
+        }
     }
 
-    /// The engines, in the order of the configuration.
+    /// The engines as they are now, in the order of the configuration.
     #[must_use]
-    pub fn engines(&self) -> &[Arc<Engine>] {
-        &self.engines
+    pub fn engines(&self) -> Arc<[Arc<Engine>]> {
+        Arc::clone(&self.engines.lock())
     }
 
-    /// Takes a place on the best engine for what is asked for under this name; `content` is what that is, once it is known.
-    /// `preferred` is the engine whose picture a stream has
-    /// lost; its own place there does not stand in its way.
+    /// Has every engine watched in this rhythm, each on a thread of these, until [`Pool::stop_watching`].
     ///
     /// # Errors
     ///
-    /// When every engine is down, full, busy starting, or plays another variant of the content.
-    pub fn reserve(
-        &self,
-        name: ContentName,
-        content: Option<Content>,
-        preferred: Option<&Arc<Engine>>,
-    ) -> Result<Reservation, Unavailable> {
+    /// When there is no thread to be had.
+    pub fn watch(&self, rhythm: config::Health, threads: Threads) -> io::Result<()> {
+        let mut watching = Watching { rhythm, threads, started: 0, running: Vec::new() };
+        for engine in self.engines().iter() {
+            watching.start(engine)?;
+        }
+        *self.watching.lock() = Some(watching);
+        Ok(())
+    }
+
+    /// Ends all watches, calls in progress included; their threads end soon.
+    pub fn stop_watching(&self) {
+        let ended = self.watching.lock().take();
+        drop(ended);
+    }
+
+    /// Takes over another list of engines. One that is in both goes on as it is; one that is new is watched and used from now
+    /// on; one that is not there any more, or with other settings, takes no more streams, and those it has play on.
+    ///
+    /// # Errors
+    ///
+    /// When a new one is not watched, since there is no thread to be had; it is used all the same.
+    pub fn reconcile(&self, settings: Vec<config::Engine>) -> io::Result<()> {
+        let before = self.engines();
+        let same = |settings: &config::Engine| before.iter().find(|engine| engine.settings == *settings);
+        let engines: Arc<[_]> = settings
+            .into_iter()
+            .map(|settings| match same(&settings) {
+                Some(engine) => Arc::clone(engine),
+                None => Arc::new(Engine::new(settings, Arc::clone(&self.news))),
+            })
+            .collect();
+        *self.engines.lock() = Arc::clone(&engines);
+        let mut is_started = Ok(());
+        let mut ended = Vec::new();
+        if let Some(watching) = &mut *self.watching.lock() {
+            let is_left =
+                |running: &mut Running| !engines.iter().any(|engine| Arc::ptr_eq(engine, &running.engine));
+            ended.extend(watching.running.extract_if(.., is_left));
+            for engine in engines.iter() {
+                if !watching.watches(engine) {
+                    is_started = is_started.and(watching.start(engine));
+                }
+            }
+        }
+        drop(ended);
+        // One that was never asked is used: that is as good as up.
+        self.news.tell_up();
+        is_started
+    }
+
+    /// How often an engine came up; for [`Pool::wait_up_while`].
+    #[must_use]
+    pub fn ups(&self) -> u64 {
+        self.news.ups()
+    }
+
+    /// Waits until an engine has come up since [`Pool::ups`] gave `seen`, at most until `deadline` and while `is_wanted`, which
+    /// is asked several times a second. Tells whether one has.
+    pub fn wait_up_while(&self, seen: u64, deadline: Instant, is_wanted: impl Fn() -> bool) -> bool {
+        self.news.wait_until_met(deadline, || self.ups() != seen, is_wanted)
+    }
+
+    /// Has every engine that is not known to be up checked now, once for all who ask at the same time, and waits for the
+    /// outcome: until one is up, or all were asked, or `deadline`, or it is not wanted any more. Tells whether one is usable.
+    pub fn check_now(&self, deadline: Instant, is_wanted: impl Fn() -> bool) -> bool {
+        let engines = self.engines();
+        let is_up = |engine: &Arc<Engine>| engine.health.lock().is_up == Some(true);
+        if !engines.iter().any(is_up) {
+            let is_watched = |engine: &&Arc<Engine>| {
+                self.watching.lock().as_ref().is_some_and(|watching| watching.watches(engine))
+            };
+            let asked: Vec<_> =
+                engines.iter().filter(is_watched).map(|engine| (engine, engine.want_check())).collect();
+            let is_over = || {
+                engines.iter().any(is_up) || asked.iter().all(|(engine, before)| engine.checks() > *before)
+            };
+            self.news.wait_until_met(deadline, is_over, is_wanted);
+        }
+        engines.iter().any(|engine| engine.is_usable())
+    }
+
+    /// Takes a place on the best engine for this wish.
+    ///
+    /// # Errors
+    ///
+    /// When every engine is down, full, busy starting, plays another variant of the content, or was tried in vain.
+    pub fn reserve(&self, wish: &Wish<'_>) -> Result<Reservation, Unavailable> {
         let _choosing = self.choosing.lock();
-        let is_preferred =
-            |engine: &Arc<Engine>| preferred.is_some_and(|preferred| Arc::ptr_eq(preferred, engine));
-        let view = |engine: &Arc<Engine>| engine.view(name, content.as_ref(), is_preferred(engine));
-        let views: Vec<_> = self.engines.iter().map(view).collect();
-        let engine = Arc::clone(&self.engines[choose(&views)?]);
+        let engines = self.engines();
+        let views: Vec<_> = engines.iter().map(|engine| engine.view(wish)).collect();
+        let engine = Arc::clone(&engines[choose(&views)?]);
         let (place, start) = (Arc::clone(&engine.places), Arc::new(Instant::now()));
         engine.starts.lock().push(Arc::downgrade(&start));
-        let content = content.map(|content| engine.add_content(content));
-        Ok(Reservation { engine, place: Some(place), start: Some(start), content })
+        let content = wish.content.clone().map(|content| engine.add_content(content));
+        Ok(Reservation { engine, name: wish.name, place: Some(place), start: Some(start), content })
+    }
+
+    /// The names of the engines that are not down and have room.
+    #[must_use]
+    pub fn at_hand(&self) -> Vec<String> {
+        let is_at_hand =
+            |engine: &&Arc<Engine>| engine.is_usable() && engine.streams() < engine.settings.max_streams;
+        self.engines().iter().filter(is_at_hand).map(|engine| engine.settings.name.clone()).collect()
+    }
+
+    /// Whether the engine of this name is not known to be down.
+    #[must_use]
+    pub fn is_usable(&self, name: &str) -> bool {
+        self.engines().iter().any(|engine| engine.settings.name == name && engine.is_usable())
     }
 
     /// Records what the stream with this place plays, once it is known. Tells whether it may: not if the engine plays another
@@ -167,182 +222,5 @@ impl Pool {
         }
         reservation.content = Some(reservation.engine.add_content(content));
         true
-    }
-}
-
-impl Engine {
-    fn new(settings: config::Engine) -> Self {
-        let api = Api::new(settings.authority());
-        Self {
-            settings,
-            api,
-            check_times: Histogram::default(),
-            health: Mutex::default(),
-            places: Arc::new(()),
-            starts: Mutex::default(),
-            contents: Mutex::default(),
-            watched: Mutex::default(),
-            nudge: crossbeam_channel::bounded(1),
-        }
-    }
-
-    /// Streams this engine has, those just starting included.
-    #[must_use]
-    pub fn streams(&self) -> usize {
-        Arc::strong_count(&self.places) - 1
-    }
-
-    /// What is known of its health.
-    #[must_use]
-    pub fn health(&self) -> Health {
-        self.health.lock().clone()
-    }
-
-    fn view(&self, name: ContentName, content: Option<&Content>, is_preferred: bool) -> EngineView {
-        let now = Instant::now();
-        let health = self.health.lock();
-        EngineView {
-            is_usable: health.is_up != Some(false),
-            is_forwarded: self.settings.forwarded,
-            streams: self.streams().saturating_sub(usize::from(is_preferred)),
-            max_streams: self.settings.max_streams,
-            starts: self.starts(now),
-            max_starts: self.settings.max_starts,
-            is_penalised: health.blame.is_penalised(name, now),
-            is_preferred,
-            has_other_variant: content.is_some_and(|content| self.has_variant_of(content)),
-        }
-    }
-
-    fn has_variant_of(&self, content: &Content) -> bool {
-        let mut contents = self.contents.lock();
-        contents.retain(|known| known.strong_count() > 0);
-        contents.iter().filter_map(Weak::upgrade).any(|known| known.is_variant_of(content))
-    }
-
-    fn add_content(&self, content: Content) -> Arc<Content> {
-        let content = Arc::new(content);
-        self.contents.lock().push(Arc::downgrade(&content));
-        content
-    }
-
-    /// Starts in progress. One that has been silent for long does not count, so that dead channels cannot starve live ones.
-    fn starts(&self, now: Instant) -> usize {
-        let mut starts = self.starts.lock();
-        let counts = |since: Arc<Instant>| now.saturating_duration_since(*since) < SILENT_START;
-        starts.retain(|start| start.upgrade().is_some_and(counts));
-        starts.len()
-    }
-
-    /// Whether it is not known to be down.
-    #[must_use]
-    pub fn is_usable(&self) -> bool {
-        self.health.lock().is_up != Some(false)
-    }
-
-    /// Has the watch thread ask about a session, at once and then again and again while the result lives.
-    #[must_use]
-    pub fn watch(&self, session: Target) -> Arc<Watched> {
-        let watched = Watched::new(session);
-        self.watched.lock().push(Arc::downgrade(&watched));
-        // Full means that it was told before.
-        let _told = self.nudge.0.try_send(());
-        watched
-    }
-
-    /// Has the watch thread ask about a session now, since something has changed.
-    pub fn ask_now(&self, session: &Watched) {
-        session.set_due(None);
-        let _told = self.nudge.0.try_send(());
-    }
-
-    /// The sessions to ask about, those first that have waited longest.
-    pub(super) fn watched(&self) -> Vec<Arc<Watched>> {
-        let mut watched: Vec<_> = {
-            let mut watched = self.watched.lock();
-            watched.retain(|session| session.strong_count() > 0);
-            watched.iter().filter_map(Weak::upgrade).collect()
-        };
-        watched.sort_by_key(|session| session.due());
-        watched
-    }
-
-    /// Is ready when there is a new session to ask about.
-    pub(super) fn nudged(&self) -> &Receiver<()> {
-        &self.nudge.1
-    }
-
-    /// Records the outcome of a health check: up at the first success, down after `failures` in a row, or at once
-    /// when it is certain that nobody is there. Tells whether it went up or down.
-    pub fn record_check(
-        &self,
-        outcome: Result<Option<String>, EngineError>,
-        failures: u32,
-    ) -> Option<Change> {
-        let mut health = self.health.lock();
-        health.last_checked_at = Some(SystemTime::now());
-        let was_up = health.is_up;
-        match outcome {
-            Ok(version) => {
-                health.version = version.or(health.version.take());
-                health.failures = 0;
-                health.is_up = Some(true);
-            }
-            Err(error) => {
-                health.failures = health.failures.saturating_add(1);
-                health.failed_checks += 1;
-                health.last_error = Some(error.to_string());
-                if error.is_refused() || health.failures >= failures {
-                    health.is_up = Some(false);
-                }
-            }
-        }
-        match (was_up, health.is_up) {
-            (Some(true) | None, Some(false)) => Some(Change::Down),
-            (Some(false) | None, Some(true)) => Some(Change::Up),
-            _ => None,
-        }
-    }
-
-    /// Records that a start of this content failed, which puts the engine behind the others for a while; one that is certainly
-    /// not there is down at once, until a health check finds it well.
-    pub fn record_failure(&self, content: ContentName, error: &EngineError, fault: Fault) {
-        let mut health = self.health.lock();
-        if health.blame.fail(content, fault, Instant::now()) {
-            health.last_error = Some(error.to_string());
-        }
-        if error.is_refused() {
-            health.is_up = Some(false);
-        }
-    }
-}
-
-/// A change of an engine's health.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// It is well now.
-    Up,
-    /// It is not.
-    Down,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::engine::error::NoConnection;
-
-    #[test]
-    fn one_connect_without_an_answer_is_not_the_end_of_an_engine() {
-        const FAILURES: u32 = 3;
-        let engine = Engine::new(config::Engine::at("127.0.0.1".parse().expect("a host"), 6878));
-        let unanswered =
-            || Err(EngineError::Unreachable(NoConnection::Unanswered("no answer to the connect")));
-        let refused = || Err(EngineError::Unreachable(NoConnection::Refused("refused".to_owned())));
-        assert_eq!(engine.record_check(Ok(None), FAILURES), Some(Change::Up));
-        assert_eq!(engine.record_check(unanswered(), FAILURES), None);
-        assert_eq!(engine.record_check(unanswered(), FAILURES), None);
-        assert_eq!(engine.record_check(unanswered(), FAILURES), Some(Change::Down));
-        assert_eq!(engine.record_check(Ok(None), FAILURES), Some(Change::Up));
-        assert_eq!(engine.record_check(refused(), FAILURES), Some(Change::Down));
     }
 }

@@ -43,8 +43,11 @@ impl fmt::Display for TargetError {
 }
 
 impl Target {
-    /// The engine's version.
+    /// The engine's version, where official engines tell it.
     pub const GET_VERSION: Self = Self(Cow::Borrowed("/webui/api/service?method=get_version"));
+
+    /// The engine's version, where others tell it (engine-contract.md section 13).
+    pub const GET_VERSION_OF_API: Self = Self(Cow::Borrowed("/server/api?api_version=3&method=get_version"));
 
     /// Whether the engine works.
     pub const GET_STATUS: Self = Self(Cow::Borrowed("/server/api?api_version=3&method=get_status"));
@@ -110,10 +113,11 @@ impl Target {
         Self::rebase(&format!("{}{rest}", segments.join("/")))
     }
 
-    /// The target of a getstream request with `format=json` and this player id.
+    /// The target of a getstream request with `format=json` and this player id; under its old name too, since engines before
+    /// 3.1.29 know no other (engine-contract.md section 1.2).
     #[must_use]
     pub fn getstream(key: &ContentKey, pid: &str) -> Self {
-        Self::getstream_without_pid(key).with(&format!("pid={pid}"))
+        Self::getstream_without_pid(key).with(&format!("pid={pid}&sid={pid}"))
     }
 
     /// The same without the player id, as it stands in the log.
@@ -216,7 +220,8 @@ mod tests {
         let digits = "0123456789abcdef0123456789abcdef01234567";
         let key = ContentKey::from_query(None, [("infohash", digits), ("quality", "a-b_c"), ("_idx", "2")]);
         let target = Target::getstream(&key.expect("a good key"), "00ff");
-        let expected = format!("/ace/getstream?infohash={digits}&format=json&_idx=2&quality=a-b_c&pid=00ff");
+        let expected =
+            format!("/ace/getstream?infohash={digits}&format=json&_idx=2&quality=a-b_c&pid=00ff&sid=00ff");
         assert_eq!(target.0, expected);
         assert_eq!(Target("/ace/cmd/a?b=1".into()).with("method=stop").0, "/ace/cmd/a?b=1&method=stop");
         assert_eq!(Target("/ace/cmd/a".into()).with("method=stop").0, "/ace/cmd/a?method=stop");

@@ -2,15 +2,16 @@
 //!
 //! It tells the pool, the sessions that want to know, and the log; it knows nothing of streams.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, select};
+use crossbeam_channel::{Receiver, RecvTimeoutError, select};
 
 use crate::config;
 
 use super::api::Api;
-use super::pool::{Change, Engine};
+use super::member::{Change, Engine};
 
 /// How often an engine is asked about its sessions; its own clients get news every two seconds, so more is useless.
 const STAT_INTERVAL: Duration = Duration::from_secs(3);
@@ -20,6 +21,13 @@ const EMPTY_STAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// For each of these calls.
 const STAT_LIMIT: Duration = Duration::from_secs(2);
+
+/// An engine that is down, or has just failed a check, is asked this often: a refused connect costs nothing, and who waits
+/// for its return waits no longer than that.
+const TROUBLED_INTERVAL: Duration = Duration::from_secs(1);
+
+/// After a panic, which has been logged.
+const PANIC_PAUSE: Duration = Duration::from_secs(1);
 
 /// Watches one engine.
 pub struct Watch {
@@ -33,26 +41,43 @@ impl Watch {
     /// A watch of this engine in this rhythm.
     #[must_use]
     pub fn new(engine: Arc<Engine>, rhythm: config::Health) -> Self {
-        let api = Api::new(engine.settings.authority());
+        let api = engine.api.another();
         Self { engine, api, rhythm }
     }
 
-    /// Asks again and again, until `stop` is closed.
+    /// Asks again and again, until `stop` is closed. A panic is not the end of it.
     pub fn run(&self, stop: &Receiver<()>) {
-        let mut next_check = Instant::now();
+        undaunted(&self.engine.settings.name, stop, || self.watch(stop));
+    }
+
+    fn watch(&self, stop: &Receiver<()>) {
+        let mut last_check = None;
         loop {
-            if Instant::now() >= next_check {
-                self.check_health();
-                next_check = Instant::now() + self.rhythm.interval;
-            }
+            let is_due = last_check.is_none_or(|last| self.next_check(last) <= Instant::now());
+            let last = match last_check {
+                Some(last) if !is_due && !self.engine.is_check_wanted() => last,
+                _ => {
+                    self.check_health();
+                    Instant::now()
+                }
+            };
+            last_check = Some(last);
             let next_stat = self.ask_about_a_session();
-            let pause = next_check.min(next_stat).saturating_duration_since(Instant::now());
+            let next = self.next_check(last).min(next_stat);
+            let pause = next.saturating_duration_since(Instant::now());
             select! {
                 recv(stop) -> _ => return,
                 recv(self.engine.nudged()) -> _ => {}
                 default(pause) => {}
             }
         }
+    }
+
+    /// In its rhythm, and soon where something is wrong.
+    fn next_check(&self, last: Instant) -> Instant {
+        let interval = self.rhythm.interval;
+        let is_well = self.engine.is_well() && !self.engine.is_silent_for(STAT_LIMIT);
+        last + if is_well { interval } else { interval.min(TROUBLED_INTERVAL) }
     }
 
     /// Ends a call in progress. To be used after `stop` was closed.
@@ -67,10 +92,22 @@ impl Watch {
         if outcome.is_ok() {
             self.engine.check_times.record(began.elapsed());
         }
-        let error = outcome.as_ref().err().map(ToString::to_string);
-        match (self.engine.record_check(outcome, self.rhythm.failures), error) {
+        let error = outcome.as_ref().err().cloned();
+        let was_up = self.engine.is_usable();
+        let (change, failures) = self.engine.record_check(outcome, self.rhythm);
+        let again = self.rhythm.interval.min(TROUBLED_INTERVAL).as_secs_f32();
+        match (change, error) {
             (Some(Change::Up), _) => log::info!("Engine {name} is up"),
-            (Some(Change::Down), Some(error)) => log::warn!("Engine {name} is down: {error}"),
+            (Some(Change::Down), Some(error)) => {
+                log::warn!("Engine {name} is down: {error}; asked every {again} s until it answers");
+            }
+            // Enough said of one that is down, or that plays whatever it says.
+            (None, Some(error)) if was_up && failures <= self.rhythm.failures => {
+                let of = self.rhythm.failures;
+                log::info!(
+                    "Engine {name} failed a check ({failures} of {of}): {error}; asked again in {again} s"
+                );
+            }
             _ => {}
         }
     }
@@ -87,8 +124,38 @@ impl Watch {
                 next.set_due(Some(now + EMPTY_STAT_INTERVAL));
             }
             next.record(outcome, Instant::now());
+            self.engine.cut_if_mute();
             return watched.iter().filter_map(|watched| watched.due().or(Some(now))).min().unwrap_or(now);
         }
         watched.first().and_then(|next| next.due()).unwrap_or(now + STAT_INTERVAL)
+    }
+}
+
+/// Does something until it returns, however often it panics, or until `stop` is closed.
+fn undaunted(name: &str, stop: &Receiver<()>, mut body: impl FnMut()) {
+    while catch_unwind(AssertUnwindSafe(&mut body)).is_err() {
+        log::error!("The watch of engine {name} begins anew after a panic");
+        if stop.recv_timeout(PANIC_PAUSE) != Err(RecvTimeoutError::Timeout) {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watch_that_panics_goes_on() {
+        let (_stop, stopped) = crossbeam_channel::bounded(0);
+        let mut times = 0;
+        undaunted("box", &stopped, || {
+            times += 1;
+            assert!(times == 2, "on purpose");
+        });
+        assert_eq!(times, 2);
+        let (stop, stopped) = crossbeam_channel::bounded(0);
+        drop(stop);
+        undaunted("box", &stopped, || panic!("on purpose"));
     }
 }

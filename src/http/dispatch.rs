@@ -1,7 +1,7 @@
 //! A thread for each connection with a request in work: its requests are served there, one after the other.
 //!
-//! It must not know what is answered, nor that the server underneath has to be built anew now and then. Whoever hands it a
-//! request is never made to wait.
+//! It must not know what is answered, nor that the server underneath has to be built anew now and then. Whoever hands
+//! it a request is never made to wait.
 
 use std::mem;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use crate::threads::{SMALL_STACK_BYTES, Threads};
 
-use super::guard::{Arrival, Fate, Job, NextJob};
+use super::guard::{Arrival, Decision, Job, NextJob};
 use super::incoming::{Handler, Incoming, Verdict};
 use super::request::ConnectionControl;
 use super::selfcheck;
@@ -47,15 +47,14 @@ impl Dispatcher {
         control: Arc<ConnectionControl>,
         threads: Threads,
         handler: Arc<Handler>,
-        streams: usize,
         late_options: Option<(Instant, Options)>,
     ) -> Self {
         Self {
             control,
             threads,
             handler,
-            requests: Turnstile::new(streams + SPARE_REQUESTS),
-            health_requests: Turnstile::new(HEALTH_REQUESTS),
+            requests: Turnstile::default(),
+            health_requests: Turnstile::default(),
             next_thread: AtomicU64::new(0),
             late_options,
         }
@@ -75,8 +74,12 @@ impl Dispatcher {
         }
         match control.guard.arrive(peer, self.job(request, verdict), Instant::now()) {
             Arrival::Now(job) => {
-                let turnstile = if is_health { &self.health_requests } else { &self.requests };
-                match turnstile.enter() {
+                let pass = if is_health {
+                    self.health_requests.enter(HEALTH_REQUESTS)
+                } else {
+                    self.requests.enter(self.control.settings.get().max_clients + SPARE_REQUESTS)
+                };
+                match pass {
                     Some(pass) => self.begin(peer, job, pass),
                     None => self.turn_away(peer, job, "there are too many requests at once"),
                 }
@@ -98,21 +101,22 @@ impl Dispatcher {
     }
 
     fn job(&self, request: Incoming, verdict: Verdict) -> Job {
-        let judgement = request.judged(verdict, &self.control);
+        let pending = request.into_pending(verdict, &self.control);
         let handler = Arc::clone(&self.handler);
-        let is_answerable = judgement.is_answerable();
-        let meet = move |fate| match fate {
-            Fate::Serve => judgement.execute(&*handler),
-            Fate::TurnAway(why) => judgement.turn_away(why),
+        let is_answerable = pending.is_answerable();
+        let carry_out = move |decision| match decision {
+            Decision::Serve => pending.serve(&*handler),
+            Decision::TurnAway(why) => pending.turn_away(why),
         };
-        Job { is_answerable, meet: Box::new(meet) }
+        Job { is_answerable, carry_out: Box::new(carry_out) }
     }
 
     /// Gives a connection a thread.
     fn begin(self: &Arc<Self>, peer: SocketAddr, job: Job, pass: Pass) {
         let number = self.next_thread.fetch_add(1, Ordering::Relaxed);
         let dispatcher = Arc::clone(self);
-        // The request stays at hand, so that it can be answered here when there is no thread.
+        // A closure that no thread takes is dropped, and the job in it; so it is shared, and answered here in that
+        // case.
         let left_here = Arc::new(Mutex::new(Some(job)));
         let given = Arc::clone(&left_here);
         let body = move || {
@@ -136,9 +140,10 @@ impl Dispatcher {
     fn turn_away(&self, peer: SocketAddr, job: Job, why: &'static str) {
         let guard = &self.control.guard;
         if job.is_answerable && guard.requests_of(peer) <= QUICK_REQUESTS {
-            (job.meet)(Fate::TurnAway(why));
+            (job.carry_out)(Decision::TurnAway(why));
         } else {
-            // What it still had to say is not waited for.
+            // An answer might wait for a peer that reads nothing, and this thread must not: the connection ends
+            // instead.
             match self.control.abort(peer) {
                 Ok(()) => drop(job),
                 Err(_) => {
@@ -162,7 +167,7 @@ impl Dispatcher {
         let mut next = Some(NextJob::Serve(first));
         while let Some(job) = next {
             match job {
-                NextJob::Serve(job) => (job.meet)(Fate::Serve),
+                NextJob::Serve(job) => (job.carry_out)(Decision::Serve),
                 NextJob::Drop(job) => drop(job),
             }
             next = self.control.guard.next(peer, Instant::now());
@@ -171,7 +176,7 @@ impl Dispatcher {
     }
 }
 
-/// Lets go of a connection whose thread panicked.
+/// Gives up what a connection has in work when its thread panics.
 struct Abandon<'a> {
     control: &'a ConnectionControl,
     peer: SocketAddr,

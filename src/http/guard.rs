@@ -1,8 +1,14 @@
 //! Who is connected, what each connection has in work, and who has to go.
 //!
-//! One request of a connection is in work at a time; those behind it wait here, on nobody's thread. Whoever lets too
-//! many wait, or any behind a stream, and whoever takes too long or sends too much for a request head, has to go. Times
-//! and looks at the sockets are handed in; a socket is only ever asked whether it is closed.
+//! One request of a connection is in work at a time; those behind it wait in the table here, on nobody's thread. A
+//! connection has to go
+//!
+//! - when too many of its requests wait, or when any waits behind a stream;
+//! - when it takes too long for a request, or has sent more than its requests and one that is on its way can have;
+//! - when descriptors are short, and it is among those that have waited longest without a request in work.
+//!
+//! The guard decides, and others act: they run the jobs and end the connections. What time it is and which sockets
+//! there are is handed in; a socket is only ever asked whether it is closed.
 //!
 //! Lock rule: the one lock is held for look-ups; jobs are run and dropped outside it.
 
@@ -24,11 +30,12 @@ const MAX_WAITING: usize = 64;
 /// What a connection may have sent beyond the heads of its requests: a head that is on its way, and a small body.
 const SPARE_BYTES: u64 = 64 * 1024;
 
-/// Connections without a request in work that may be there at once, however few streams are allowed: each costs a thread
-/// of `tiny_http`.
+/// Connections without a request in work that may be there at once, however few streams are allowed: each costs a
+/// thread of `tiny_http`.
 const MIN_IDLE: usize = 1024;
 
-/// A connection's request is on its way for so long before the connection is ended for want of descriptors.
+/// While descriptors are short, a connection is left alone for so long after it was opened or its last request was
+/// done: its next request may be on its way.
 const SPARED: Duration = Duration::from_secs(2);
 
 /// How long peers may take for what they have to say.
@@ -38,42 +45,42 @@ pub struct Patience {
     pub silence: Duration,
     /// Saying a whole request, from the connection or the last answer on. Longer than `silence`.
     pub head: Duration,
-    /// Ending a connection that was cut. One that is there longer will be there for ever, since a thread of `tiny_http`
-    /// hangs in it: it answers a request line that says `HTTP/2.0` or `HTTP/3.0` by itself, and waits before it does for
-    /// the request's own turn to write to be over, while it holds that request. Nothing outside can end that.
+    /// Ending a connection that we have cut. One that is still there after this time stays for ever, and is counted as
+    /// parked: a thread of `tiny_http` waits in it for itself. A peer brings that about with a request line that says
+    /// `HTTP/2.0` or `HTTP/3.0`: `tiny_http` means to answer it once that request has had its turn to write, and the
+    /// thread that waits for this holds the request.
     pub end: Duration,
 }
 
 impl Default for Patience {
-    /// A person's slow phone sends its request within a second; the rest is for lost packets.
+    /// A slow phone sends its request within a second; the rest is for packets that are lost and sent again.
     fn default() -> Self {
         let [silence, head, end] = [10, 15, 30].map(Duration::from_secs);
         Self { silence, head, end }
     }
 }
 
-/// A request that has come, whose fate is open. Dropped, it is let go without a word.
+/// A request that has come and waits for its turn. Dropped, it is let go without an answer.
 pub(super) struct Job {
     /// Whether it can be turned away with an answer; else its connection has to end.
     pub(super) is_answerable: bool,
     /// Does with it what was decided.
-    pub(super) meet: Box<dyn FnOnce(Fate) + Send>,
+    pub(super) carry_out: Box<dyn FnOnce(Decision) + Send>,
 }
 
 /// What is decided about a request.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Fate {
+pub(super) enum Decision {
     /// It is its connection's turn.
     Serve,
     /// There is no room for it, for this reason.
     TurnAway(&'static str),
 }
 
-/// All connections, by their peers' addresses. `J` is a request whose fate is open: a [`Job`].
+/// All connections, by their peers' addresses. `J` is a request that waits for its turn: a [`Job`].
 pub(super) struct Guard<J> {
     patience: Patience,
     max_head_bytes: u64,
-    max_idle: usize,
     table: Mutex<HashMap<SocketAddr, Connection<J>>>,
     opened: AtomicU64,
     parked: Arc<ParkedThreads>,
@@ -90,7 +97,7 @@ struct Connection<J> {
     stream: Option<Arc<Handle>>,
     /// Nothing it asks for is answered any more.
     is_condemned: bool,
-    /// When it was told to end.
+    /// When it was said to have to go.
     cut_at: Option<Instant>,
 }
 
@@ -119,12 +126,12 @@ pub(super) enum Arrival<J> {
     Excess(Option<Arc<Handle>>),
 }
 
-/// What came of a look at the connections.
+/// What came of an inspection of all connections.
 #[derive(Debug)]
-pub(super) struct Judged {
+pub(super) struct Inspection {
     /// These have to go.
-    pub(super) guilty: Vec<Seen>,
-    /// So many had to go long ago, and are still there.
+    pub(super) to_end: Vec<Seen>,
+    /// So many had to go longer ago than [`Patience::end`], and are still there.
     pub(super) stuck: usize,
 }
 
@@ -138,15 +145,9 @@ pub(super) enum NextJob<J> {
 }
 
 impl<J> Guard<J> {
-    /// All of so many `streams` may be asked for at once.
-    pub(super) fn new(
-        patience: Patience,
-        max_head_bytes: u64,
-        streams: usize,
-        parked: Arc<ParkedThreads>,
-    ) -> Self {
-        let (table, opened) = (Mutex::default(), AtomicU64::new(0));
-        Self { patience, max_head_bytes, max_idle: streams.max(MIN_IDLE), table, opened, parked }
+    /// No connections yet.
+    pub(super) fn new(patience: Patience, max_head_bytes: u64, parked: Arc<ParkedThreads>) -> Self {
+        Self { patience, max_head_bytes, table: Mutex::default(), opened: AtomicU64::new(0), parked }
     }
 
     /// A request came on the connection from this peer.
@@ -155,7 +156,7 @@ impl<J> Guard<J> {
         let connection = table.entry(peer).or_insert_with(|| Connection::new(now));
         let is_over = connection.cut_at.is_some() || connection.is_condemned;
         if is_over && !connection.is_busy {
-            // The port has gone to a new connection before the end of the old one was seen.
+            // Its peer has closed it and opened a new one from the same port, before a look has seen that it is gone.
             *connection = Connection::new(now);
         }
         if connection.requests == 0 {
@@ -167,8 +168,8 @@ impl<J> Guard<J> {
             return Arrival::Now(job);
         }
         connection.waiting.push_back(job);
-        // A stream that was reset leaves its port to a new connection at once. The thread that serves it will notice, and
-        // then it is this one's turn.
+        // A peer that has reset its stream may use the port for a new connection at once. The thread of the stream will
+        // notice that it is over, and then it is the turn of this request.
         let is_streaming = connection.stream.as_ref().is_some_and(|stream| !stream.is_closed());
         if is_streaming || connection.waiting.len() > MAX_WAITING {
             connection.is_condemned = true;
@@ -192,14 +193,15 @@ impl<J> Guard<J> {
         self.table.lock().get(&peer).map_or(0, |connection| connection.requests)
     }
 
-    /// Gives up a request in work and everything behind it: what is to be dropped then, in this order.
+    /// Gives up the request in work and drops those that wait behind it, in the order in which they came: the answers
+    /// of a connection go out in that order, too.
     pub(super) fn abandon(&self, peer: SocketAddr) {
-        while let Some(turn) = self.next(peer, Instant::now()) {
-            drop(turn);
+        while let Some(job) = self.next(peer, Instant::now()) {
+            drop(job);
         }
     }
 
-    /// The request in work is done: what is next? Nothing ends the turn.
+    /// The request in work is done: what is next? After `None` the connection has nothing in work.
     pub(super) fn next(&self, peer: SocketAddr, now: Instant) -> Option<NextJob<J>> {
         let mut table = self.table.lock();
         let connection = table.get_mut(&peer)?;
@@ -232,10 +234,11 @@ impl<J> Guard<J> {
         drop(stream);
     }
 
-    /// Compares with the sockets there are. `too_many` descriptors are to be won back by ending those that have waited
-    /// longest without a request in work.
-    pub(super) fn look(&self, seen: &[Seen], too_many: usize, now: Instant) -> Judged {
-        let (mut guilty, mut stuck) = (Vec::new(), 0);
+    /// Compares the table with the connections that were `seen` among the descriptors. `too_many` descriptors are to be
+    /// won back by ending those that have waited longest without a request in work; but all of so many `streams` may be
+    /// asked for at once, so as many may wait.
+    pub(super) fn inspect(&self, seen: &[Seen], too_many: usize, streams: usize, now: Instant) -> Inspection {
+        let (mut to_end, mut stuck) = (Vec::new(), 0);
         let mut idle = Vec::new();
         let mut table = self.table.lock();
         let known: HashMap<_, _> = seen.iter().map(|seen| (seen.peer, seen)).collect();
@@ -249,13 +252,13 @@ impl<J> Guard<J> {
                 stuck += usize::from(is_over && !connection.is_busy);
             } else if seen.received_bytes > allowed || !connection.is_busy && idle_for >= self.patience.head {
                 connection.cut_at = Some(now);
-                guilty.push(*seen);
+                to_end.push(*seen);
             } else if !connection.is_busy {
                 idle.push((connection.idle_since, *seen));
             }
         }
-        // Two descriptors a connection.
-        let (wanted, surplus) = (too_many.div_ceil(2), idle.len().saturating_sub(self.max_idle));
+        // Each connection that ends gives two descriptors back.
+        let (wanted, surplus) = (too_many.div_ceil(2), idle.len().saturating_sub(streams.max(MIN_IDLE)));
         idle.sort_unstable_by_key(|(since, _)| *since);
         let has_to_go = |(number, (since, _)): &(usize, (Instant, Seen))| {
             *number < surplus || *number < wanted && now.saturating_duration_since(*since) >= SPARED
@@ -264,9 +267,9 @@ impl<J> Guard<J> {
             if let Some(connection) = table.get_mut(&seen.peer) {
                 connection.cut_at = Some(now);
             }
-            guilty.push(seen);
+            to_end.push(seen);
         }
-        Judged { guilty, stuck }
+        Inspection { to_end, stuck }
     }
 }
 
@@ -277,11 +280,7 @@ mod tests {
     const NOBODY: [u16; 0] = [];
 
     fn guard() -> Guard<u32> {
-        guard_for(0)
-    }
-
-    fn guard_for(streams: usize) -> Guard<u32> {
-        Guard::new(Patience::default(), 1000, streams, Arc::new(ParkedThreads::new(u64::MAX)))
+        Guard::new(Patience::default(), 1000, Arc::new(ParkedThreads::new(u64::MAX)))
     }
 
     fn peer(port: u16) -> SocketAddr {
@@ -360,7 +359,7 @@ mod tests {
 
     fn cut(guard: &Guard<u32>, seen: &[Seen], too_many: usize, now: Instant) -> Vec<u16> {
         let mut ports: Vec<_> =
-            guard.look(seen, too_many, now).guilty.iter().map(|seen| seen.peer.port()).collect();
+            guard.inspect(seen, too_many, 0, now).to_end.iter().map(|seen| seen.peer.port()).collect();
         ports.sort_unstable();
         ports
     }
@@ -404,19 +403,21 @@ mod tests {
         assert_eq!(cut(&guard, &seen, 3, start + Duration::from_secs(3)), [3, 4]);
         let many: Vec<_> = (1..=1500).map(|port| Seen::new(peer(port), 0)).collect();
         assert_eq!(cut(&self::guard(), &many, 0, start).len(), 1500 - MIN_IDLE);
-        assert_eq!(cut(&guard_for(1400), &many, 0, start).len(), 100, "so many streams are allowed");
+        let many_streams = self::guard().inspect(&many, 0, 1400, start);
+        assert_eq!(many_streams.to_end.len(), 100, "so many streams are allowed");
     }
 
     #[test]
     fn what_stays_after_it_was_cut_is_stuck() {
         let (guard, start) = (guard(), Instant::now());
         let seen: Vec<_> = (1..=9).map(|port| Seen::new(peer(port), 0)).collect();
-        guard.look(&seen, 0, start);
-        guard.look(&seen, 0, start + Duration::from_secs(15));
+        guard.inspect(&seen, 0, 0, start);
+        guard.inspect(&seen, 0, 0, start + Duration::from_secs(15));
         // One of them was only late.
         guard.arrive(peer(5), 50, start + Duration::from_secs(16));
-        let stuck = [44, 45, 46].map(|time| guard.look(&seen, 0, start + Duration::from_secs(time)).stuck);
+        let stuck =
+            [44, 45, 46].map(|time| guard.inspect(&seen, 0, 0, start + Duration::from_secs(time)).stuck);
         assert_eq!(stuck, [0, 8, 8]);
-        assert_eq!(guard.look(&seen[7..], 0, start + Duration::from_secs(47)).stuck, 2);
+        assert_eq!(guard.inspect(&seen[7..], 0, 0, start + Duration::from_secs(47)).stuck, 2);
     }
 }

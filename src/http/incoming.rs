@@ -1,12 +1,12 @@
 //! A request as `tiny_http` read it, judged by its head before anything is done with it.
 //!
 //! An announced body makes `tiny_http` read or allocate for as long as the peer likes, when the request is answered,
-//! turned into a writer or dropped. So every request has a [`Verdict`] by its head alone, before any of these. What is to
-//! be answered leaves `tiny_http` here: it goes on as a [`Request`] of our own.
+//! turned into a writer or dropped. So every request has a [`Verdict`] by its head alone, before any of these. What is
+//! to be answered leaves `tiny_http` here: it goes on as a [`Request`] of our own.
 
-use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::request::{ConnectionControl, Method, Request, RequestHead};
 use super::response::{Code, Response};
@@ -43,15 +43,16 @@ pub(super) enum Verdict {
     Decline(&'static str),
     /// It is wrong, and nothing behind it can be trusted to be a request.
     Refuse(&'static str),
-    /// A body is to come: `tiny_http` would read it to its end, so the connection has to end first.
+    /// A body is to come, which `tiny_http` reads to its end when the request is dropped: its connection has to end
+    /// first.
     Cut,
-    /// The same, but the request can never be dropped.
+    /// The same, but the body is so large that the request can never be dropped.
     Forget,
 }
 
 /// A request that has just come.
 pub(super) struct Incoming {
-    /// In a box, so that a [`Judgement`] is small: it goes over the stacks of threads that serve streams for hours.
+    /// In a box, so that a [`PendingRequest`] is small: it lies on the stacks of threads that serve streams for hours.
     inner: Box<tiny_http::Request>,
     peer: SocketAddr,
 }
@@ -84,7 +85,7 @@ impl Incoming {
         if head_bytes as u64 > MAX_HEAD_BYTES || headers.len() > MAX_HEADERS {
             return Verdict::Refuse(TOO_LARGE);
         }
-        // A single CR is let through to here, and would end the line for somebody else (CVE-2026-66753).
+        // `tiny_http` lets a single CR through, which ends the line for a proxy in front of us (CVE-2026-66753).
         let is_clean = |text: &str| !text.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t');
         let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         let has_bad_length = match self.values("Content-Length").collect::<Vec<_>>()[..] {
@@ -93,7 +94,7 @@ impl Incoming {
             _ => true,
         };
         if self.values("Transfer-Encoding").next().is_some() || has_bad_length {
-            // Its length is anybody's guess (CVE-2026-66752).
+            // `tiny_http` and a proxy in front of us may read another length from this (CVE-2026-66752).
             return Verdict::Refuse(NO_BODY);
         }
         let is_all_clean =
@@ -104,7 +105,7 @@ impl Incoming {
         match (length, self.values("Expect").next()) {
             (0, _) => Verdict::Answer,
             (_, None) => Verdict::Decline(NO_BODY),
-            // It waits to be asked for its body.
+            // Its sender waits to be told that it may send the body, and never will be.
             (_, Some(_)) => Verdict::Refuse(NO_BODY),
         }
     }
@@ -114,15 +115,15 @@ impl Incoming {
         headers.filter(move |header| header.field.equiv(name)).map(|header| header.value.as_str())
     }
 
-    /// What is to be done on the thread of its connection.
-    pub(super) fn judged(self, verdict: Verdict, control: &Arc<ConnectionControl>) -> Judgement {
+    /// The same request by what is to become of it, to wait for its connection's turn.
+    pub(super) fn into_pending(self, verdict: Verdict, control: &Arc<ConnectionControl>) -> PendingRequest {
         match verdict {
-            Verdict::Answer => Judgement::Answer(self.into_request(control)),
-            Verdict::Decline(why) => Judgement::Decline(self.into_request(control), why),
+            Verdict::Answer => PendingRequest::Answer(self.into_request(control)),
+            Verdict::Decline(why) => PendingRequest::Decline(self.into_request(control), why),
             Verdict::Refuse(why) => {
-                Judgement::Refuse(Refused { incoming: self, control: Arc::clone(control), why })
+                PendingRequest::Refuse(RefusedRequest { incoming: self, control: Arc::clone(control), why })
             }
-            Verdict::Cut | Verdict::Forget => Judgement::LetGo(self),
+            Verdict::Cut | Verdict::Forget => PendingRequest::LetGo(self),
         }
     }
 
@@ -150,23 +151,23 @@ fn method_of(request: &tiny_http::Request) -> Method {
     }
 }
 
-/// What is to be done with a request when it is its connection's turn.
-pub(super) enum Judgement {
+/// A request that waits for its connection's turn, by what is to be done with it then.
+pub(super) enum PendingRequest {
     /// It is answered.
     Answer(Request),
     /// It is told what is wrong with it.
     Decline(Request, &'static str),
     /// The same, and its connection ends.
-    Refuse(Refused),
+    Refuse(RefusedRequest),
     /// Its connection has ended: dropping it costs nothing now.
     LetGo(Incoming),
 }
 
-impl Judgement {
-    /// Does it: what may be answered goes to `handler`, everybody else is told what is wrong, where that is possible. Not
-    /// inlined: see [`Request::stream`].
+impl PendingRequest {
+    /// Does it: what may be answered goes to `handler`, everybody else is told what is wrong, where that is possible.
+    /// Not inlined, for the stack of streams: see [`Request::stream`].
     #[inline(never)]
-    pub(super) fn execute(self, handler: &Handler) {
+    pub(super) fn serve(self, handler: &Handler) {
         match self {
             Self::Answer(request) => handler(request),
             Self::Decline(request, why) => request.respond(Response::error(Code::BadRequest, &why)),
@@ -189,28 +190,29 @@ impl Judgement {
 }
 
 /// A request that is wrong, behind which there may be anything.
-pub(super) struct Refused {
+pub(super) struct RefusedRequest {
     incoming: Incoming,
     control: Arc<ConnectionControl>,
     why: &'static str,
 }
 
-impl Refused {
+impl RefusedRequest {
     /// Answers and ends the connection, whatever else the peer has sent on it.
     pub(super) fn answer(self) {
         let Self { incoming: Incoming { inner, peer }, control, why } = self;
         let connection = control.find(peer);
         if let (1.., Ok(connection)) = (inner.body_length().unwrap_or(0), &connection) {
-            // Else the rest of the body is waited for as soon as the writer is asked for.
+            // `tiny_http` reads the rest of the body before it gives the writer; so nothing more is to come.
             connection.shutdown_read();
         }
         let response = Response::error(Code::BadRequest, &why).with("Connection", "close");
-        let answer = response.render("HTTP/1.1", method_of(&inner) == Method::Head);
+        let (is_to_head, limit) = (method_of(&inner) == Method::Head, Duration::ZERO);
         let mut writer = inner.into_writer();
-        if let Err(error) = writer.write_all(&answer).and_then(|()| writer.flush()) {
+        if let Err(error) = response.send(&mut writer, "HTTP/1.1", is_to_head, limit) {
             log::debug!("A refusal to {peer} did not get through: {error}");
         }
-        // Before the writer is let go: with it goes the turn to write, and `tiny_http` may have read more.
+        // Before the writer is dropped: its drop gives the turn to write to the next request, which `tiny_http` may
+        // have read behind this one.
         if let Ok(connection) = connection {
             connection.shutdown();
         }

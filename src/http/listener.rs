@@ -1,7 +1,8 @@
 //! The port: opened here, or by the service manager, who passes it to one process after the other.
 //!
-//! What the service manager holds too is never shut down, since that would end it for all who hold it. It is left: an
-//! `accept` that finds nobody fails from then on, and whoever connects waits for the next process.
+//! A port of our own is shut down at the end. One that the service manager holds too is not, since that would end it
+//! for the next process as well. It is left: it no longer waits in `accept`, so that this fails when nobody is there,
+//! and whoever connects from then on waits in the backlog for the next process.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener};
@@ -113,7 +114,8 @@ impl Listener {
     /// When there is no descriptor for it.
     pub(super) fn duplicate(&self) -> io::Result<TcpListener> {
         if self.is_inherited {
-            // The mode is one for all who hold the socket; whoever had it before may have left it so.
+            // All who hold a socket share whether it waits; a process that had it before us may have left it not
+            // waiting.
             self.socket.set_nonblocking(false)?;
         }
         self.socket.try_clone()

@@ -1,11 +1,13 @@
 //! How it is served: connections, requests and answers, with `tiny_http` contained.
 //!
 //! [`listener`] is the port, and `leave` how it goes to the next process. [`server`] and `incoming` hide `tiny_http`,
-//! `dispatch` gives each connection a thread; [`socket`] has everything that needs a raw socket, [`descriptors`] what there is of them; `guard` says which connections
-//! have to go, [`parked`] which threads are lost. [`request`] and [`response`] are what is left for those who serve.
+//! `dispatch` gives each connection a thread, [`turnstile`] counts how many; [`socket`] has everything that needs a raw
+//! socket, [`descriptors`] what there is of them; [`guard`] says which connections have to go, [`parked`] which threads
+//! are lost. [`request`], and [`response`] with its [`body`], are what is left for those who serve.
 //!
-//! Nothing here knows of streams or engines, nor of any path.
+//! Nothing here knows of streams or engines, nor of any path but that of the self-check.
 
+pub mod body;
 pub mod descriptors;
 mod dispatch;
 pub mod guard;

@@ -1,7 +1,7 @@
 //! Threads of `tiny_http` that hang for good, and how their number is known.
 //!
-//! Some requests make a thread of `tiny_http` wait for itself; nothing outside can end that. Such threads are counted, so
-//! that the process can say when it had better be started anew. It must not know what was asked.
+//! Some requests make a thread of `tiny_http` wait for itself; nothing outside can end that. Such threads are counted,
+//! so that the process can say when it had better be started anew. It must not know what was asked.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +14,7 @@ const MAX_PARKED: u64 = 2000;
 /// Or after so many times fewer than there may be descriptors: a quarter of these is then gone for good.
 const DESCRIPTORS_PER_PARKED: u64 = 8;
 
-/// What peers have cost the process for good.
+/// Counts the threads that peers have made hang for good.
 #[derive(Debug)]
 pub struct ParkedThreads {
     forgotten: AtomicU64,
@@ -30,17 +30,18 @@ impl ParkedThreads {
         Self { forgotten: AtomicU64::new(0), parked: AtomicU64::new(0), max }
     }
 
-    /// Counts a connection that was given up: its thread is parked from now on.
+    /// Counts a connection whose request must never be dropped: its thread is parked from now on.
     pub(super) fn add_forgotten(&self) {
         self.forgotten.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// So many connections are parked at a look, by the signs. In time those that were forgotten are among them.
+    /// So many connections look parked: they should have ended long ago. Those that were counted one by one as
+    /// forgotten come to be among them with time, so the two counts are not added.
     pub(super) fn set_parked(&self, count: usize) {
         self.parked.store(count as u64, Ordering::Relaxed);
     }
 
-    /// How many were given up.
+    /// How many requests there were that must never be dropped.
     pub(super) fn forgotten(&self) -> u64 {
         self.forgotten.load(Ordering::Relaxed)
     }

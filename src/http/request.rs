@@ -9,6 +9,9 @@ use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::config::{self, Live};
+
+use super::body::is_timeout;
 use super::descriptors::Reserve;
 use super::guard::{Guard, Job};
 use super::response::{self, Response};
@@ -29,13 +32,15 @@ pub enum Method {
     Other,
 }
 
-/// What keeps the connections of a server in check.
+/// What is known of a server's connections, and what it takes to find and end one.
 pub(super) struct ConnectionControl {
     pub(super) guard: Guard<Job>,
     pub(super) reserve: Reserve,
     pub(super) local_port: u16,
     /// Descriptors from this number on are not for streams.
     pub(super) stream_ceiling: u64,
+    /// How many may stream, and how long a client may take nothing.
+    pub(super) settings: Arc<Live<config::Server>>,
 }
 
 impl ConnectionControl {
@@ -115,7 +120,7 @@ impl Request {
         self.peer
     }
 
-    /// Takes hold of its connection, for a stream: whatever else comes on it from now on ends it.
+    /// Takes hold of its connection, for a stream: another request on it, from now until the stream is over, ends it.
     ///
     /// # Errors
     ///
@@ -160,10 +165,11 @@ impl Request {
             Some(connection) => response.with("Connection", connection),
             None => response,
         };
-        let answer = response.render(self.version(), self.head.method == Method::Head);
-        if let Err(error) = writer.write_all(&answer).and_then(|()| writer.flush()) {
+        let is_to_head = self.head.method == Method::Head;
+        let limit = self.control.settings.get().write_timeout;
+        if let Err(error) = response.send(&mut writer, self.version(), is_to_head, limit) {
             log::debug!("An answer to {} did not get through: {error}", self.peer);
-            // A part of it may have, so that nothing behind it would be understood.
+            // A part of it may have got through, and the client would take the next answer for the rest.
             if !is_gone(&error)
                 && let Err(error) = self.control.abort(self.peer)
             {
@@ -177,11 +183,12 @@ impl Request {
     /// # Errors
     ///
     /// When the client is gone.
-    // Not inlined: see `live`.
+    // Not inlined: a stream goes on for hours in the frames below, whose stack holds what this needs once.
     #[inline(never)]
     pub fn stream(mut self, headers: &[(&str, &str)]) -> io::Result<Body> {
         let writer = self.writer.take().ok_or(io::ErrorKind::NotConnected)?;
-        // One of HTTP/1.0 sees the end of the body by the end of the connection, whatever it asked for.
+        // A client of HTTP/1.0 knows no chunks: only the end of the connection tells it the end of the body, also when
+        // it asked to keep the connection.
         let (coding, transfer, connection) = if self.head.is_http_1_0 {
             (Coding::Raw, None, Some("close"))
         } else {
@@ -202,7 +209,7 @@ impl Request {
         if let Err(error) = &outcome {
             log::debug!("{peer} left while it was answered: {error}");
         }
-        // `Connection: close` was said, so it is done.
+        // The head has said `Connection: close`.
         if is_over && let Ok(handle) = control.find(peer) {
             handle.shutdown();
         }
@@ -254,9 +261,9 @@ pub enum Coding {
 pub struct Body {
     writer: Box<dyn Write + Send>,
     coding: Coding,
-    /// What has to go out before the first bytes, and in one packet with them.
+    /// What of the answer's head has not gone out; it goes in one packet with the first bytes.
     head: Vec<u8>,
-    /// Small writes stop in the buffer of `tiny_http`, and may be stuck there.
+    /// Something lies in the buffer of `tiny_http`'s writer, which keeps small writes until it is flushed.
     is_unflushed: bool,
 }
 
@@ -324,10 +331,6 @@ impl Body {
 fn is_gone(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
     matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset)
-}
-
-fn is_timeout(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
 }
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
 //! Answers that are no streams, and the kinds of errors that they tell.
 
 use std::fmt;
-use std::time::SystemTime;
+use std::io::{self, Write};
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
+
+use super::body::ResponseBody;
 
 /// When a client may come back after a 503: engines are asked every few seconds, and somebody may have left by then.
 const RETRY_AFTER_S: &str = "5";
@@ -16,7 +19,7 @@ pub struct Response {
     /// Its headers; the values are ours, never a client's.
     pub headers: Vec<(&'static str, String)>,
     /// Its body.
-    pub body: Vec<u8>,
+    pub body: ResponseBody,
     /// What went wrong, if something did.
     pub code: Option<Code>,
 }
@@ -25,7 +28,7 @@ impl Response {
     /// An answer without a body.
     #[must_use]
     pub fn empty(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Vec::new(), code: None }
+        Self { status, headers: Vec::new(), body: ResponseBody::Bytes(Vec::new()), code: None }
     }
 
     /// Plain text.
@@ -77,22 +80,39 @@ impl Response {
 
     /// This answer with this body.
     #[must_use]
-    pub fn with_body(mut self, body: Vec<u8>) -> Self {
-        self.body = body;
+    pub fn with_body(mut self, body: impl Into<ResponseBody>) -> Self {
+        self.body = body.into();
         self
     }
 
-    /// The bytes of this answer; of one to HEAD all but the body (RFC 9110 section 9.3.2).
-    pub(super) fn render(&self, version: &str, is_to_head: bool) -> Vec<u8> {
-        // Length-delimited, whatever the size: every client understands that. RFC 9110 section 8.6: a 204 has no length.
-        let length = (self.status != 204).then(|| self.body.len().to_string());
+    /// Sends this answer; of one to HEAD all but the body (RFC 9110 section 9.3.2). Parts of a body may be taken
+    /// slowly, with pauses up to `limit`.
+    ///
+    /// # Errors
+    ///
+    /// When the peer is gone, or takes nothing.
+    pub(super) fn send(
+        &self,
+        writer: &mut dyn Write,
+        version: &str,
+        is_to_head: bool,
+        limit: Duration,
+    ) -> io::Result<()> {
+        let head = self.head(version);
+        if is_to_head {
+            ResponseBody::Bytes(Vec::new()).send(head, writer, limit)
+        } else {
+            self.body.send(head, writer, limit)
+        }
+    }
+
+    fn head(&self, version: &str) -> Vec<u8> {
+        // Length-delimited, whatever the size: every client understands that. RFC 9110 section 8.6: a 204 has no
+        // length.
+        let length = (self.status != 204).then(|| self.body.length().to_string());
         let length = length.iter().map(|length| ("Content-Length", length.as_str()));
         let headers = self.headers.iter().map(|(name, value)| (*name, value.as_str()));
-        let mut bytes = head(version, self.status, headers.chain(length)).into_bytes();
-        if !is_to_head {
-            bytes.extend_from_slice(&self.body);
-        }
-        bytes
+        head(version, self.status, headers.chain(length)).into_bytes()
     }
 }
 
@@ -202,10 +222,15 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use super::super::body::Part;
     use super::*;
 
     fn text(response: &Response, version: &str, is_to_head: bool) -> String {
-        let text = String::from_utf8(response.render(version, is_to_head)).expect("text");
+        let mut bytes = Vec::new();
+        response.send(&mut bytes, version, is_to_head, Duration::ZERO).expect("there is room");
+        let text = String::from_utf8(bytes).expect("text");
         let date = text.find("Date: ").expect("a date");
         // IMF-fixdate (RFC 9110 section 5.6.7) has one length.
         assert!(
@@ -223,6 +248,16 @@ mod tests {
         let head = text(&response, "HTTP/1.0", true);
         assert!(head.starts_with("HTTP/1.0 200 OK\r\n"), "{head}");
         assert!(head.ends_with("\r\nContent-Length: 3\r\n\r\n"), "{head}");
+    }
+
+    #[test]
+    fn an_answer_in_parts_is_one_with_a_length_too() {
+        let part = Part::new(Arc::new(*b"ok, or not"), 0..2).expect("it is there");
+        let response = Response::empty(200).with_body(vec![part; 3]);
+        let whole = text(&response, "HTTP/1.1", false);
+        assert!(whole.ends_with("\r\nContent-Length: 6\r\n\r\nokokok"), "{whole}");
+        let head = text(&response, "HTTP/1.1", true);
+        assert!(head.ends_with("\r\nContent-Length: 6\r\n\r\n"), "{head}");
     }
 
     #[test]

@@ -1,10 +1,16 @@
-//! The server asks itself, as a client would, whether it is well.
+//! The server asks itself, as a client would, whether it is well, and so keeps `tiny_http` going.
 //!
-//! That is more than a check. The steady stream of connections keeps `tiny_http`'s `accept` from timing out, and the end
-//! of each frees one connection that was left unread in a burst, whose request brings on the next check. One that was
-//! reset meanwhile brings on none, and may even end the thread that reads it by a panic; so there are as many checks at
-//! once as there are of these. A check can be left unread itself, behind others: then only those that come later free
-//! them all, more and more at once while that helps.
+//! `tiny_http` has two weaknesses that a new connection cures:
+//!
+//! - Its accept thread stops for good when an `accept` fails, and that fails when nobody connects for as long as the
+//!   sockets' read timeout. A check each second keeps it awake.
+//! - Of connections that come in a burst it leaves some unread until another connection ends. A check that is over
+//!   frees one of them, whose request brings on the next check, and so on until all are read.
+//!
+//! Two things break that chain. A connection that its peer has reset brings on no check, since it has no request; it
+//! may even end the thread that reads it by a panic. So there are as many checks at once as there are of these. And a
+//! check may itself be left unread, behind others. So when one is not answered soon, more are sent after it, and more
+//! again as long as that frees connections.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -35,8 +41,8 @@ const MAX_CHECKS: u64 = 16;
 /// Checks that wait for an answer.
 pub(super) const MAX_WAITING: usize = 64;
 
-/// A check that is not answered in this time is taken for one left unread, and more are sent after it; doubled whenever
-/// these do not help either.
+/// A check that is not answered in this time is taken for one that was left unread, and more are sent after it. The
+/// time doubles whenever those have freed no connection.
 const FIRST_PATIENCE: Duration = Duration::from_millis(20);
 
 /// What the self-check goes by.
@@ -87,8 +93,8 @@ pub(super) fn run(
     }
 }
 
-/// Sends so many checks at once, but at least one, and waits until all are answered; as long as they are not, twice as
-/// many more as connections were `opened` meanwhile, which is how many were freed.
+/// Sends so many checks at once, but at least one, and waits until all are answered. While they are not, it sends twice
+/// as many more as connections have asked for something meanwhile (`opened`): so many were freed by those before.
 ///
 /// # Errors
 ///

@@ -1,12 +1,17 @@
 //! `tiny_http`, contained: a thread per connection with a request in work, and nothing a peer does ends the server.
 //!
-//! Only this file and `incoming`, which judges what comes, name `tiny_http`. What it does when a peer or
-//! the system misbehaves, and what is done about it here: after one failed `accept` it never accepts again, and its
-//! accept thread dies without a word when there is no thread or descriptor for a connection, so it is built anew on the
-//! same listener, while the requests that still come through the old one are taken; of connections that come in a
-//! burst it leaves some unread until another one ends, so each burst is followed by connections of our own; it waits as
-//! long as a peer likes for a head that never ends, so all connections are looked at every second, and [`super::guard`]
-//! says which of them have to go. The one thread that takes requests writes to no socket that could make it wait.
+//! Only this file and `incoming`, which judges what comes, name `tiny_http`. What it does when a peer or the system
+//! misbehaves, and what is done about it here:
+//!
+//! - After one failed `accept` it never accepts again, and its accept thread dies without a word when there is no
+//!   thread or descriptor for a connection. So it is built anew on the same listener, while the requests that still
+//!   come through the old one are taken.
+//! - Of connections that come in a burst it leaves some unread until another one ends. So each burst is followed by
+//!   connections of our own, the self-checks.
+//! - It waits as long as a peer likes for a head that never ends. So all connections are looked at every second, and
+//!   [`super::guard`] says which of them have to go.
+//!
+//! The one thread that takes requests writes to no socket that could make it wait.
 
 use std::io;
 use std::mem;
@@ -16,12 +21,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::threads::{SMALL_STACK_BYTES, Threads};
 use crossbeam_channel::{Receiver, Sender};
+
+use crate::config::{self, Live};
+use crate::threads::{SMALL_STACK_BYTES, Threads};
 
 use super::descriptors::{self, Reserve};
 use super::dispatch::Dispatcher;
-use super::guard::{Guard, Judged, Patience};
+use super::guard::{Guard, Inspection, Patience};
 use super::incoming::{Handler, Incoming, MAX_HEAD_BYTES};
 use super::leave::{Drain, Leave};
 use super::listener::Listener;
@@ -32,14 +39,15 @@ use super::selfcheck::{self, Signs};
 /// How often the sockets are looked at: what a peer can send until then is what its endless head costs.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// And how soon again while descriptors are short: each look wins some back, and an accept thread that finds none left
-/// dies without a word.
+/// How often they are looked at while descriptors are short: each look wins some back, and `tiny_http`'s accept thread
+/// dies without a word when it finds none left.
 const SHORTAGE_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Requests from connections of a replaced server wait no longer than this.
+/// A server that was replaced is asked this often for requests of the connections that it had accepted.
 const RETIRED_INTERVAL: Duration = Duration::from_millis(20);
 
-/// After so much silence a replaced server has no connection left: the limits for heads are shorter.
+/// A replaced server that gave no request for so long has no connection left: one that asks for nothing is ended
+/// sooner.
 const RETIRED_KEPT: Duration = Duration::from_secs(60);
 
 /// The pause before a server is built anew doubles from the first to the second of these while it does not help: each
@@ -52,8 +60,6 @@ const DESCRIPTOR_MARGIN: u64 = 64;
 /// What a server allows.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerLimits {
-    /// Streams at once.
-    pub streams: usize,
     /// Descriptors of the process.
     pub descriptors: u64,
     /// How long peers may take.
@@ -71,7 +77,7 @@ struct Shared {
     leave: Leave,
     is_stopping: AtomicBool,
     dispatcher: Arc<Dispatcher>,
-    /// Full while a request came after the last self-check.
+    /// Full when a request has come since the last self-check.
     came: (Sender<()>, Receiver<()>),
     /// Self-checks that were answered.
     answers: AtomicU64,
@@ -88,6 +94,7 @@ impl Server {
     /// When the system gives no thread or descriptor.
     pub fn start(
         listener: Listener,
+        settings: Arc<Live<config::Server>>,
         limits: ServerLimits,
         parked: Arc<ParkedThreads>,
         service_threads: &Threads,
@@ -95,15 +102,17 @@ impl Server {
         handler: Arc<Handler>,
     ) -> io::Result<Self> {
         let control = Arc::new(ConnectionControl {
-            guard: Guard::new(limits.patience, MAX_HEAD_BYTES, limits.streams, parked),
+            guard: Guard::new(limits.patience, MAX_HEAD_BYTES, parked),
             reserve: Reserve::default(),
             local_port: listener.address().port(),
             stream_ceiling: limits.descriptors - DESCRIPTOR_MARGIN.min(limits.descriptors / 4),
+            settings,
         });
-        // Later on, whoever came before the listener had its options has asked for something, or was cut.
+        // A connection that waited in the backlog before the listener had its options does not have them. By this time
+        // it has asked for something, or was cut.
         let options_due = listener.is_inherited().then(|| Instant::now() + 2 * limits.patience.head);
         let late_options = options_due.map(|until| (until, listener.options()));
-        let dispatcher = Dispatcher::new(control, request_threads, handler, limits.streams, late_options);
+        let dispatcher = Dispatcher::new(control, request_threads, handler, late_options);
         let shared = Arc::new(Shared {
             listener,
             limits,
@@ -126,9 +135,9 @@ impl Server {
         self.shared.listener.address()
     }
 
-    /// Takes no more connections from a listener that outlives this process: who connects from now on waits for the next
-    /// one. Requests are taken as before. A listener of our own goes on until [`Server::stop`]. The self-checks have to
-    /// be ending.
+    /// Takes no more connections from a listener that outlives this process: who connects from now on waits for the
+    /// next one. Requests are taken as before. A listener of our own goes on until [`Server::stop`]. The self-checks
+    /// have to be ending.
     pub fn leave(&self, deadline: Instant) {
         let Shared { listener, leave, .. } = &*self.shared;
         if listener.is_inherited()
@@ -150,7 +159,7 @@ impl Server {
         let control = &dispatcher.control;
         let signs = Signs { came: &came.1, unread, opened: &|| control.guard.opened() };
         selfcheck::run(listener.loopback(), &signs, &control.reserve, answers, stop);
-        leave.checked.tell();
+        leave.checks_ended.set();
     }
 
     /// How often the server has answered itself: whoever sees that grow knows that it lives.
@@ -200,16 +209,16 @@ impl Serving {
                 let looked = self.shared.look(&mut self.closed_sockets, now);
                 self.next_look = now + if looked.is_short { SHORTAGE_INTERVAL } else { LOOK_INTERVAL };
                 if looked.ended > 0 {
-                    // There is room now.
+                    // Descriptors have become free: what failed for want of them may work at once.
                     self.rebuild_at = self.rebuild_at.map(|_| now);
                 }
-                // A thread that was not joined keeps its stack.
+                // A thread that has ended keeps its stack until it is joined.
                 self.shared.dispatcher.threads.reap();
-                self.listen_for_the_deaf(now);
+                self.replace_dead_acceptor(now);
             }
             if self.shared.leave.has_begun() {
                 if self.rebuild_at.take().is_some() {
-                    // It was deaf already.
+                    // Its accept thread had ended before, and now nobody is to replace it.
                     self.drain.begin(&self.shared.leave, now);
                 }
                 self.drain.look(&self.shared.leave, now, || self.shared.have_all_asked());
@@ -234,23 +243,25 @@ impl Serving {
             self.take_from_retired();
         }
         if self.shared.listener.is_inherited() {
-            // The connect in the drop of a server would wait for the next process, as if somebody wanted something.
+            // A server that is dropped connects to its own port. That connection would wait in the backlog, and systemd
+            // would start the next process for it.
             mem::forget((self.server, self.retired));
         }
-        // Else the listener is closed: that connect is refused at once.
+        // A listener of our own is closed by now, and that connect is refused at once.
     }
 
     fn next_event(&self) -> Instant {
         let at = self.rebuild_at.map_or(self.next_look, |at| at.min(self.next_look));
         let now = Instant::now();
-        // One that was left is told to stop by nobody.
+        // `Server::stop` wakes this thread by closing the listener; one that is left to the next process stays open, so
+        // it has to look by itself.
         let is_left = self.shared.leave.has_begun();
         if self.retired.is_empty() && !is_left { at } else { at.min(now + RETIRED_INTERVAL) }.max(now)
     }
 
-    /// Connections that wait to be accepted, at two looks, and none that was read in between, not even our own: the accept
-    /// thread is dead.
-    fn listen_for_the_deaf(&mut self, now: Instant) {
+    /// Plans another server when the accept thread of this one is dead: connections wait to be accepted at two looks,
+    /// and in between no connection has asked for anything, not even a self-check.
+    fn replace_dead_acceptor(&mut self, now: Instant) {
         if self.shared.leave.has_begun() {
             return;
         }
@@ -294,7 +305,7 @@ impl Serving {
         }
         let is_over = |(last, _): &mut (Instant, _)| now.saturating_duration_since(*last) >= RETIRED_KEPT;
         for (_, old) in self.retired.extract_if(.., is_over) {
-            // Its drop would connect to the port and might hang.
+            // A server that is dropped connects to its own port, and may hang in that.
             mem::forget(old);
         }
     }
@@ -311,7 +322,7 @@ struct Looked {
 impl Shared {
     fn build(&self) -> io::Result<tiny_http::Server> {
         let listener = self.dispatcher.control.reserve.lend(|| self.listener.duplicate())?;
-        // It panics when there is no thread for it.
+        // `tiny_http` panics when the system has no thread for it.
         let built = catch_unwind(AssertUnwindSafe(|| tiny_http::Server::from_listener(listener, None)));
         built.map_err(|_| io::Error::other("there is no thread to do it"))?.map_err(io::Error::other)
     }
@@ -325,7 +336,8 @@ impl Shared {
 
     /// Looks at all connections and ends those that have to go.
     fn look(&self, closed_sockets: &mut ClosedSockets, now: Instant) -> Looked {
-        let ConnectionControl { guard, reserve, local_port, stream_ceiling } = &*self.dispatcher.control;
+        let ConnectionControl { guard, reserve, local_port, stream_ceiling, settings } =
+            &*self.dispatcher.control;
         let found = match reserve.lend(|| descriptors::look(*local_port)) {
             Ok(found) => found,
             Err(error) => {
@@ -335,24 +347,25 @@ impl Shared {
         };
         let descriptors = found.count as u64;
         let too_many = descriptors.saturating_sub(*stream_ceiling);
-        let Judged { guilty, stuck } = guard.look(&found.connections, too_many as usize, now);
+        let streams = settings.get().max_clients;
+        let Inspection { to_end, stuck } = guard.inspect(&found.connections, too_many as usize, streams, now);
         let parked = closed_sockets.count_parked(&found.closed, self.limits.patience.end, now);
         guard.parked().set_parked(stuck + parked);
-        // What is there for ever is not to be freed.
+        // Connections whose thread hangs are closed and unread for ever; no self-check frees them.
         let unread = found.closed.len().saturating_sub(parked.max(guard.parked().forgotten() as usize));
         self.unread.store(unread, Ordering::Relaxed);
-        for connection in &guilty {
+        for connection in &to_end {
             if let Err(error) = reserve.lend(|| connection.abort()) {
                 log::warn!("The connection from {} cannot be ended: {error}", connection.peer);
             }
         }
-        if !guilty.is_empty() {
-            log::debug!("{} connections ended that took too long, or too much", guilty.len());
+        if !to_end.is_empty() {
+            log::debug!("{} connections ended that took too long, or too much", to_end.len());
         }
         if descriptors < self.limits.descriptors {
             reserve.fill();
         }
-        Looked { is_short: too_many > 0, ended: guilty.len() }
+        Looked { is_short: too_many > 0, ended: to_end.len() }
     }
 
     fn dispatch(&self, request: tiny_http::Request) {

@@ -57,7 +57,8 @@ impl Options {
     }
 }
 
-/// In a rush numbers become free below connections that have just come: so many above the lowest free one are tried first.
+/// While many come and go, a number may have become free below that of a connection that has just come; so, beside
+/// those below the lowest free number, so many above it are tried before the whole list is read.
 const LOOK_ABOVE: RawFd = 32;
 
 /// A duplicate of a client's connection, to ask after its state and to shut it down.
@@ -94,7 +95,8 @@ impl Handle {
         if !is_connection(number, peer, local_port) {
             return Ok(None);
         }
-        // By now the number may be another file's; then so is the duplicate.
+        // Another thread may close it before it is duplicated, and its number may go to another file. So the duplicate is
+        // looked at once more.
         let socket = duplicate(number)?;
         Ok(is_connection(socket.as_raw_fd(), peer, local_port).then_some(Self { socket }))
     }
@@ -153,8 +155,8 @@ fn is_connection(number: RawFd, peer: SocketAddr, local_port: u16) -> bool {
     peer_of(number) == Some(peer) && has_port(number, local_port)
 }
 
-// What follows takes descriptors by number. Should another thread close one, or none have this number, the call fails or
-// tells of another file; whoever acts on what it told looks again at a duplicate of his own.
+// What follows takes descriptors by number. Should another thread close one, or none have this number, the call fails
+// or tells of another file; whoever acts on what it told looks again at a duplicate of his own.
 
 /// Where a connection comes from.
 pub(super) fn peer_of(number: RawFd) -> Option<SocketAddr> {
@@ -198,8 +200,8 @@ pub(super) fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
     }
 }
 
-/// What tells this connection from all others, if it was one to our port and is closed for both sides: it has no peer any
-/// more. The kernel numbers sockets, not descriptors, and uses no number twice.
+/// What tells this connection from all others, if it was one to our port and is closed for both sides: it has no peer
+/// any more. The kernel numbers sockets, not descriptors, and uses no number twice.
 pub(super) fn cookie_if_closed(number: RawFd, local_port: u16) -> Option<u64> {
     let is_closed = info(number).is_ok_and(|info| info[0] == TCP_CLOSE);
     if !is_closed || !has_port(number, local_port) {

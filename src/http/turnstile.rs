@@ -1,13 +1,14 @@
 //! Lets so many in at once, whatever they come for.
+//!
+//! How many that is may change while some are in.
 
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-/// Lets so many in at once. A [`Pass`] is given back when dropped.
-#[derive(Debug)]
+/// Counts who is in, and lets nobody in above a limit. A [`Pass`] is given back when dropped.
+#[derive(Debug, Default)]
 pub struct Turnstile {
-    max: usize,
     passes: Arc<()>,
     entering: Mutex<()>,
 }
@@ -19,17 +20,11 @@ pub struct Pass {
 }
 
 impl Turnstile {
-    /// A turnstile for `max` at once.
-    #[must_use]
-    pub fn new(max: usize) -> Self {
-        Self { max, passes: Arc::new(()), entering: Mutex::new(()) }
-    }
-
-    /// A pass, if there is one left.
-    pub fn enter(&self) -> Option<Pass> {
+    /// A pass, if fewer than `max` are in.
+    pub fn enter(&self, max: usize) -> Option<Pass> {
         let _entering = self.entering.lock();
         let inside = Arc::strong_count(&self.passes) - 1;
-        (inside < self.max).then(|| Pass { _pass: Arc::clone(&self.passes) })
+        (inside < max).then(|| Pass { _pass: Arc::clone(&self.passes) })
     }
 }
 
@@ -39,11 +34,15 @@ mod tests {
 
     #[test]
     fn a_turnstile_lets_in_as_many_as_it_may() {
-        let turnstile = Turnstile::new(2);
-        let first = turnstile.enter().expect("room");
-        let _second = turnstile.enter().expect("room");
-        assert!(turnstile.enter().is_none());
+        let turnstile = Turnstile::default();
+        let first = turnstile.enter(2).expect("room");
+        let second = turnstile.enter(2).expect("room");
+        assert!(turnstile.enter(2).is_none());
         drop(first);
-        assert!(turnstile.enter().is_some());
+        assert!(turnstile.enter(2).is_some());
+        let _third = turnstile.enter(3).expect("there is more room now");
+        assert!(turnstile.enter(1).is_none(), "there is less room than are in");
+        drop(second);
+        assert!(turnstile.enter(2).is_some());
     }
 }

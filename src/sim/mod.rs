@@ -2,8 +2,10 @@
 //!
 //! The demo, the tests and the benchmark use the same one. It follows `engine-contract.md`, with the session
 //! rules of real engines switched on, and is strict: what it forgives, a real engine would punish. What goes
-//! wrong is scripted for each content ([`Script`]), ordered while it runs ([`SimEngine::order`]), or done to the
-//! engine as a whole ([`SimEngine::refuse`], [`SimEngine::crash`], [`SimEngine::set_health`]).
+//! wrong is scripted for each content ([`Script`]), ordered while it runs ([`SimEngine::order`]), done to a content
+//! ([`SimEngine::stick`], [`SimEngine::restart_broadcast`]) or to the engine as a whole ([`SimEngine::refuse`],
+//! [`SimEngine::slam`], [`SimEngine::freeze`], [`SimEngine::crash`], [`SimEngine::set_health`]). How another engine words
+//! its answers is a [`Dialect`]. What a client should not have done is counted ([`Counts`]).
 //!
 //! It imports nothing of the proxy but ids and threads, so that neither can agree with the other on a mistake.
 //! [`media`] makes packets and knows neither of the others; [`engine`] sends them; [`judge`] looks at what came of them.
@@ -16,9 +18,9 @@ pub mod media;
 mod tests;
 
 pub use self::engine::{
-    Begin, Burst, Call, Content, Counts, Delivery, EndedReaders, Entry, Event, Fill, Framing, Getstream,
-    Head, Health, Hls, HlsKind, HostName, Order, Pace, Playback, RequestRecord, Script, SessionRules,
-    Settings, SimEngine, Steps,
+    Begin, BodyEvent, Burst, Call, CallKind, Content, Counts, Delivery, Dialect, EndedReaders, Entry, Fill,
+    Framing, Getstream, Head, Health, Hls, HlsKind, HostName, Order, Pace, PlaybackStep, RequestRecord,
+    Script, SessionRules, Settings, SimEngine, Steps, Stuck,
 };
 pub use self::judge::{Checker, Gap, Latency, Report};
-pub use self::media::{Media, Numbered, now_us};
+pub use self::media::{Media, Numbered, Restart, now_us};

@@ -5,7 +5,13 @@
 
 mod calls;
 mod client;
+mod dialects;
 mod faults;
+mod frozen;
+mod health;
 mod hls;
+mod mortal;
+mod restarts;
 mod rules;
 mod streams;
+mod stuck;

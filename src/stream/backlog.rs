@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::ts::start::StartKind;
 
-use super::chunk::Chunk;
+use super::chunk::{Chunk, ChunkSlice};
 use super::marks::Mark;
 
 /// Marks that are no keyframe are a last resort; more of them than this apart help nobody.
@@ -36,7 +36,8 @@ pub struct Backlog {
     /// Index of the oldest chunk that counts as recent. It moves on with time, so that nobody has to look for it: chunks
     /// are scattered over the memory, and a search among them costs a cache miss a step.
     recent: usize,
-    /// Nobody begins before this offset: what lies there is of a source that was lost.
+    /// Nobody begins before this offset: what lies there is of a source that was lost. Its marks are kept for who has begun
+    /// there already.
     floor: u64,
     /// The next chunk is of another source.
     is_broken_off: bool,
@@ -71,7 +72,6 @@ impl Backlog {
         let (head, now) = (chunk.end, chunk.arrived);
         if std::mem::take(&mut self.is_broken_off) {
             self.floor = chunk.start();
-            self.marks.clear();
         }
         self.chunks.push_back(chunk);
         self.skip_old(now);
@@ -115,7 +115,7 @@ impl Backlog {
         dropped
     }
 
-    fn add_mark(&mut self, mark: Mark) {
+    fn add_mark(&mut self, mut mark: Mark) {
         match self.marks.back() {
             Some(last) if last.offset == mark.offset => {
                 self.marks.pop_back();
@@ -125,7 +125,10 @@ impl Backlog {
                 let before = self.marks.iter().rev().nth(1);
                 let is_close =
                     |before: &Mark| last.arrived.saturating_duration_since(before.arrived) < PES_MARKS_APART;
-                if before.is_some_and(is_close) {
+                // Where the stream jumps there has to be a mark, unless it does so all the time.
+                let is_needed = |before: &Mark| last.is_jump && !before.is_jump;
+                if before.is_some_and(|before| is_close(before) && !is_needed(before)) {
+                    mark.is_jump |= last.is_jump;
                     self.marks.pop_back();
                 }
             }
@@ -134,8 +137,33 @@ impl Backlog {
         self.marks.push_back(mark);
     }
 
+    /// The marks that a client may begin at: none of a source that was lost.
+    fn places(&self) -> impl DoubleEndedIterator<Item = &Mark> {
+        self.marks_from(self.floor)
+    }
+
     fn keyframes(&self) -> impl DoubleEndedIterator<Item = &Mark> {
-        self.marks.iter().filter(|mark| mark.kind == StartKind::Keyframe)
+        self.places().filter(|mark| mark.kind == StartKind::Keyframe)
+    }
+
+    /// The marks at this offset and behind it, those of sources that were lost included.
+    pub fn marks_from(&self, offset: u64) -> impl DoubleEndedIterator<Item = &Mark> {
+        self.marks.range(self.marks.partition_point(|mark| mark.offset < offset)..)
+    }
+
+    /// The bytes between two offsets, or nothing if they are not all here: published, and not dropped yet.
+    #[must_use]
+    #[allow(dead_code, reason = "HLS will be the first to use it")]
+    pub fn cut(&self, from: u64, to: u64) -> Option<Vec<ChunkSlice>> {
+        let end = self.chunks.back().map_or(0, |newest| newest.end);
+        if from < self.tail() || from > to || to > end {
+            return None;
+        }
+        if from == to {
+            return Some(Vec::new());
+        }
+        let chunks = self.from(from).take_while(|chunk| chunk.start() < to);
+        Some(chunks.map(|chunk| ChunkSlice::between(chunk, from, to)).collect())
     }
 
     /// Offset of the oldest byte that is kept; of the head, if there is none.
@@ -155,13 +183,23 @@ impl Backlog {
         self.chunks.get(self.index_of(self.floor)).map(|chunk| chunk.arrived)
     }
 
-    /// Where a client of the running stream begins: at the newest keyframe at least this old, else at the oldest, else
-    /// where [`Backlog::oldest_place`] says.
+    /// Where a client of the running stream begins: at the newest keyframe at least this old, else at the oldest. Where no
+    /// keyframe is known, and so none is to be expected, at the newest PES start that is as old, else at the newest chunk that
+    /// is: a client that began at the oldest would stay so far behind for ever.
     #[must_use]
     pub fn place_behind(&self, behind: Duration, now: Instant) -> Place {
-        let is_old = |mark: &&Mark| now.saturating_duration_since(mark.arrived) >= behind;
-        match self.keyframes().rev().find(is_old) {
-            Some(mark) => Place::at(mark),
+        let is_old = |arrived: Instant| now.saturating_duration_since(arrived) >= behind;
+        let old_mark = |mark: &&Mark| is_old(mark.arrived);
+        if let Some(mark) = self.keyframes().rev().find(old_mark).or_else(|| self.keyframes().next()) {
+            return Place::at(mark);
+        }
+        if let Some(mark) = self.places().rev().find(old_mark).or_else(|| self.places().next()) {
+            return Place::at(mark);
+        }
+        let oldest = self.index_of(self.floor);
+        let young = self.chunks.partition_point(|chunk| is_old(chunk.arrived));
+        match self.chunks.get(young.saturating_sub(1).max(oldest)) {
+            Some(chunk) => Place { offset: chunk.start().max(self.floor), prefix: None },
             None => self.oldest_place(),
         }
     }
@@ -170,7 +208,7 @@ impl Backlog {
     /// oldest packet.
     #[must_use]
     pub fn oldest_place(&self) -> Place {
-        match self.keyframes().next().or(self.marks.front()) {
+        match self.keyframes().next().or_else(|| self.places().next()) {
             Some(mark) => Place::at(mark),
             None => Place { offset: self.tail().max(self.floor), prefix: None },
         }
@@ -186,7 +224,7 @@ impl Backlog {
         if offset >= self.tail() {
             return Place { offset, prefix: None };
         }
-        match self.marks.back() {
+        match self.places().next_back() {
             Some(mark) => Place::at(mark),
             None => Place { offset: self.chunks.back().map_or(0, |chunk| chunk.start()), prefix: None },
         }
@@ -252,181 +290,4 @@ impl Place {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const BOUNDS: Bounds = Bounds { bytes: 1000, age: Duration::from_secs(10) };
-
-    /// A stream of chunks of 100 bytes, one a second, with marks by the second.
-    struct Source {
-        begin: Instant,
-        backlog: Backlog,
-    }
-
-    impl Source {
-        fn new(bounds: Bounds) -> Self {
-            Self { begin: Instant::now(), backlog: Backlog::new(bounds) }
-        }
-
-        fn at(&self, second: u64) -> Instant {
-            self.begin + Duration::from_secs(second)
-        }
-
-        fn chunk(&self, second: u64) -> Arc<Chunk> {
-            Arc::new(Chunk::new(second * 100, self.at(second), &[0; 100]))
-        }
-
-        fn mark(&self, offset: u64, kind: StartKind) -> Mark {
-            Mark { offset, kind, prefix: None, arrived: self.at(offset / 100) }
-        }
-
-        fn run(mut self, seconds: std::ops::Range<u64>, marks: &[(u64, StartKind)]) -> Self {
-            for second in seconds {
-                let of_this = |(offset, _): &&(u64, StartKind)| offset / 100 == second;
-                let marks: Vec<_> =
-                    marks.iter().filter(of_this).map(|(offset, kind)| self.mark(*offset, *kind)).collect();
-                let _evicted = self.backlog.push(self.chunk(second), marks);
-            }
-            self
-        }
-
-        fn starts(&self) -> Vec<u64> {
-            self.backlog.from(0).map(|chunk| chunk.start()).collect()
-        }
-    }
-
-    use StartKind::{Keyframe, Pes};
-
-    #[test]
-    fn the_harder_bound_counts() {
-        assert_eq!(Source::new(BOUNDS).run(0..5, &[]).starts(), [0, 100, 200, 300, 400]);
-        assert_eq!(Source::new(BOUNDS).run(0..30, &[]).starts().len(), 10, "ten chunks are 1000 bytes");
-        let short = Bounds { bytes: 1000, age: Duration::from_secs(1) };
-        assert_eq!(Source::new(short).run(0..30, &[]).starts(), [2800, 2900]);
-    }
-
-    #[test]
-    fn a_keyframe_is_kept_up_to_twice_the_bound() {
-        let source = |end| Source::new(BOUNDS).run(0..end, &[(350, Keyframe)]);
-        assert_eq!(source(13).starts()[0], 300, "not before the keyframe's own chunk");
-        assert_eq!(source(23).starts()[0], 300);
-        assert_eq!(source(25).starts()[0], 1500, "then the keyframe is gone, and the bound is the usual one");
-    }
-
-    #[test]
-    fn a_chunk_above_the_bound_is_kept_alone() {
-        let mut source = Source::new(BOUNDS).run(0..3, &[]);
-        let large = Arc::new(Chunk::new(300, source.at(3), &[0; 5000]));
-        assert_eq!(source.backlog.push(large, []).len(), 3);
-        assert_eq!(source.starts(), [300]);
-    }
-
-    #[test]
-    fn what_is_given_up_is_the_oldest_and_never_the_newest() {
-        let mut source = Source::new(BOUNDS).run(0..5, &[(150, Keyframe), (350, Pes)]);
-        assert_eq!((source.backlog.bytes(), source.backlog.give_up(0).len()), (500, 0));
-        assert_eq!(source.backlog.give_up(101).len(), 2, "whole chunks");
-        assert_eq!((source.starts(), source.backlog.bytes()), (vec![200, 300, 400], 300));
-        assert!(!source.backlog.has_keyframe(), "its mark is gone with it");
-        assert_eq!(source.backlog.oldest_place().offset, 350);
-        assert_eq!(source.backlog.give_up(u64::MAX).len(), 2);
-        assert_eq!((source.starts(), source.backlog.give_up(1).len()), (vec![400], 0));
-        let _chunks = source.backlog.take();
-        assert_eq!((source.backlog.bytes(), source.backlog.give_up(1).len()), (0, 0));
-    }
-
-    #[test]
-    fn a_joiner_starts_at_a_keyframe_of_the_right_age() {
-        let marks = [(110, Pes), (240, Keyframe), (430, Keyframe), (650, Keyframe), (720, Pes)];
-        let source = Source::new(BOUNDS).run(0..8, &marks);
-        let place = |behind| source.backlog.place_behind(Duration::from_secs(behind), source.at(8)).offset;
-        assert_eq!((place(0), place(2), place(3), place(5), place(60)), (650, 650, 430, 240, 240));
-        assert_eq!(source.backlog.oldest_place().offset, 240);
-        assert_eq!(source.backlog.keyframe_interval(), Some(Duration::from_secs(2)));
-    }
-
-    #[test]
-    fn without_a_keyframe_a_joiner_starts_at_a_pes_or_anywhere() {
-        let source = Source::new(BOUNDS).run(0..3, &[(110, Pes), (240, Pes)]);
-        assert_eq!(source.backlog.place_behind(Duration::ZERO, source.at(3)).offset, 110);
-        let source = Source::new(BOUNDS).run(0..30, &[]);
-        assert_eq!(source.backlog.place_behind(Duration::ZERO, source.at(30)).offset, 2000);
-    }
-
-    #[test]
-    fn nobody_begins_before_the_source_that_runs() {
-        let marks = [(110, Keyframe), (240, Pes), (430, Pes)];
-        let mut source = Source::new(BOUNDS).run(0..3, &marks);
-        source.backlog.break_off();
-        assert_eq!(source.backlog.oldest_place().offset, 110, "there is nothing better yet");
-        let source = source.run(3..4, &[]);
-        let places = |source: &Source| {
-            let behind = source.backlog.place_behind(Duration::from_secs(60), source.at(9));
-            (source.backlog.oldest_place().offset, behind.offset)
-        };
-        assert_eq!(places(&source), (300, 300));
-        assert_eq!(source.backlog.oldest_arrival(), Some(source.at(3)));
-        let source = source.run(4..5, &marks);
-        assert_eq!(places(&source), (430, 430));
-        assert_eq!(source.starts().len(), 5, "who is further back goes on there");
-    }
-
-    #[test]
-    fn who_fell_behind_moves_ahead_or_stays() {
-        let source = Source::new(BOUNDS).run(0..30, &[(2440, Keyframe)]);
-        assert_eq!(source.backlog.place_ahead(2100).offset, 2440);
-        assert_eq!(source.backlog.place_ahead(2500).offset, 2500, "never back");
-        let source = Source::new(BOUNDS).run(0..30, &[]);
-        assert_eq!(source.backlog.place_ahead(2150).offset, 2150);
-        assert_eq!(source.backlog.place_ahead(500).offset, 2900, "what is gone is gone");
-        let source = Source::new(BOUNDS).run(0..30, &[(2710, Pes)]);
-        assert_eq!(source.backlog.place_ahead(500).offset, 2710);
-    }
-
-    #[test]
-    fn a_pes_start_may_become_a_keyframe_and_others_are_thinned_out() {
-        let mut source = Source::new(BOUNDS).run(0..1, &[]);
-        let marks: Vec<_> = (0..50).map(|number| source.mark(2 * number, Pes)).collect();
-        let _evicted = source.backlog.push(source.chunk(1), marks);
-        assert_eq!(source.backlog.marks.len(), 2, "the oldest and the latest");
-        assert!(!source.backlog.has_keyframe());
-        let upgraded = source.mark(98, Keyframe);
-        let _evicted = source.backlog.push(source.chunk(2), [upgraded]);
-        assert_eq!(source.backlog.marks.len(), 2);
-        assert_eq!(source.backlog.oldest_place().offset, 98);
-    }
-
-    #[test]
-    fn ages_and_rates_are_by_arrival() {
-        let mut source = Source::new(BOUNDS).run(0..8, &[]);
-        let now = source.at(7);
-        assert_eq!(source.backlog.age_of(650, now), Some(Duration::from_secs(1)));
-        assert_eq!(source.backlog.age_of(0, now), Some(Duration::from_secs(7)));
-        assert_eq!(source.backlog.age_of(800, now), None);
-        assert_eq!(source.backlog.recent_bytes(now), 600);
-    }
-
-    #[test]
-    fn what_is_recent_is_found_again_whatever_was_dropped() {
-        let mut source = Source::new(BOUNDS);
-        let check = |source: &mut Source, second, expected| {
-            let now = source.at(second);
-            assert_eq!(source.backlog.recent_bytes(now), expected, "at {second} s");
-        };
-        check(&mut source, 0, 0);
-        source = source.run(0..30, &[]);
-        check(&mut source, 29, 600);
-        check(&mut source, 32, 300);
-        check(&mut source, 40, 0);
-        source = source.run(30..42, &[]);
-        check(&mut source, 41, 600);
-        let _given_up = source.backlog.give_up(800);
-        check(&mut source, 41, 200);
-        source = source.run(42..43, &[]);
-        check(&mut source, 42, 300);
-        let _taken = source.backlog.take();
-        check(&mut source, 42, 0);
-        source = source.run(43..60, &[]);
-        check(&mut source, 59, 600);
-    }
-}
+mod tests;

@@ -1,5 +1,6 @@
 //! A run of whole packets, shared by everybody who sends it.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -34,7 +35,7 @@ impl Chunk {
     pub fn new(start: u64, arrived: Instant, packets: &[u8]) -> Self {
         assert!((1..=MAX_DATA_BYTES).contains(&packets.len()), "a chunk of {} bytes", packets.len());
         let mut frame = Vec::with_capacity(HEAD_BYTES + packets.len() + TAIL.len());
-        frame.extend_from_slice(format!("{:06x}\r\n", packets.len()).as_bytes());
+        frame.extend_from_slice(&head(packets.len()));
         frame.extend_from_slice(packets);
         frame.extend_from_slice(TAIL);
         Self { end: start + packets.len() as u64, arrived, frame: frame.into_boxed_slice() }
@@ -79,11 +80,75 @@ impl Chunk {
     }
 }
 
+impl AsRef<[u8]> for Chunk {
+    /// The packets alone.
+    fn as_ref(&self) -> &[u8] {
+        self.packets()
+    }
+}
+
+/// A part of a chunk's packets, shared with whoever else sends the chunk.
+#[derive(Clone, Debug)]
+#[allow(dead_code, reason = "HLS will be the first to use it")]
+pub struct ChunkSlice {
+    /// The chunk.
+    pub chunk: Arc<Chunk>,
+    /// Which of its packets' bytes; never beyond their end.
+    pub range: Range<usize>,
+}
+
+#[allow(dead_code, reason = "HLS will be the first to use it")]
+impl ChunkSlice {
+    /// What of a chunk lies between two offsets of the stream.
+    #[must_use]
+    pub fn between(chunk: &Arc<Chunk>, from: u64, to: u64) -> Self {
+        let start = chunk.start();
+        let within = |offset: u64| offset.clamp(start, chunk.end).saturating_sub(start) as usize;
+        let (from, to) = (within(from), within(to));
+        Self { chunk: Arc::clone(chunk), range: from..to.max(from) }
+    }
+}
+
+impl AsRef<[u8]> for ChunkSlice {
+    fn as_ref(&self) -> &[u8] {
+        self.chunk.packets().get(self.range.clone()).unwrap_or_default()
+    }
+}
+
+/// The head of a frame round so many bytes.
+fn head(bytes: usize) -> [u8; HEAD_BYTES] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut head = *b"000000\r\n";
+    for (index, digit) in head[..6].iter_mut().rev().enumerate() {
+        *digit = DIGITS[bytes >> (4 * index) & 0xF];
+    }
+    head
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn the_size_stands_in_six_hex_digits() {
+        for bytes in [1, 9, 0xA, 188, 0x1_0000, 0x12_34AB, MAX_DATA_BYTES] {
+            assert_eq!(head(bytes), format!("{bytes:06x}\r\n").as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_slice_is_what_lies_between_two_offsets() {
+        let chunk = Arc::new(Chunk::new(100, Instant::now(), b"0123456789"));
+        let between = |from, to| ChunkSlice::between(&chunk, from, to).as_ref().to_vec();
+        assert_eq!(between(0, 500), b"0123456789");
+        assert_eq!(between(103, 105), b"34");
+        assert_eq!((between(0, 101), between(109, 110)), (b"0".to_vec(), b"9".to_vec()));
+        for (from, to) in [(0, 100), (110, 200), (105, 105), (105, 103)] {
+            assert!(between(from, to).is_empty(), "{from} to {to}");
+        }
+    }
 
     proptest! {
         #[test]

@@ -35,9 +35,8 @@ const FAILURE_REMEMBERED_FOR: Duration = Duration::from_secs(5);
 const MAX_REMEMBERED: usize = 256;
 
 /// All streams of the process.
+#[derive(Default)]
 pub(super) struct Directory {
-    /// Streams that may be open at once.
-    max_streams: usize,
     table: Mutex<Table>,
 }
 
@@ -47,10 +46,26 @@ struct Table {
     /// Newest first, with the time of its end.
     ended: VecDeque<(Instant, Arc<Stream>)>,
     /// Starts that failed lately.
-    failed: HashMap<StreamKey, (Instant, Why)>,
+    failed: HashMap<StreamKey, FailedStart>,
     /// Which infohash is behind a content id, oldest first.
     infohashes: VecDeque<(Digest, Digest)>,
     is_closed: bool,
+}
+
+/// A start that failed.
+struct FailedStart {
+    at: Instant,
+    why: Why,
+    /// Which engines were asked.
+    tried: Vec<String>,
+}
+
+impl FailedStart {
+    /// Whether the next start would fail as well: not if there is an engine `at_hand` that was not asked.
+    fn is_valid(&self, at_hand: &[String], now: Instant) -> bool {
+        now.saturating_duration_since(self.at) < FAILURE_REMEMBERED_FOR
+            && at_hand.iter().all(|engine| self.tried.contains(engine))
+    }
 }
 
 /// What there is of a stream that somebody asks for.
@@ -136,13 +151,8 @@ impl Table {
 }
 
 impl Directory {
-    /// No streams yet, and room for so many that are open at once.
-    #[must_use]
-    pub(super) fn new(max_streams: usize) -> Self {
-        Self { max_streams, table: Mutex::default() }
-    }
-
-    /// A seat on the stream that is wanted; where there is none and there is room, on the one that `begin` makes.
+    /// A seat on the stream that is wanted; where there is none and fewer than `max_streams` are open, on the one that
+    /// `begin` makes. `at_hand` are the engines that could be asked.
     ///
     /// # Errors
     ///
@@ -151,6 +161,8 @@ impl Directory {
         &self,
         wanted: &Wanted,
         client: &Arc<ClientRecord>,
+        at_hand: &[String],
+        max_streams: usize,
         begin: impl FnOnce() -> Seat,
     ) -> Result<Found, NoSeat> {
         let mut table = self.table.lock();
@@ -163,14 +175,14 @@ impl Directory {
                 Err(_closing) => Found::Closing(Arc::clone(stream)),
             });
         }
-        if let Some((at, why)) = table.failed.get(&wanted.key)
-            && at.elapsed() < FAILURE_REMEMBERED_FOR
+        if let Some(failed) = table.failed.get(&wanted.key)
+            && failed.is_valid(at_hand, Instant::now())
         {
-            return Err(NoSeat::Failed(why.clone()));
+            return Err(NoSeat::Failed(failed.why.clone()));
         }
         // A stream that is being stopped takes no room.
-        let open = table.live.values().filter(|stream| stream.state().is_open()).count();
-        if open >= self.max_streams {
+        let open = table.live.values().filter(|stream| stream.state().takes_room()).count();
+        if open >= max_streams {
             return unwatched(table.live.values()).map(Found::Full).ok_or(NoSeat::AtCapacity);
         }
         let seat = begin();
@@ -182,17 +194,33 @@ impl Directory {
         Ok(Found::New(seat))
     }
 
-    /// Has a stream that nobody watches give way to one that found no place on an engine, and gives it.
-    pub(super) fn displace(&self, by: &Stream, unavailable: Unavailable) -> Option<Arc<Stream>> {
+    /// Has a stream that nobody watches give way to one that found no place on an engine, and gives it. Only where that helps:
+    /// what stands on an engine that is not `usable` takes nobody's place.
+    pub(super) fn displace(
+        &self,
+        by: &Stream,
+        unavailable: Unavailable,
+        is_usable: impl Fn(&str) -> bool,
+    ) -> Option<Arc<Stream>> {
+        let is_other = |stream: &&Arc<Stream>| stream.stream_id() != by.stream_id();
+        let helps = |stream: &&Arc<Stream>| stream.engine_name().is_some_and(|name| is_usable(&name));
         let is_candidate = |stream: &&Arc<Stream>| match unavailable {
-            Unavailable::AllDown => false,
+            Unavailable::AllDown | Unavailable::AllTried => false,
             Unavailable::AllFull => true,
             Unavailable::AllStarting => matches!(stream.state(), State::Starting { .. }),
             Unavailable::OtherVariant => stream.infohash() == by.infohash(),
         };
-        let displaced = unwatched(self.table.lock().live.values().filter(is_candidate))?;
+        let displaced = {
+            let table = self.table.lock();
+            unwatched(table.live.values().filter(is_other).filter(helps).filter(is_candidate))?
+        };
         displaced.apply(&Event::GiveWay);
-        (!displaced.state().is_open()).then_some(displaced)
+        (!displaced.state().takes_room()).then_some(displaced)
+    }
+
+    /// The infohash behind this name, if it is known.
+    pub(super) fn infohash_of(&self, name: &ContentName) -> Option<Digest> {
+        self.table.lock().infohash_of(name)
     }
 
     /// Whether a stream is being stopped, so that room is to be expected.
@@ -203,7 +231,7 @@ impl Directory {
     /// Ends the starts on this engine that nobody waits for, since another stream wants to start there.
     pub(super) fn cut_abandoned(&self, engine: &str, by: &Stream) {
         for stream in self.live() {
-            let is_abandoned = matches!(stream.state(), State::Starting { abandon_at: Some(_), .. });
+            let is_abandoned = stream.state().abandoned_until().is_some();
             let is_other = stream.stream_id() != by.stream_id();
             if is_abandoned && is_other && stream.engine_name().as_deref() == Some(engine) {
                 stream.apply(&Event::GiveWay);
@@ -260,7 +288,8 @@ impl Directory {
             && outcome.why.will_last()
             && table.failed.len() < MAX_REMEMBERED
         {
-            table.failed.insert(stream.key().clone(), (Instant::now(), outcome.why));
+            let (at, tried) = (Instant::now(), stream.engines_tried());
+            table.failed.insert(stream.key().clone(), FailedStart { at, why: outcome.why, tried });
         }
         table.ended.push_front((Instant::now(), Arc::clone(stream)));
         let listed = MAX_ENDED.min(table.ended.len());
@@ -272,7 +301,7 @@ impl Directory {
     /// Forgets what ended or failed long ago.
     pub(super) fn forget_old(&self, now: Instant) {
         let mut table = self.table.lock();
-        table.failed.retain(|_, (at, _)| now.saturating_duration_since(*at) < FAILURE_REMEMBERED_FOR);
+        table.failed.retain(|_, failed| failed.is_valid(&[], now));
         let listed =
             table.ended.partition_point(|(at, _)| now.saturating_duration_since(*at) < ENDED_LISTED_FOR);
         let dropped_later = table.ended.split_off(listed);
@@ -316,9 +345,8 @@ impl Directory {
 /// Of these streams the one that is missed least: a start that everybody left, else the one that lingers longest.
 fn unwatched<'a>(streams: impl Iterator<Item = &'a Arc<Stream>>) -> Option<Arc<Stream>> {
     let since = |stream: &Arc<Stream>| match stream.state() {
-        State::Starting { abandon_at: Some(at), .. } => Some((false, at)),
         State::Lingering { until } => Some((true, until)),
-        _ => None,
+        state => state.abandoned_until().map(|at| (false, at)),
     };
     streams
         .filter_map(|stream| Some((since(stream)?, stream)))

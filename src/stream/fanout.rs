@@ -1,7 +1,7 @@
 //! Hands every chunk to every client, and never waits for one.
 //!
 //! Four operations: [`Fanout::publish`], [`Fanout::join`], leaving (dropping a [`Subscription`], or being left behind)
-//! and [`Fanout::close`]. Each client has a crossbeam channel of its own. The channels have no bound of their own, since
+//! and [`Fanout::close`]; a fifth, [`Fanout::cut`], only reads. Each client has a crossbeam channel of its own. The channels have no bound of their own, since
 //! a bounded one allocates all its places at once; the bound is the client's offset: who is further behind the head
 //! than the backlog is long is left behind, its queue is emptied, and it joins again when it comes back.
 //!
@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 
 use super::backlog::{Backlog, Bounds, Place, RECENT};
 use super::budget::Budget;
-use super::chunk::Chunk;
+use super::chunk::{Chunk, ChunkSlice};
 use super::ending::Ending;
 use super::marks::Mark;
 use super::ticker::Ticker;
@@ -57,9 +57,9 @@ pub enum JoinAt {
 pub struct Fanout {
     bound_bytes: u64,
     budget: Arc<Budget>,
-    /// What the backlog holds; written under the lock, like the next.
+    /// Bytes of packets in the backlog. Written under the lock of `shared`, read without it.
     kept_bytes: AtomicU64,
-    /// Offset of the byte behind the newest chunk.
+    /// Offset of the byte behind the newest chunk. Written under the lock of `shared`, read without it.
     head: AtomicU64,
     shared: Mutex<Shared>,
     ticker: Ticker,
@@ -166,16 +166,17 @@ impl Fanout {
         self.kept_bytes.load(Ordering::Relaxed)
     }
 
-    /// Gives whole packets to everybody, with the marks that were found in them. Does nothing once the hub is closed.
-    /// Never blocks. Whoever publishes has [`Memory::settle`](super::memory::Memory::settle) look at the budget after it.
-    pub fn publish(&self, packets: &[u8], marks: &mut Vec<Mark>, arrived: Instant) {
+    /// Gives whole packets to everybody, with the marks that were found in them. Never blocks. Tells whether it did so: a
+    /// closed hub takes nothing any more. Whoever publishes has [`Memory::settle`](super::memory::Memory::settle) look at the
+    /// budget after it.
+    pub fn publish(&self, packets: &[u8], marks: &mut Vec<Mark>, arrived: Instant) -> bool {
         // Made outside the lock. Only the one fetcher publishes, so the head does not move in between.
         let chunk = Arc::new(Chunk::new(self.head(), arrived, packets));
         let mut dropped_later = Vec::new();
         {
             let mut shared = self.shared.lock();
             if shared.ending.is_some() {
-                return;
+                return false;
             }
             self.head.store(chunk.end, Ordering::Relaxed);
             for client in &shared.clients {
@@ -198,6 +199,7 @@ impl Fanout {
         }
         self.ticker.tick();
         drop(dropped_later);
+        true
     }
 
     /// How far a client may fall behind.
@@ -255,6 +257,22 @@ impl Fanout {
             shared.clients.push(Subscriber { progress, sender, queue, joined_at: now, began_behind });
         }
         Ok(Joined { place, first, queue })
+    }
+
+    /// The packets between two offsets of the stream, shared with the backlog, or nothing if they are not all there: published,
+    /// and not evicted yet. Only handles of chunks are copied.
+    #[must_use]
+    #[allow(dead_code, reason = "HLS will be the first to use it")]
+    pub fn cut(&self, from: u64, to: u64) -> Option<Vec<ChunkSlice>> {
+        self.shared.lock().backlog.cut(from, to)
+    }
+
+    /// The marks in the backlog at this offset and behind it, those of sources that were lost included: where the stream may be
+    /// cut.
+    #[must_use]
+    #[allow(dead_code, reason = "HLS will be the first to use it")]
+    pub fn marks_from(&self, offset: u64) -> Vec<Mark> {
+        self.shared.lock().backlog.marks_from(offset).cloned().collect()
     }
 
     /// Takes a client off the list.

@@ -1,30 +1,29 @@
 //! The thread that pulls one stream: asks an engine for it, reads it, and does so again when the source is lost.
 //!
-//! It alone reports first packets. Whichever way it ends, by an error, a stop or a panic, the drop of `Run` tells the session
-//! why, stops the engine's session and reports the end, in that order: nobody who waits for the start waits for a thread
+//! It alone reports first packets. Whichever way it ends, by an error, a stop or a panic, the drop of `Run` tells the stream
+//! why, stops the engine sessions and reports the end, in that order: nobody who waits for the start waits for a thread
 //! that is gone, and no opened session is left behind.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::RecvTimeoutError;
+use crossbeam_channel::{RecvTimeoutError, select};
 
-use crate::engine::api::{EngineSession, Liveness};
-use crate::engine::blame::Fault;
+use crate::engine::api::{Liveness, Opening as Manner};
 use crate::engine::choose::Unavailable;
 use crate::engine::error::EngineError;
 use crate::engine::playback::{Playback, Player};
-use crate::engine::pool::{Content, Engine, Pool, Reservation};
+use crate::engine::pool::{Content, Engine, Pool, Reservation, Wish};
 use crate::engine::url::Target;
-use crate::id::ContentKey;
 use crate::threads::Threads;
 
 use super::directory::Directory;
 use super::ending::Ending;
+use super::opening::{Opening, Question};
 use super::pump::Pump;
 use super::state::{Event, Outcome, State, Why};
-use super::stopping::{LAST_STOP_LIMIT, STOP_LIMIT, stop, stop_beside};
-use super::stream::Stream;
+use super::stopping::{LAST_STOP_LIMIT, Opened};
+use super::stream::{Lost, NextAttempt, Stream};
 
 /// How often a fetcher that waits for its turn on an engine looks again.
 const TURN_INTERVAL: Duration = Duration::from_millis(50);
@@ -36,29 +35,11 @@ const ROOM_PATIENCE: Duration = Duration::from_secs(1);
 /// An engine that is warming up is asked to play this often.
 const WARM_UP_INTERVAL: Duration = Duration::from_secs(1);
 
+/// An engine that is there tells how it is within this time.
+const CHECK_PATIENCE: Duration = Duration::from_secs(6);
+
 /// For a question whose answer is good to have but not needed.
 const SIDE_QUESTION_LIMIT: Duration = Duration::from_secs(2);
-
-/// Fetches the stream until it is over, for whatever reason; then stops the engine's session.
-pub(super) fn run(stream: &Arc<Stream>, resources: &Resources) {
-    let mut run = Run { stream, pump: Pump::new(stream), opened: None };
-    while let Some((deadline, pause)) = stream.next_attempt() {
-        let attempt = stream.attempt();
-        if attempt > 0 {
-            let id = stream.stream_id();
-            log::info!("Recovering {id}: attempt {attempt} in {} s", pause.as_secs());
-        }
-        if !pause.is_zero() && run.is_stopped_within(pause) {
-            break;
-        }
-        let Err(why) = run.attempt(resources, attempt, deadline);
-        // Of a source that was given up its end tells nothing.
-        if attempt > 0 && stream.is_recovering(attempt) {
-            log::warn!("Attempt {attempt} at {} failed: {why}", stream.stream_id());
-        }
-        stream.apply(&Event::SourceLost { attempt, why, given: stream.flow().given() });
-    }
-}
 
 /// What fetchers work with.
 pub(super) struct Resources {
@@ -70,167 +51,244 @@ pub(super) struct Resources {
     pub(super) threads: Threads,
 }
 
-struct Run<'a> {
-    stream: &'a Arc<Stream>,
-    pump: Pump<'a>,
-    opened: Option<(Reservation, EngineSession)>,
+/// Fetches the stream until it is over, for whatever reason; then stops its engine sessions.
+pub(super) fn run(stream: &Arc<Stream>, resources: &Resources) {
+    let mut run = Run { stream, resources, pump: Pump::new(stream), opened: None, pending: Vec::new() };
+    while let Some(next) = stream.next_attempt() {
+        if next.is_recovery {
+            let id = stream.stream_id();
+            log::info!("Recovering {id}: attempt {} in {} s", next.number, next.pause.as_secs());
+        }
+        run.pause(&next);
+        match run.attempt(&next) {
+            // The housekeeper has given it up, and the next one is due already.
+            Lost::Superseded => {}
+            Lost::Why(why) => stream.lose_source(next.number, why),
+        }
+    }
 }
 
-/// There is no end without a reason.
-enum Never {}
+struct Run<'a> {
+    stream: &'a Arc<Stream>,
+    resources: &'a Resources,
+    pump: Pump<'a>,
+    opened: Option<Opened>,
+    /// Getstreams whose tries were given up; their engines are not asked again before they have answered.
+    pending: Vec<Opening>,
+}
+
+/// What an attempt asks next.
+enum Chosen {
+    /// An engine, from now on.
+    Place(Reservation),
+    /// An engine that has been asked before and has not answered yet.
+    Pending(Opening),
+}
 
 impl Run<'_> {
     /// One source, from the choice of the engine to its loss.
-    fn attempt(&mut self, resources: &Resources, attempt: u32, deadline: Instant) -> Result<Never, Why> {
-        self.pump.begin(attempt);
-        let stream = self.stream;
-        let id = stream.stream_id();
-        let (mut engine, mut liveness) = self.open(resources, attempt, deadline)?;
-        log::info!("Started fetcher for {id}");
-        let playback = match self.play(&engine, attempt, deadline) {
-            // The engine was restarted in between, or somebody stopped the content there: that takes a new session, not a
-            // new player (engine-contract.md section 11). Once; an engine that forgets again is no better the third time.
-            Err(Why::SessionLost) => {
-                log::warn!("Engine {} lost the session of {id} before it played", engine.settings.name);
-                (engine, liveness) = self.open(resources, attempt, deadline)?;
-                self.play(&engine, attempt, deadline)?
-            }
-            outcome => outcome?,
+    fn attempt(&mut self, next: &NextAttempt) -> Lost {
+        self.pump.begin(next.number);
+        let (playback, ending) = match self.obtain(next) {
+            Ok(source) => source,
+            Err(lost) => return lost,
         };
+        let (opened, pending) = (&mut self.opened, &mut self.pending);
+        let threads = &self.resources.threads;
+        self.pump.run(playback, ending, || {
+            if let Some(reservation) = opened.as_mut().and_then(Opened::reservation) {
+                reservation.record_start();
+            }
+            pending.drain(..).for_each(|opening| opening.give_up(threads));
+        })
+    }
+
+    /// A body to read, and what its end means.
+    fn obtain(&mut self, next: &NextAttempt) -> Result<(Playback, Ending), Lost> {
+        let (engine, liveness) = self.open(next)?;
+        let id = self.stream.stream_id();
+        log::info!("Started fetcher for {id}");
+        let playback = self.play(&engine, next)?;
         log::info!("Stream response received for {id}, status: {}", playback.status());
-        stream.apply(&Event::Connected(attempt));
+        self.stream.apply(&Event::Connected(next.number));
         log::info!("Stream {id} connected");
         let ending = match liveness {
             Liveness::Vod => Ending::Complete,
             Liveness::Live | Liveness::Unknown => Ending::Broken,
         };
-        let started = self.opened.as_mut().map(|(reservation, _)| reservation);
-        Err(self.pump.run(playback, ending, || started.into_iter().for_each(Reservation::record_start)))
+        Ok((playback, ending))
     }
 
     /// Opens a session on the best engine, after the one that was lost is stopped.
-    fn open(
-        &mut self,
-        resources: &Resources,
-        attempt: u32,
-        deadline: Instant,
-    ) -> Result<(Arc<Engine>, Liveness), Why> {
-        let stream = self.stream;
+    fn open(&mut self, next: &NextAttempt) -> Result<(Arc<Engine>, Liveness), Lost> {
+        let (stream, directory) = (self.stream, &self.resources.directory);
         let id = stream.stream_id();
-        let mut tried = 0;
         loop {
             log::info!("Selecting engine for stream {id}");
-            let mut reservation = self.reserve(resources, deadline)?;
-            let engine = Arc::clone(&reservation.engine);
-            self.stop_lost(resources, &engine);
-            stream.record_engine(&engine);
-            resources.directory.cut_abandoned(&engine.settings.name, stream);
-            log::info!("Initializing session for {id} on engine {}", engine.settings.name);
-            self.ask_for_infohash(resources, &engine)?;
-            if !may_play(resources, stream, &mut reservation) {
-                continue;
-            }
-            // What came before may have taken long.
-            if !stream.is_current(attempt) {
-                return Err(Why::Asked);
-            }
-            let url = Target::getstream_without_pid(stream.content()).on(engine.api.authority());
-            log::info!("Fetching stream {id} from {url}");
-            let opened = match open_under_either_name(&engine, stream.content(), deadline) {
-                Ok(opened) => opened,
-                Err(error) => {
-                    engine.record_failure(stream.content().name, &error, Fault::of(&error));
-                    let is_gone = matches!(error, EngineError::Unreachable(_));
-                    tried += 1;
-                    let engines = resources.pool.engines();
-                    let is_other = |other: &Arc<Engine>| !Arc::ptr_eq(other, &engine) && other.is_usable();
-                    // Each has one try: who does not answer stays up, and would be asked again and again.
-                    let has_others = tried < engines.len() && engines.iter().any(is_other);
-                    if is_gone && has_others && stream.is_current(attempt) {
-                        log::warn!("Engine {} cannot take stream {id}: {error}", engine.settings.name);
+            let opening = match self.choose(next)? {
+                Chosen::Pending(opening) => {
+                    stream.begin_try(next.number, &opening.engine)?;
+                    log::info!("Waiting for the answer of engine {} for {id}", opening.engine.settings.name);
+                    opening
+                }
+                Chosen::Place(mut reservation) => {
+                    let engine = Arc::clone(&reservation.engine);
+                    self.stop_lost(&engine);
+                    directory.cut_abandoned(&engine.settings.name, stream);
+                    log::info!("Initializing session for {id} on engine {}", engine.settings.name);
+                    self.ask_for_infohash(&engine)?;
+                    if !self.may_play(&mut reservation) {
                         continue;
                     }
-                    return Err(Why::Engine(error));
+                    // What came before may have taken long.
+                    stream.begin_try(next.number, &engine)?;
+                    let content = stream.content().clone();
+                    let url = Target::getstream_without_pid(&content).on(engine.api.authority());
+                    log::info!("Fetching stream {id} from {url}");
+                    let manner = if stream.is_asked_again(&engine) { Manner::Restart } else { Manner::Plain };
+                    let question =
+                        Question { stream_id: id.to_owned(), content, manner, deadline: next.answer_by };
+                    Opening::begin(&self.resources.threads, reservation, question)
                 }
             };
-            stream.record_opened(&engine, &opened);
-            let (liveness, infohash) = (opened.liveness, opened.infohash);
-            self.opened = Some((reservation, opened));
+            let engine = Arc::clone(&opening.engine);
+            let opened = self.await_answer(next.number, opening)?;
+            let Some((liveness, infohash)) =
+                opened.session().map(|session| (session.liveness, session.infohash))
+            else {
+                return Err(Lost::Why(Why::Panicked));
+            };
+            stream.record_opened(next.number, &engine, &opened);
+            self.opened = Some(opened);
+            // Everybody had left, and it was to be stopped as soon as it was there.
+            if !stream.is_current(next.number) {
+                return Err(Lost::Superseded);
+            }
             let Some(infohash) = infohash else {
                 return Ok((engine, liveness));
             };
-            if let Some(holder) = resources.directory.claim(stream, infohash)
-                && attempt == 0
+            if let Some(holder) = directory.claim(stream, infohash)
+                && !next.is_recovery
             {
                 self.hand_over(&[Arc::clone(&holder)]);
-                return Err(Why::SameAs(Box::new(holder.wanted().clone())));
+                return Err(Why::SameAs(Box::new(holder.wanted().clone())).into());
             }
-            let reservation = self.opened.as_mut().map(|(reservation, _)| reservation);
-            if reservation.is_none_or(|reservation| may_play(resources, stream, reservation)) {
+            let content = self.content();
+            let reservation = self.opened.as_mut().and_then(Opened::reservation);
+            let may_play = reservation
+                .zip(content)
+                .is_none_or(|(reservation, content)| self.resources.pool.claim(reservation, content));
+            if may_play {
                 return Ok((engine, liveness));
             }
             log::info!("Engine {} plays {id} with other parameters", engine.settings.name);
-            self.hand_over(&resources.directory.variants(stream));
+            self.hand_over(&directory.variants(stream));
         }
     }
 
-    /// A place on an engine; waits for a turn, or for a stream that nobody watches to give way, as long as there is time.
-    fn reserve(&mut self, resources: &Resources, deadline: Instant) -> Result<Reservation, Why> {
-        if let Some((reservation, _)) = &mut self.opened {
+    /// Waits until the engine answers or the try is given up; then the answer is kept for later.
+    fn await_answer(&mut self, attempt: u32, opening: Opening) -> Result<Opened, Lost> {
+        let (cut, is_cut) = crossbeam_channel::bounded(1);
+        let armed = self.stream.arm(attempt, move || {
+            // Full or gone means that nobody waits any more.
+            let _told = cut.try_send(());
+        });
+        if armed.is_ok() {
+            select! {
+                recv(opening.answer()) -> answer => {
+                    // A thread that panicked has told nothing.
+                    let answer = answer.map_err(|_| Lost::Why(Why::Panicked))?;
+                    return answer.map_err(|error| Lost::Why(Why::Engine(error)));
+                }
+                recv(is_cut) -> _ => {}
+                recv(self.stream.stopped()) -> _ => {}
+            }
+        }
+        self.pending.push(opening);
+        Err(Lost::Superseded)
+    }
+
+    /// What to ask next; waits for a turn, or for a stream that nobody watches to give way, as long as there is time.
+    fn choose(&mut self, next: &NextAttempt) -> Result<Chosen, Lost> {
+        if let Some(reservation) = self.opened.as_mut().and_then(Opened::reservation) {
             // What is lost must not take the turn of what follows it.
             reservation.end_start();
         }
-        let preferred = self.opened.as_ref().map(|(reservation, _)| &reservation.engine);
-        let name = self.stream.content().name;
+        let (stream, Resources { directory, pool, .. }) = (self.stream, self.resources);
         let mut displaced: Option<Arc<Stream>> = None;
         let patience = Instant::now() + ROOM_PATIENCE;
         loop {
-            let unavailable = match resources.pool.reserve(name, content_of(self.stream), preferred) {
-                Ok(reservation) => return Ok(reservation),
+            let unavailable = match self.reserve(next) {
+                Ok(reservation) => return Ok(Chosen::Place(reservation)),
                 Err(unavailable) => unavailable,
             };
+            if unavailable == Unavailable::AllTried && !self.pending.is_empty() {
+                return Ok(Chosen::Pending(self.pending.remove(0)));
+            }
+            if unavailable == Unavailable::AllDown && self.is_one_up(next) && Instant::now() < next.deadline {
+                continue;
+            }
             // One at a time: its place is free a moment later.
             if displaced.as_ref().is_none_or(|displaced| matches!(displaced.state(), State::Stopped(_))) {
-                displaced = resources.directory.displace(self.stream, unavailable);
+                displaced = directory.displace(stream, unavailable, |name| pool.is_usable(name));
             }
             let is_worth_waiting = match unavailable {
-                Unavailable::AllDown => false,
+                Unavailable::AllDown | Unavailable::AllTried => false,
                 Unavailable::AllFull | Unavailable::OtherVariant => {
-                    resources.directory.expects_room() || Instant::now() < patience
+                    directory.expects_room() || Instant::now() < patience
                 }
                 Unavailable::AllStarting => true,
             };
-            if !is_worth_waiting || Instant::now() >= deadline || self.is_stopped_within(TURN_INTERVAL) {
-                return Err(Why::NoEngine(unavailable));
+            if !is_worth_waiting || Instant::now() >= next.deadline {
+                return Err(Lost::Why(Why::NoEngine(unavailable)));
+            }
+            if self.is_stopped_within(TURN_INTERVAL) || !stream.is_current(next.number) {
+                return Err(Lost::Superseded);
             }
         }
     }
 
+    /// A place on the engine that is to be asked next, for the content that is to be asked for next.
+    fn reserve(&self, next: &NextAttempt) -> Result<Reservation, Unavailable> {
+        let Resources { directory, pool, .. } = self.resources;
+        let stream = self.stream;
+        stream.choose_source(|content| directory.infohash_of(content));
+        let wish = Wish {
+            name: stream.content().name,
+            content: self.content(),
+            preferred: self.opened.as_ref().and_then(Opened::engine),
+            tries: &|engine| {
+                let is_pending = self.pending.iter().any(|opening| opening.engine.settings.name == engine);
+                (!is_pending).then(|| stream.tries(engine, !next.is_recovery)).flatten()
+            },
+        };
+        pool.reserve(&wish)
+    }
+
     /// Stops the session whose picture was lost. On the engine that is asked next this is waited for, since a stop ends
-    /// all readers of a content there; on another one it runs beside.
-    fn stop_lost(&mut self, resources: &Resources, next: &Arc<Engine>) {
-        let id = self.stream.stream_id().to_owned();
-        // What was taken over played the same picture.
-        let lost = self.opened.take().into_iter().chain(self.stream.take_adopted());
-        for (reservation, opened) in lost {
-            if Arc::ptr_eq(&reservation.engine, next) {
-                stop(&id, reservation, opened, STOP_LIMIT);
+    /// all readers of a content there; on another one, or where nobody answers, it runs beside.
+    fn stop_lost(&mut self, next: &Arc<Engine>) {
+        // The sessions that were taken over from other streams play the same picture: they go with it.
+        for lost in self.opened.take().into_iter().chain(self.stream.take_adopted()) {
+            if lost.engine().is_some_and(|engine| Arc::ptr_eq(engine, next)) {
+                drop(lost);
             } else {
-                stop_beside(&resources.threads, &id, reservation, opened);
+                lost.stop_beside(&self.resources.threads);
             }
         }
     }
 
     /// If this id could be the content of a stream that runs already, finds out before a second session is opened.
-    fn ask_for_infohash(&self, resources: &Resources, engine: &Engine) -> Result<(), Why> {
-        let Some(id) = resources.directory.wants_infohash(self.stream) else {
+    fn ask_for_infohash(&self, engine: &Engine) -> Result<(), Lost> {
+        let directory = &self.resources.directory;
+        let Some(id) = directory.wants_infohash(self.stream) else {
             return Ok(());
         };
         let Ok(Some(infohash)) = engine.api.infohash_of(id, SIDE_QUESTION_LIMIT) else {
             return Ok(());
         };
-        match resources.directory.claim(self.stream, infohash) {
-            Some(holder) => Err(Why::SameAs(Box::new(holder.wanted().clone()))),
+        match directory.claim(self.stream, infohash) {
+            Some(holder) => Err(Why::SameAs(Box::new(holder.wanted().clone())).into()),
             None => Ok(()),
         }
     }
@@ -239,107 +297,97 @@ impl Run<'_> {
     /// that one's picture.
     fn hand_over(&mut self, holders: &[Arc<Stream>]) {
         for holder in holders {
-            let Some((reservation, opened)) = self.opened.take() else {
+            let Some(opened) = self.opened.take() else {
                 return;
             };
-            let is_on_same_engine = holder.engine_name().as_ref() == Some(&reservation.engine.settings.name);
-            self.opened = if is_on_same_engine {
-                holder.adopt(reservation, opened).err().map(|refused| *refused)
+            let name = opened.engine().map(|engine| engine.settings.name.clone());
+            self.opened = if holder.engine_name() == name {
+                holder.adopt(opened).err().map(|opened| *opened)
             } else {
-                Some((reservation, opened))
+                Some(opened)
             };
         }
     }
 
     /// Asks for the stream, again and again while the engine is warming up.
-    fn play(&self, engine: &Engine, attempt: u32, deadline: Instant) -> Result<Playback, Why> {
+    fn play(&self, engine: &Engine, next: &NextAttempt) -> Result<Playback, Lost> {
         let began = Instant::now();
-        let Some((_, opened)) = &self.opened else {
-            return Err(Why::Panicked);
+        let Some(session) = self.opened.as_ref().and_then(Opened::session) else {
+            return Err(Lost::Why(Why::Panicked));
         };
         loop {
-            let player = Player::new();
-            if self.stream.arm(attempt, player.interrupter()).is_err() {
-                return Err(Why::Asked);
-            }
-            let error = match player.play(engine.api.authority(), opened, deadline) {
+            let player = Player::new(&engine.api);
+            let interrupter = player.interrupter();
+            self.stream.arm(next.number, move || interrupter.interrupt())?;
+            let error = match player.play(session, next.play_by) {
                 Ok(playback) => return Ok(playback),
                 Err(error) => error,
             };
-            if !self.stream.is_current(attempt) {
-                // Cut short: that tells of the engine only if its time was over.
-                if let State::Stopping(Outcome { why: Why::ConnectTimeout(..), .. }) = self.stream.state() {
-                    let silent = EngineError::Silent(began.elapsed());
-                    engine.record_failure(self.stream.content().name, &silent, Fault::Content);
-                }
-                return Err(Why::Asked);
+            if !self.stream.is_current(next.number) {
+                return Err(Lost::Superseded);
             }
-            if let EngineError::Status(500 | 403, _) = &error {
-                // To be told if the deadline comes before the next try.
-                self.stream.record_refusal(&error.to_string());
+            if error.is_unknown_session() {
+                return Err(Lost::Why(Why::SessionLost));
             }
-            let text = match &error {
-                error if error.is_unknown_session() => return Err(Why::SessionLost),
-                EngineError::Status(500 | 403, _) if is_warming_up(engine, opened)? => error.to_string(),
-                EngineError::Silent(_) => {
-                    // It has opened a session, so it is there: nobody sends this content, most likely.
-                    engine.record_failure(self.stream.content().name, &error, Fault::Content);
-                    return Err(self.stream.connect_timeout());
+            let text = match error {
+                EngineError::Status(500 | 403, _) => {
+                    // To be told if the deadline comes before the next try.
+                    self.stream.record_refusal(&error.to_string());
+                    let stat = session.stat.as_ref().map(|stat| engine.api.stat(stat, SIDE_QUESTION_LIMIT));
+                    match stat {
+                        Some(Ok(stat)) if !stat.is_warming_up() => return Err(Lost::Why(Why::Engine(error))),
+                        // The engine was restarted in between, or somebody stopped the content there.
+                        Some(Err(error)) if error.is_unknown_session() => {
+                            return Err(Lost::Why(Why::SessionLost));
+                        }
+                        // It is on its way, or says nothing that can be used.
+                        _ => error.to_string(),
+                    }
                 }
-                _ => {
-                    engine.record_failure(self.stream.content().name, &error, Fault::Engine);
-                    return Err(Why::Engine(error));
-                }
+                // It has opened a session, so it is there: nobody sends this content, most likely.
+                EngineError::Silent(_) => return Err(Lost::Why(self.stream.connect_timeout())),
+                error => return Err(Lost::Why(Why::Engine(error))),
             };
-            if Instant::now() + WARM_UP_INTERVAL >= deadline {
-                return Err(Why::NotReady(began.elapsed() + WARM_UP_INTERVAL, text));
+            if Instant::now() + WARM_UP_INTERVAL >= next.play_by {
+                return Err(Lost::Why(Why::NotReady(began.elapsed() + WARM_UP_INTERVAL, text)));
             }
-            if self.is_stopped_within(WARM_UP_INTERVAL) {
-                return Err(Why::Asked);
+            if self.is_stopped_within(WARM_UP_INTERVAL) || !self.stream.is_current(next.number) {
+                return Err(Lost::Superseded);
             }
         }
+    }
+
+    /// What the stream plays, once it is known.
+    fn content(&self) -> Option<Content> {
+        let infohash = self.stream.infohash()?;
+        Some(Content { infohash, params: self.stream.content().params.clone() })
+    }
+
+    /// Whether the engine of this place may play the stream's content, as far as that is known.
+    fn may_play(&self, reservation: &mut Reservation) -> bool {
+        self.content().is_none_or(|content| self.resources.pool.claim(reservation, content))
+    }
+
+    /// Waits before an attempt; an engine that comes up ends the waiting.
+    fn pause(&self, next: &NextAttempt) {
+        let pool = &self.resources.pool;
+        let is_wanted = || self.stream.is_current(next.number);
+        pool.wait_up_while(pool.ups(), Instant::now() + next.pause, is_wanted);
+    }
+
+    /// While no engine is up: has all of them asked, once for all who wait for one; a recovery waits on until one is up.
+    fn is_one_up(&self, next: &NextAttempt) -> bool {
+        let pool = &self.resources.pool;
+        let is_wanted = || self.stream.is_current(next.number);
+        let seen = pool.ups();
+        let asked_by = next.deadline.min(Instant::now() + CHECK_PATIENCE);
+        pool.check_now(asked_by, is_wanted)
+            || next.is_recovery && pool.wait_up_while(seen, next.deadline, is_wanted)
     }
 
     fn is_stopped_within(&self, pause: Duration) -> bool {
         self.stream.stopped().recv_timeout(pause) != Err(RecvTimeoutError::Timeout)
     }
-}
-
-/// Whether a refusal to play is worth another try: the engine says that it is not there yet, or says nothing usable.
-///
-/// # Errors
-///
-/// When it does not even know the session.
-fn is_warming_up(engine: &Engine, opened: &EngineSession) -> Result<bool, Why> {
-    match opened.stat.as_ref().map(|stat| engine.api.stat(stat, SIDE_QUESTION_LIMIT)) {
-        Some(Ok(stat)) => Ok(stat.is_warming_up()),
-        Some(Err(error)) if error.is_unknown_session() => Err(Why::SessionLost),
-        _ => Ok(true),
-    }
-}
-
-fn open_under_either_name(
-    engine: &Engine,
-    key: &ContentKey,
-    deadline: Instant,
-) -> Result<EngineSession, EngineError> {
-    let error = match engine.api.open(key, deadline) {
-        Err(error) if error.is_unknown_content() => error,
-        outcome => return outcome,
-    };
-    let other = ContentKey { name: key.name.other(), params: key.params.clone() };
-    // The first answer is the one that fits what was asked for.
-    engine.api.open(&other, deadline).map_err(|_| error)
-}
-
-/// What the session plays, once it is known.
-fn content_of(stream: &Stream) -> Option<Content> {
-    stream.infohash().map(|infohash| Content { infohash, params: stream.content().params.clone() })
-}
-
-/// Whether the engine of this place may play the session's content, as far as that is known.
-fn may_play(resources: &Resources, stream: &Stream, reservation: &mut Reservation) -> bool {
-    content_of(stream).is_none_or(|content| resources.pool.claim(reservation, content))
 }
 
 impl Drop for Run<'_> {
@@ -349,14 +397,17 @@ impl Drop for Run<'_> {
         // Nothing, if the reason is known; else this is a panic.
         self.stream.apply(&Event::Stop(Why::Panicked));
         log_failed_start(self.stream);
-        let limit = match self.stream.state() {
-            State::Stopping(outcome) if outcome.why == Why::Shutdown => LAST_STOP_LIMIT,
-            _ => STOP_LIMIT,
-        };
-        let own = self.opened.take();
-        for (reservation, opened) in own.into_iter().chain(self.stream.take_adopted()) {
-            stop(self.stream.stream_id(), reservation, opened, limit);
+        let is_shutdown =
+            matches!(self.stream.state(), State::Stopping(outcome) if outcome.why == Why::Shutdown);
+        for opened in self.opened.take().into_iter().chain(self.stream.take_adopted()) {
+            if is_shutdown {
+                opened.stop_within(LAST_STOP_LIMIT);
+            } else {
+                drop(opened);
+            }
         }
+        // Until they are stopped the stream's key stays taken: a late stop would end a newer session of the content.
+        self.pending.drain(..).for_each(Opening::settle);
     }
 }
 
@@ -369,24 +420,16 @@ impl Drop for Gone<'_> {
     }
 }
 
-/// Why a stream never began. The closing line of one that did is the session's, since its clients may yet be sent the rest.
+/// Why a stream never began. The closing line of one that did is the stream's, since its clients may yet be sent the rest.
 fn log_failed_start(stream: &Stream) {
     let State::Stopping(Outcome { why, had_started: false }) = stream.state() else {
         return;
     };
     let id = stream.stream_id();
-    match &why {
-        Why::ConnectTimeout(limit, _) => {
-            log::warn!("Timeout waiting for connection of {id} after {}s", limit.as_secs_f32());
-        }
-        Why::Engine(_)
-        | Why::EndedWithoutData
-        | Why::NotMpegTs
-        | Why::NotReady(..)
-        | Why::FirstDataTimeout(..) => {
-            log::warn!("HTTP error streaming {id}: {why}");
-        }
-        _ => {}
+    if let Why::ConnectTimeout(limit, _) = &why {
+        log::warn!("Timeout waiting for connection of {id} after {}s", limit.as_secs_f32());
+    } else if why.is_stream_s() {
+        log::warn!("HTTP error streaming {id}: {why}");
     }
     if why.is_trouble() {
         log::warn!("Failed to initialize session for {id}: {why}");
@@ -409,12 +452,10 @@ mod tests {
     #[test]
     fn a_fetcher_that_panics_tells_everybody_who_waits() {
         let key = ContentKey::from_query(None, [("id", "0123456789abcdef0123456789abcdef01234567")]);
-        let stream = Stream::new(
-            key.expect("a good key").into(),
-            &config::Stream::default(),
-            Arc::default(),
-            &Memory::new(0),
-        );
+        let pool = Arc::new(Pool::new(Vec::new()));
+        let settings = config::Stream::default();
+        let wanted = key.expect("a good key").into();
+        let stream = Stream::new(wanted, &settings, Arc::default(), &Memory::new(0), Arc::clone(&pool));
         let seat = |id| {
             let address = SocketAddr::from(([127, 0, 0, 1], 1));
             let client = Arc::new(ClientRecord::new(id, address, None));
@@ -423,8 +464,16 @@ mod tests {
         let (first, second) = (seat(1), seat(2));
         let threads = Threads::new();
         let fetched = Arc::clone(&stream);
+        let resources = Resources { directory: Directory::default(), pool, threads: threads.clone() };
         let body = move || {
-            let _run = Run { stream: &fetched, pump: Pump::new(&fetched), opened: None };
+            let stream = &fetched;
+            let _run = Run {
+                stream,
+                resources: &resources,
+                pump: Pump::new(stream),
+                opened: None,
+                pending: Vec::new(),
+            };
             panic!("on purpose");
         };
         threads.spawn("fetch", SMALL_STACK_BYTES, body).expect("a thread");

@@ -8,11 +8,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::ts::continuity::Continuity;
-use crate::ts::packet::{PACKET_BYTES, Pid, packets};
+use crate::ts::follow::ClockFollower;
+use crate::ts::packet::{PACKET_BYTES, Packet, packets};
+use crate::ts::pes::decoding_time;
 use crate::ts::psi::PsiCache;
 use crate::ts::start::{Start, StartFinder, StartKind};
 
 use super::chunk::Chunk;
+use super::published::{Print, Published};
+use super::timeline::Timeline;
 
 /// A place where a client may begin.
 #[derive(Clone, Debug)]
@@ -25,6 +29,12 @@ pub struct Mark {
     pub prefix: Option<Arc<Chunk>>,
     /// When it arrived.
     pub arrived: Instant,
+    /// When what begins there is to be decoded, by the stream's own time: the DTS of the PES, else its PTS, as it stands
+    /// there, so 33 bits of 90 kHz that begin anew after 26.5 hours. `None` if the PES carries neither, or is scrambled.
+    #[allow(dead_code, reason = "HLS will be the first to use it")]
+    pub time: Option<u64>,
+    /// Between the mark before and this one the stream jumped: in time, to another source, or to other elementary streams.
+    pub is_jump: bool,
 }
 
 /// Finds the marks of one stream.
@@ -37,8 +47,9 @@ pub struct Marker {
     count: u64,
     /// The last PES start: it may turn out to be a keyframe only packets later.
     last: Option<Mark>,
-    /// The PID whose clock is followed, the first that has one, and its last reference.
-    clock: Option<(Pid, u64)>,
+    clock: ClockFollower,
+    timeline: Timeline,
+    published: Published,
 }
 
 impl Marker {
@@ -53,27 +64,26 @@ impl Marker {
     pub fn observe(&mut self, aligned: &[u8], arrived: Instant, found: &mut Vec<Mark>) -> bool {
         let mut has_picture = false;
         for packet in packets(aligned) {
+            // First, since the packet that starts a PES may say that its time is another one.
+            if let Some(step) = self.clock.observe(&packet, &self.tables) {
+                self.timeline.see_clock(step);
+                self.published.record_clock(self.clock.last(), step);
+            }
             if let Some(start) = self.finder.observe(self.count, &packet, &self.tables) {
-                found.push(self.mark(start, arrived));
+                found.push(self.mark(start, &packet, arrived));
             }
             self.tables.observe(&packet);
             self.continuity.observe(&packet, &self.tables);
-            if let Some(pcr) = packet.pcr()
-                && self.clock.is_none_or(|(pid, _)| pid == packet.pid())
-            {
-                self.clock = Some((packet.pid(), pcr));
-            }
-            let is_media = packet.has_payload() && packet.pid() != Pid::NULL;
-            has_picture |= is_media && !self.tables.is_table(packet.pid());
+            has_picture = has_picture || packet.has_payload() && self.tables.is_media(packet.pid());
             self.count += 1;
         }
         has_picture
     }
 
-    /// The last clock reference, in 27 MHz ticks.
+    /// All that was looked at, of whichever source.
     #[must_use]
-    pub fn last_pcr(&self) -> Option<u64> {
-        self.clock.map(|(_, pcr)| pcr)
+    pub(super) fn published(&self) -> &Published {
+        &self.published
     }
 
     /// The tables as they are now.
@@ -82,25 +92,35 @@ impl Marker {
         &self.tables
     }
 
-    /// The source was lost: what comes next does not go on where the last packet ended, and may be of other PIDs.
+    /// The source was lost: what comes next does not go on where the last packet ended, and may be of other PIDs. What was
+    /// published stays published.
     pub fn break_off(&mut self) {
         self.finder.clear();
         self.continuity.clear();
+        self.clock.clear();
+        self.timeline.see_seam();
         self.last = None;
-        self.clock = None;
     }
 
-    fn mark(&mut self, start: Start, arrived: Instant) -> Mark {
+    /// The mark of a start that this packet made known.
+    fn mark(&mut self, start: Start, packet: &Packet<'_>, arrived: Instant) -> Mark {
         let offset = start.packet * PACKET_BYTES as u64;
+        let is_this = start.packet == self.count;
+        if is_this {
+            self.published.record(Print::of(packet));
+        }
         let known = self.last.take().filter(|last| last.offset == offset);
         let mut mark = known.unwrap_or_else(|| {
+            let time = if is_this { decoding_time(packet) } else { None };
+            let is_jump = self.timeline.jumps_at(time, &self.tables);
             let prefix = self.prefix(arrived);
-            Mark { offset, kind: StartKind::Pes, prefix, arrived }
+            Mark { offset, kind: StartKind::Pes, prefix, arrived, time, is_jump }
         });
         // Before there are tables, nobody can say whose keyframe it is.
         if mark.prefix.is_some() {
             mark.kind = start.kind;
         }
+        self.published.record_place(mark.kind, mark.prefix.is_some());
         self.last = Some(mark.clone());
         mark
     }
@@ -116,6 +136,7 @@ impl Marker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ts::packet::Pid;
 
     /// 25 pictures a second, a keyframe each second, eight seconds.
     const CLIP: &[u8] = include_bytes!("../sim/clip.ts");
@@ -141,6 +162,41 @@ mod tests {
             let prefix = mark.prefix.as_ref().expect("tables");
             assert_eq!(packets(prefix.packets()).next().expect("a packet").pid(), Pid::PAT);
         }
+    }
+
+    /// Offset and jump of each mark, a mark once.
+    fn jumps_of(marks: &[Mark]) -> Vec<u64> {
+        let mut jumps: Vec<_> = marks.iter().filter(|mark| mark.is_jump).map(|mark| mark.offset).collect();
+        jumps.dedup();
+        jumps
+    }
+
+    #[test]
+    fn marks_carry_the_stream_s_own_time() {
+        let mut marks = marks_of(CLIP);
+        marks.dedup_by_key(|mark| mark.offset);
+        let times: Vec<_> = marks.iter().map(|mark| mark.time.expect("each picture has one")).collect();
+        let steps: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(
+            steps.iter().all(|step| *step == 3600),
+            "25 pictures a second, in the order of decoding: {steps:?}"
+        );
+        assert_eq!((times.len(), jumps_of(&marks)), (200, vec![]));
+    }
+
+    #[test]
+    fn a_clock_that_begins_anew_is_a_jump_and_so_is_a_seam() {
+        let (first, second) = (CLIP.len() as u64, 2 * CLIP.len() as u64);
+        let (mut marker, mut marks) = (Marker::new(), Vec::new());
+        for round in 0..3 {
+            if round == 2 {
+                marker.break_off();
+            }
+            marker.observe(CLIP, Instant::now(), &mut marks);
+        }
+        let jumps = jumps_of(&marks);
+        let begin = marks_of(CLIP)[0].offset;
+        assert_eq!(jumps, [first + begin, second + begin], "at the first picture of the new time, once");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! Lock rule: the one lock guards the list of hubs; a hub's own lock is taken under it, never the other way round. What
 //! is given up is dropped after both.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -16,7 +17,7 @@ use super::fanout::Fanout;
 /// A bound for the backlogs of all hubs that are listed with it.
 #[derive(Debug)]
 pub struct Memory {
-    limit_bytes: u64,
+    limit_bytes: AtomicU64,
     budget: Arc<Budget>,
     hubs: Mutex<Vec<Weak<Fanout>>>,
 }
@@ -25,7 +26,12 @@ impl Memory {
     /// Backlogs may hold so many bytes of packets together.
     #[must_use]
     pub fn new(limit_bytes: u64) -> Arc<Self> {
-        Arc::new(Self { limit_bytes, budget: Arc::default(), hubs: Mutex::default() })
+        Arc::new(Self { limit_bytes: limit_bytes.into(), budget: Arc::default(), hubs: Mutex::default() })
+    }
+
+    /// Backlogs may hold so many from now on; what is too much is taken when the next chunk comes.
+    pub fn set_limit(&self, limit_bytes: u64) {
+        self.limit_bytes.store(limit_bytes, Ordering::Relaxed);
     }
 
     /// What all backlogs hold; hubs are made with it.
@@ -43,13 +49,14 @@ impl Memory {
 
     /// Takes from the largest what is too much. A newest chunk is never taken.
     pub fn settle(&self) {
-        if self.budget.kept_bytes() <= self.limit_bytes {
+        let limit_bytes = self.limit_bytes.load(Ordering::Relaxed);
+        if self.budget.kept_bytes() <= limit_bytes {
             return;
         }
         let (mut chunks, mut exhausted) = (Vec::new(), Vec::new());
         let hubs = self.hubs.lock();
         let mut sharing: Vec<_> = hubs.iter().filter_map(Weak::upgrade).collect();
-        while let excess @ 1.. = self.budget.kept_bytes().saturating_sub(self.limit_bytes) {
+        while let excess @ 1.. = self.budget.kept_bytes().saturating_sub(limit_bytes) {
             let by_size = |index: &usize| sharing[*index].kept_bytes();
             let Some(largest) = (0..sharing.len()).max_by_key(by_size) else { break };
             let given_up = sharing[largest].give_up(excess);
@@ -104,6 +111,9 @@ mod tests {
         assert_eq!((kept(), memory.budget().kept_bytes()), ([125, 50, 125], 300_000));
         publish_many(&memory, &two, 200);
         assert_eq!(kept(), [100, 100, 100]);
+        memory.set_limit(90_000);
+        publish_many(&memory, &two, 1);
+        assert_eq!(memory.budget().kept_bytes(), 90_000);
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! Streams: one engine session, one fetcher thread, any number of clients.
 //!
-//! The way of a chunk leads through here: the `fetcher` obtains a source, the `pump` reads and aligns it (with `splice`
-//! and [`marks`]), [`fanout`] keeps it in the [`backlog`], within what [`memory`] allows, and hands every chunk to every
-//! client's channel. Beside it stands the life of a stream: [`state`] is the pure rule, [`stream`] guards it with a Condvar,
-//! [`directory`] says which streams there are, [`streams`] who comes and goes, `stopping` ends engine sessions.
+//! The way of a chunk leads through here: the `fetcher` obtains a source, the `pump` reads and aligns it (with `splice`,
+//! [`marks`], `timeline` and `published`), [`fanout`] keeps it in the [`backlog`], within what [`memory`] allows, and hands
+//! every chunk to every client's channel. Beside it stands the life of a stream: [`state`] is the pure rule, [`stream`] guards
+//! it with a Condvar, [`directory`] says which streams there are, [`streams`] who comes and goes, `stopping` ends engine sessions,
+//! and [`lease`] holds the seats of viewers without a connection.
 //!
 //! Nothing here names HTTP towards clients, or a client's socket. The order of the locks stands in the crate's page.
 
 pub mod backlog;
 pub mod budget;
+mod candidates;
 pub mod chunk;
 pub mod client;
 pub mod directory;
@@ -16,8 +18,12 @@ pub mod ending;
 pub mod fanout;
 mod fetcher;
 mod flow;
+#[allow(dead_code, reason = "HLS will be the first to use it")]
+pub mod lease;
 pub mod marks;
 pub mod memory;
+mod opening;
+mod published;
 mod pump;
 mod splice;
 pub mod state;
@@ -26,4 +32,5 @@ mod stopping;
 pub mod stream;
 pub mod streams;
 mod ticker;
+mod timeline;
 pub mod view;

@@ -16,8 +16,8 @@ use crate::ts::align::Aligner;
 use super::ending::Ending;
 use super::marks::{Mark, Marker};
 use super::splice::Splice;
-use super::state::{Event, Why};
-use super::stream::Stream;
+use super::state::{Event, State, Why};
+use super::stream::{Lost, Stream};
 
 /// One read, and so one chunk, at most: a millisecond's work for the clients' threads, and 64 ms of an 8 Mbit/s stream.
 const READ_BYTES: usize = 64 * 1024;
@@ -49,22 +49,32 @@ pub(super) struct Pump<'a> {
     marker: Marker,
     marks: Vec<Mark>,
     aligned: Vec<u8>,
-    source: Source,
+    intake: Intake,
 }
 
 /// What belongs to one source.
-struct Source {
+struct Intake {
     attempt: u32,
     aligner: Aligner,
     /// While the seam to the source before is being sewn.
     splice: Option<Splice>,
     pacing: Pacing,
     has_published: bool,
+    /// Picture or sound was published. Tables and null packets alone are no beginning: an encoder that has lost its input
+    /// sends them for ever.
+    has_begun: bool,
 }
 
-impl Source {
+impl Intake {
     fn new(attempt: u32, splice: Option<Splice>) -> Self {
-        Self { attempt, aligner: Aligner::new(), splice, pacing: Pacing::new(), has_published: false }
+        Self {
+            attempt,
+            aligner: Aligner::new(),
+            splice,
+            pacing: Pacing::new(),
+            has_published: false,
+            has_begun: false,
+        }
     }
 }
 
@@ -75,69 +85,71 @@ impl<'a> Pump<'a> {
             marker: Marker::new(),
             marks: Vec::new(),
             aligned: Vec::with_capacity(2 * READ_BYTES),
-            source: Source::new(0, None),
+            intake: Intake::new(0, None),
         }
     }
 
     /// Begins with a new source.
     pub(super) fn begin(&mut self, attempt: u32) {
         let has_published = self.stream.fanout().head() > 0;
-        let splice = has_published.then(|| Splice::new(self.marker.last_pcr()));
+        let splice = has_published.then(|| Splice::new(self.marker.published()));
         if has_published {
             self.marker.break_off();
             self.stream.fanout().break_off();
         }
-        self.source = Source::new(attempt, splice);
+        self.intake = Intake::new(attempt, splice);
     }
 
     /// Until the body ends or breaks, or the attempt is given up. `ending` is what a proper end of the body means;
-    /// `on_first` is called with the first packets.
-    pub(super) fn run(&mut self, mut playback: Playback, ending: Ending, on_first: impl FnOnce()) -> Why {
+    /// `on_first` is called with the first picture or sound.
+    pub(super) fn run(&mut self, mut playback: Playback, ending: Ending, on_first: impl FnOnce()) -> Lost {
         let mut on_first = Some(on_first);
         let mut buffer = vec![0; READ_BYTES];
         self.stream.flow().begin_source();
         loop {
             let read = match playback.read(&mut buffer) {
-                Ok(0) => return self.finish(Why::SourceEnded(ending)),
+                Ok(0) => return self.finish(Why::SourceEnded(ending)).into(),
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return self.finish(why_of(EngineError::of_body(&error))),
+                Err(error) => return self.finish(why_of(EngineError::of_body(&error))).into(),
             };
             self.stream.record_bytes_in(read as u64);
             if playback.has_jumped() {
                 self.jump();
             }
-            self.source.aligner.push(&buffer[..read], &mut self.aligned);
+            self.intake.aligner.push(&buffer[..read], &mut self.aligned);
             self.publish();
-            if !self.source.has_published {
-                if self.source.aligner.skipped_bytes() > MAX_GARBAGE_BYTES {
-                    return Why::NotMpegTs;
+            if !self.intake.has_published {
+                if self.intake.aligner.skipped_bytes() > MAX_GARBAGE_BYTES {
+                    return Why::NotMpegTs.into();
                 }
                 continue;
             }
-            if let Some(on_first) = on_first.take() {
+            if self.intake.has_begun
+                && let Some(on_first) = on_first.take()
+            {
                 on_first();
             }
-            if let Some(pause) = self.source.pacing.after_read(read, self.stream.fanout().clients())
+            if let Some(pause) = self.intake.pacing.after_read(read, self.stream.fanout().clients())
                 && self.is_stopped_after(pause)
             {
-                return Why::Asked;
+                return Lost::Superseded;
             }
             if self.hold_while_everybody_is_behind() {
-                return Why::Asked;
+                return Lost::Superseded;
             }
         }
     }
 
     /// What comes next does not go on where the source was: nobody begins before it, and every jump is announced.
     fn jump(&mut self) {
-        self.source.aligner.finish(&mut self.aligned);
+        self.intake.aligner.finish(&mut self.aligned);
         self.publish();
-        self.source.aligner = Aligner::new();
+        self.intake.aligner = Aligner::new();
         // A seam that is still being looked for is found behind the jump all the same.
-        let is_searching = self.source.splice.as_ref().is_some_and(Splice::is_searching);
-        if self.source.has_published && !is_searching {
-            self.source.splice = Some(Splice::at_jump(self.marker.tables().clone(), Instant::now()));
+        let is_searching = self.intake.splice.as_ref().is_some_and(Splice::is_searching);
+        if self.intake.has_published && !is_searching {
+            self.intake.splice = Some(Splice::at_jump(self.marker.tables().clone(), Instant::now()));
             self.marker.break_off();
             self.stream.fanout().break_off();
         }
@@ -145,13 +157,13 @@ impl<'a> Pump<'a> {
 
     /// The rest of the body, then why it is over.
     fn finish(&mut self, why: Why) -> Why {
-        self.source.aligner.finish(&mut self.aligned);
+        self.intake.aligner.finish(&mut self.aligned);
         self.publish();
         match why {
-            Why::SourceEnded(_) if !self.source.has_published && self.source.aligner.skipped_bytes() > 0 => {
+            Why::SourceEnded(_) if !self.intake.has_published && self.intake.aligner.skipped_bytes() > 0 => {
                 Why::NotMpegTs
             }
-            Why::SourceEnded(_) if !self.source.has_published => Why::EndedWithoutData,
+            Why::SourceEnded(_) if !self.intake.has_begun => Why::EndedWithoutData,
             why => why,
         }
     }
@@ -159,34 +171,38 @@ impl<'a> Pump<'a> {
     /// Publishes what is aligned, unless the attempt was given up in the meantime.
     fn publish(&mut self) {
         let now = Instant::now();
-        if let Some(splice) = &mut self.source.splice {
+        if let Some(splice) = &mut self.intake.splice {
             let new = std::mem::take(&mut self.aligned);
-            splice.push(&new, now, &mut self.aligned);
+            splice.push(&new, self.marker.published(), now, &mut self.aligned);
             if splice.is_done(now) {
-                self.source.splice = None;
+                self.intake.splice = None;
             }
         }
-        if self.aligned.is_empty() || self.stream.attempt() != self.source.attempt {
+        if self.aligned.is_empty() || self.stream.attempt() != self.intake.attempt {
             self.aligned.clear();
             return;
         }
-        if self.marker.observe(&self.aligned, now, &mut self.marks) {
+        let has_picture = self.marker.observe(&self.aligned, now, &mut self.marks);
+        if has_picture {
             self.stream.flow().see_picture();
         }
-        self.stream.publish(&self.aligned, &mut self.marks, now);
+        let is_taken = self.stream.publish(&self.aligned, &mut self.marks, now);
         self.aligned.clear();
-        if !self.source.has_published {
-            self.source.has_published = true;
+        self.marks.clear();
+        self.intake.has_published |= is_taken;
+        if is_taken && has_picture && !self.intake.has_begun {
+            self.intake.has_begun = true;
             self.report_first_packets();
         }
     }
 
     fn report_first_packets(&self) {
-        let (id, attempt) = (self.stream.stream_id(), self.source.attempt);
+        let (id, attempt) = (self.stream.stream_id(), self.intake.attempt);
+        let is_first = matches!(self.stream.state(), State::Starting(_));
         self.stream.apply(&Event::FirstPackets(attempt));
         self.stream.ask_about_it();
         match self.stream.first_data_after() {
-            Some(after) if attempt == 0 => {
+            Some(after) if is_first => {
                 log::info!("First data for {id} after {} ms", after.as_millis());
                 log::info!("Stream created for {id}");
             }
@@ -196,8 +212,8 @@ impl<'a> Pump<'a> {
 
     /// Lets TCP hold the engine back while no client keeps up. Tells whether the session was stopped.
     fn hold_while_everybody_is_behind(&mut self) -> bool {
-        while self.source.pacing.may_hold(self.stream.fanout().is_everybody_behind(), Instant::now()) {
-            if self.stream.attempt() != self.source.attempt {
+        while self.intake.pacing.may_hold(self.stream.fanout().is_everybody_behind(), Instant::now()) {
+            if self.stream.attempt() != self.intake.attempt {
                 return true;
             }
             // A source that is made to wait is not silent.
@@ -265,7 +281,29 @@ impl Pacing {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::config;
+    use crate::engine::pool::Pool;
+    use crate::id::ContentKey;
+    use crate::stream::memory::Memory;
+
+    #[test]
+    fn what_comes_after_the_end_is_no_first_packet() {
+        let key = ContentKey::from_query(None, [("id", "0123456789abcdef0123456789abcdef01234567")]);
+        let settings = config::Stream::default();
+        let wanted = key.expect("a good key").into();
+        let pool = Arc::new(Pool::new(Vec::new()));
+        let stream = Stream::new(wanted, &settings, Arc::default(), &Memory::new(u64::MAX), pool);
+        let mut pump = Pump::new(&stream);
+        pump.begin(0);
+        stream.fanout().close(Ending::Broken);
+        pump.aligned.extend_from_slice(&[0x47; 188]);
+        pump.publish();
+        assert!(!pump.intake.has_begun, "nobody was given it");
+        assert_eq!((stream.fanout().head(), stream.first_data_after()), (0, None));
+    }
 
     #[test]
     fn the_pause_shrinks_while_much_comes_and_grows_back() {

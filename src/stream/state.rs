@@ -2,24 +2,26 @@
 //!
 //! ```text
 //! Starting --first packets--> Active <--seat taken-- Lingering
-//!    |                        |  ^ '----last seat left---^ |
-//!    |           source lost  v  | first packets           |
-//!    |                      Recovering                     |
-//!    | failed, deadline,        | deadline, unstable,      | time over, source lost,
-//!    | abandoned, stopped       | nobody left, stopped     | stopped
-//!    '------------------> Stopping <-----------------------'
+//!  ^ | |                      |  ^ '----last seat left---^ |
+//!  '-' |         source lost  v  | first packets           |
+//!  next|                    Recovering                     |
+//!  try | no try left,           | deadline, unstable,      | time over, source lost,
+//!      | abandoned, stopped     | nobody left, stopped     | stopped
+//!      '----------------> Stopping <-----------------------'
 //!                            | the engine's session is stopped
 //!                            v
 //!                         Stopped
 //! ```
 //!
-//! Each source of a stream is an *attempt* with a number, and what is said of an attempt that is no longer the current
-//! one is not heard. It takes values and `now`; it reads no clock, holds no lock, does no I/O.
+//! Each try to get a source is an *attempt* with a number, and what is said of an attempt that is no longer the current
+//! one is not heard. A start is one deadline and as many attempts as fit, and so is a recovery. It takes values and `now`;
+//! it reads no clock, holds no lock, does no I/O, and does not know which engine is asked.
 
 mod why;
 
 use std::time::{Duration, Instant};
 
+use super::candidates::Others;
 use super::ending::Ending;
 
 pub use self::why::{Hint, Why};
@@ -33,11 +35,15 @@ const BACK_OFF: [Duration; 5] = [
     Duration::from_secs(8),
 ];
 
-/// So many sources in a row that gave next to nothing end the stream.
-const MAX_BARREN: u32 = 3;
+/// So many sources in a row that gave next to nothing are too many, for each engine that could be asked.
+pub(super) const MAX_BARREN: u32 = 3;
 
-/// Silence of a source whose engine is not well.
-const STALL_OF_ILL_ENGINE: Duration = Duration::from_secs(3);
+/// Silence of a source whose engine is down: its connection may yet hold what the kernel kept.
+const STALL_OF_DOWN_ENGINE: Duration = Duration::from_secs(3);
+
+/// An attempt has so long to its first packets while another engine could be asked: an engine that has the content gives
+/// its picture within seconds, and what is left of a start is enough for the other one. One whose buffer fills has longer.
+pub(super) const TRY: Duration = Duration::from_secs(10);
 
 /// Where a stream is in its life, and what led there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,24 +54,22 @@ pub struct Life {
     pub attempt: u32,
     /// How often first packets came: 1 for a start that succeeded, one more for each recovery.
     pub activations: u32,
-    /// Failed attempts in a row, for the back-off.
+    /// Rounds of failed attempts in a row, each engine asked once in each, for the back-off.
     failures: u32,
+    /// The current attempt goes to another engine within the same round: there is no pause before it.
+    is_within_round: bool,
     /// Sources in a row that gave next to nothing.
     barren: u32,
+    /// Attempts that were lost, and why the last of them.
+    losses: u32,
+    last_loss: Option<Why>,
 }
 
 /// Where a stream is in its life.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     /// The fetcher is on its way to the first packets; nobody may treat the stream as there.
-    Starting {
-        /// What is being waited for.
-        phase: StartPhase,
-        /// When the phase has failed.
-        deadline: Instant,
-        /// When nobody waits: until when the start lives on.
-        abandon_at: Option<Instant>,
-    },
+    Starting(Start),
     /// The first whole packets are here, and somebody has a seat.
     Active,
     /// The source is lost; its clients are kept while the fetcher looks for another.
@@ -74,6 +78,8 @@ pub enum State {
         lost: Why,
         /// When to give up.
         until: Instant,
+        /// When the current attempt began, its pause included.
+        began: Instant,
         /// Once connected: when the attempt has failed.
         data_by: Option<Instant>,
     },
@@ -87,6 +93,26 @@ pub enum State {
     Stopping(Outcome),
     /// It is over, for good.
     Stopped(Outcome),
+}
+
+/// A start: one deadline, and as many attempts as fit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// What is being waited for.
+    pub phase: StartPhase,
+    /// When the phase has failed.
+    pub deadline: Instant,
+    /// When the whole start has failed, whatever could still be tried.
+    pub until: Instant,
+    /// When nobody waits: until when the start lives on.
+    pub abandon_at: Option<Instant>,
+    /// When the first attempt, and when the current one began.
+    first_began: Instant,
+    began: Instant,
+    /// A getstream is in flight. It is not to be cut, since only its answer tells how to stop the session that it opens.
+    is_asking: bool,
+    /// Why the start ends at the answer of that getstream, unless somebody comes back before.
+    leaving: Option<Why>,
 }
 
 /// The two halves of a start.
@@ -114,6 +140,10 @@ pub enum Event {
     SeatTaken,
     /// The last seat was given back.
     LastSeatLeft,
+    /// The getstream of this attempt is on its way.
+    Asking(u32),
+    /// The engine answered the getstream of this attempt: there is a session to stop.
+    Opened(u32),
     /// The engine answered the playback request of this attempt.
     Connected(u32),
     /// The first whole packets of this attempt are published.
@@ -126,6 +156,8 @@ pub enum Event {
         why: Why,
         /// How much it had given.
         given: Yield,
+        /// What else there is to try.
+        others: Others,
     },
     /// Stop it: a person or the shutdown.
     Stop(Why),
@@ -153,14 +185,27 @@ pub struct SourceReport {
     pub silent_for: Duration,
     /// How much it had given.
     pub given: Yield,
-    /// Whether its engine is well.
-    pub engine_is_well: bool,
+    /// How its engine is.
+    pub engine: EngineState,
+    /// What else there is to try.
+    pub others: Others,
     /// Whether the engine says that it is filling its buffer, and it is.
     pub is_filling: bool,
     /// What the engine knows of the swarm.
     pub hint: Hint,
     /// With which words it has refused to play, as long as it only was not ready.
     pub refusal: Option<String>,
+}
+
+/// How the engine of a source is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EngineState {
+    /// It answers, or nothing is known against it.
+    Well,
+    /// It was asked, and has not answered anything for long.
+    Dead,
+    /// It is down, by its health checks or a refused connection.
+    Down,
 }
 
 /// How long things may take.
@@ -178,6 +223,8 @@ pub struct TimeLimits {
     pub linger: Duration,
     /// A start without seats.
     pub abandon: Duration,
+    /// So many sources in a row that gave next to nothing end the stream.
+    pub max_barren: u32,
 }
 
 impl State {
@@ -199,7 +246,26 @@ impl State {
         match self {
             Self::Recovering { lost, .. } => Some(lost),
             Self::Stopping(outcome) | Self::Stopped(outcome) => Some(&outcome.why),
-            Self::Starting { .. } | Self::Active | Self::Lingering { .. } => None,
+            Self::Starting(_) | Self::Active | Self::Lingering { .. } => None,
+        }
+    }
+
+    /// Whether it counts among the streams that there may be at once: one that is being stopped does not, nor one that only
+    /// waits for an engine's answer to be stopped.
+    #[must_use]
+    pub fn takes_room(&self) -> bool {
+        match self {
+            Self::Starting(start) => start.leaving.is_none(),
+            state => state.is_open(),
+        }
+    }
+
+    /// Until when a start that everybody has left lives on.
+    #[must_use]
+    pub fn abandoned_until(&self) -> Option<Instant> {
+        match self {
+            Self::Starting(start) if start.leaving.is_none() => start.abandon_at,
+            _ => None,
         }
     }
 }
@@ -208,12 +274,26 @@ impl Life {
     /// A stream that was just asked for, by somebody with a seat.
     #[must_use]
     pub fn new(now: Instant, limits: &TimeLimits) -> Self {
-        let state = State::Starting {
+        let start = Start {
             phase: StartPhase::Connecting,
             deadline: now + limits.connect,
+            until: now + limits.connect + limits.first_data,
             abandon_at: None,
+            first_began: now,
+            began: now,
+            is_asking: false,
+            leaving: None,
         };
-        Self { state, attempt: 0, activations: 0, failures: 0, barren: 0 }
+        Self {
+            state: State::Starting(start),
+            attempt: 0,
+            activations: 0,
+            failures: 0,
+            is_within_round: false,
+            barren: 0,
+            losses: 0,
+            last_loss: None,
+        }
     }
 
     /// What somebody is told who has waited since there were so many activations: nothing yet, success, or why not. A
@@ -224,7 +304,7 @@ impl Life {
             return Some(Ok(()));
         }
         match &self.state {
-            State::Starting { .. } | State::Recovering { .. } => None,
+            State::Starting(_) | State::Recovering { .. } => None,
             State::Active | State::Lingering { .. } => Some(Ok(())),
             State::Stopping(outcome) | State::Stopped(outcome) => Some(Err(outcome.why.clone())),
         }
@@ -233,7 +313,28 @@ impl Life {
     /// The pause before the current attempt begins.
     #[must_use]
     pub fn back_off(&self) -> Duration {
+        if self.is_within_round {
+            return Duration::ZERO;
+        }
         BACK_OFF[(self.failures as usize).min(BACK_OFF.len() - 1)]
+    }
+
+    /// How many attempts were lost so far.
+    #[must_use]
+    pub fn losses(&self) -> u32 {
+        self.losses
+    }
+
+    /// Why the last attempt that was lost was.
+    #[must_use]
+    pub fn last_loss(&self) -> Option<&Why> {
+        self.last_loss.as_ref()
+    }
+
+    /// Whether the last source gave next to nothing.
+    #[must_use]
+    pub fn is_barren(&self) -> bool {
+        self.barren > 0
     }
 
     /// The life after an event. One that means nothing now leaves it as it is.
@@ -241,7 +342,7 @@ impl Life {
     pub fn step(&self, event: &Event, now: Instant, limits: &TimeLimits) -> Self {
         use State::{Active, Lingering, Recovering, Starting, Stopped, Stopping};
         let mut next = self.clone();
-        match (&self.state, event) {
+        match (&mut next.state, event) {
             (Stopped(_), _) => {}
             (Stopping(outcome), Event::FetcherGone) => next.state = Stopped(outcome.clone()),
             (Stopping(_), _) => {}
@@ -249,46 +350,52 @@ impl Life {
             (_, Event::Stop(why)) => next.end(why),
             // A fetcher that is gone without having said why has panicked.
             (_, Event::FetcherGone) => next.state = Stopped(self.outcome(&Why::Panicked)),
-            (_, Event::SourceLost { attempt, why, given }) => {
+            (_, Event::SourceLost { attempt, why, given, others }) => {
                 if *attempt == self.attempt {
-                    next.lose(why, *given, now, limits);
+                    next.lose(why, *given, *others, now, limits);
                 }
             }
 
-            (Starting { phase, deadline, .. }, Event::SeatTaken) => {
-                next.state = Starting { phase: *phase, deadline: *deadline, abandon_at: None };
-            }
-            (Starting { phase, deadline, .. }, Event::LastSeatLeft) => {
-                let abandon_at = Some(now + limits.abandon);
-                next.state = Starting { phase: *phase, deadline: *deadline, abandon_at };
-            }
-            (Lingering { .. } | Starting { abandon_at: Some(_), .. }, Event::GiveWay) => {
-                next.end(&Why::GaveWay);
-            }
+            (Starting(start), Event::SeatTaken) => (start.abandon_at, start.leaving) = (None, None),
+            (Starting(start), Event::LastSeatLeft) => start.abandon_at = Some(now + limits.abandon),
+            (Starting(Start { abandon_at: Some(_), .. }), Event::GiveWay) => next.leave(&Why::GaveWay),
+            (Lingering { .. }, Event::GiveWay) => next.end(&Why::GaveWay),
             (_, Event::GiveWay) => {}
             (Lingering { .. }, Event::SeatTaken) => next.state = Active,
             (Active, Event::LastSeatLeft) => next.state = Lingering { until: now + limits.linger },
             (Recovering { .. }, Event::LastSeatLeft) => next.end(&Why::Idle),
             (_, Event::SeatTaken | Event::LastSeatLeft) => {}
 
-            (_, Event::Connected(attempt) | Event::FirstPackets(attempt)) if *attempt != self.attempt => {}
-            (Starting { phase: StartPhase::Connecting, abandon_at, .. }, Event::Connected(_)) => {
-                let (phase, deadline) = (StartPhase::AwaitingData, now + limits.first_data);
-                next.state = Starting { phase, deadline, abandon_at: *abandon_at };
+            (
+                _,
+                Event::Asking(attempt)
+                | Event::Opened(attempt)
+                | Event::Connected(attempt)
+                | Event::FirstPackets(attempt),
+            ) if *attempt != self.attempt => {}
+            (Starting(start), Event::Asking(_)) => start.is_asking = true,
+            (Starting(start), Event::Opened(_)) => {
+                start.is_asking = false;
+                if let Some(why) = start.leaving.take() {
+                    next.end(&why);
+                }
             }
-            (Recovering { lost, until, data_by: None }, Event::Connected(_)) => {
-                let data_by = Some(now + limits.first_data);
-                next.state = Recovering { lost: lost.clone(), until: *until, data_by };
+            (Starting(start), Event::Connected(_)) if start.phase == StartPhase::Connecting => {
+                start.phase = StartPhase::AwaitingData;
+                start.deadline = (now + limits.first_data).min(start.until);
             }
-            (Starting { abandon_at: Some(_), .. }, Event::FirstPackets(_)) => {
+            (Recovering { data_by: data_by @ None, .. }, Event::Connected(_)) => {
+                *data_by = Some(now + limits.first_data);
+            }
+            (Starting(Start { abandon_at: Some(_), .. }), Event::FirstPackets(_)) => {
                 next.state = Lingering { until: now + limits.linger };
                 next.activations += 1;
             }
-            (Starting { .. } | Recovering { .. }, Event::FirstPackets(_)) => {
+            (Starting(_) | Recovering { .. }, Event::FirstPackets(_)) => {
                 next.state = Active;
                 next.activations += 1;
             }
-            (_, Event::Connected(_) | Event::FirstPackets(_)) => {}
+            (_, Event::Asking(_) | Event::Opened(_) | Event::Connected(_) | Event::FirstPackets(_)) => {}
 
             (_, Event::Tick(source)) => next.pass_time(source, now, limits),
         }
@@ -303,59 +410,122 @@ impl Life {
         self.state = State::Stopping(self.outcome(why));
     }
 
-    /// The current attempt is over. Clients are kept if there are any, if there is hope, and if there is time.
-    fn lose(&mut self, why: &Why, given: Yield, now: Instant, limits: &TimeLimits) {
-        match &self.state {
+    /// Ends a start that nobody waits for: at once, or when the answer to its getstream is here.
+    fn leave(&mut self, why: &Why) {
+        match &mut self.state {
+            State::Starting(start) if start.is_asking => {
+                start.leaving.get_or_insert_with(|| why.clone());
+            }
+            _ => self.end(why),
+        }
+    }
+
+    /// The current attempt is over. Another follows if there is something to try, if there is time, and if somebody waits.
+    fn lose(&mut self, why: &Why, given: Yield, others: Others, now: Instant, limits: &TimeLimits) {
+        self.losses += 1;
+        self.last_loss = Some(why.clone());
+        match &mut self.state {
+            State::Starting(start) => {
+                if let Some(leaving) = start.leaving.take() {
+                    return self.end(&leaving);
+                }
+                if others == Others::None || now >= start.until {
+                    return self.end(why);
+                }
+                start.phase = StartPhase::Connecting;
+                start.began = now;
+                start.is_asking = false;
+                // The last one to be asked has all the time that is left, and any other one its try.
+                start.deadline = (start.first_began + limits.connect).max(now + TRY).min(start.until);
+                self.attempt += 1;
+            }
             State::Active => {
                 match given {
                     Yield::Some => (self.failures, self.barren) = (0, 0),
-                    Yield::Barren => (self.failures, self.barren) = (self.failures + 1, self.barren + 1),
+                    Yield::Barren => {
+                        self.barren += 1;
+                        self.failures += u32::from(others != Others::Fresh);
+                    }
                 }
+                self.is_within_round = given == Yield::Barren && others == Others::Fresh;
                 if *why == Why::SourceEnded(Ending::Complete) || limits.recover.is_zero() {
                     self.end(why);
-                } else if self.barren >= MAX_BARREN {
-                    self.end(&Why::Unstable(MAX_BARREN));
+                } else if self.barren >= limits.max_barren {
+                    self.end(&Why::Unstable(limits.max_barren));
                 } else {
                     self.attempt += 1;
-                    self.state =
-                        State::Recovering { lost: why.clone(), until: now + limits.recover, data_by: None };
+                    self.state = State::Recovering {
+                        lost: why.clone(),
+                        until: now + limits.recover,
+                        began: now,
+                        data_by: None,
+                    };
                 }
             }
-            State::Recovering { lost, until, data_by } => {
-                if data_by.is_some() {
+            State::Recovering { data_by, began, .. } => {
+                if data_by.take().is_some() {
                     self.barren = if given == Yield::Barren { self.barren + 1 } else { 0 };
                 }
-                if self.barren >= MAX_BARREN {
-                    return self.end(&Why::Unstable(MAX_BARREN));
+                *began = now;
+                if self.barren >= limits.max_barren {
+                    return self.end(&Why::Unstable(limits.max_barren));
                 }
                 // However much came of it: nothing of it could be published.
-                self.failures += 1;
+                self.is_within_round = others == Others::Fresh;
+                self.failures += u32::from(!self.is_within_round);
                 self.attempt += 1;
-                self.state = State::Recovering { lost: lost.clone(), until: *until, data_by: None };
             }
             _ => self.end(why),
         }
     }
 
     fn pass_time(&mut self, source: &SourceReport, now: Instant, limits: &TimeLimits) {
+        let is_slow = |began: Instant, pause: Duration| {
+            source.others == Others::Fresh && !source.is_filling && now >= began + pause + TRY
+        };
+        let pause = self.back_off();
         match &self.state {
-            State::Starting { phase, deadline, .. } if now >= *deadline => match phase {
-                StartPhase::Connecting => {
-                    let refusal = source.refusal.clone();
-                    self.end(&Why::connect_timeout(limits.connect, source.hint, refusal));
-                }
-                StartPhase::AwaitingData => self.end(&Why::FirstDataTimeout(limits.first_data, source.hint)),
-            },
-            State::Starting { abandon_at: Some(at), .. } if now >= *at => self.end(&Why::Abandoned),
+            State::Starting(start) if now >= start.deadline || is_slow(start.began, Duration::ZERO) => {
+                let waited = now.saturating_duration_since(start.began);
+                let why = match start.phase {
+                    StartPhase::Connecting => {
+                        let limit = if self.attempt == 0 { waited.min(limits.connect) } else { waited };
+                        Why::connect_timeout(limit, source.hint, source.refusal.clone())
+                    }
+                    StartPhase::AwaitingData => {
+                        let limit = if now >= start.deadline { limits.first_data } else { waited };
+                        Why::FirstDataTimeout(limit, source.hint)
+                    }
+                };
+                // The time of whoever had all that was left is over.
+                let others = if source.others == Others::Fresh { Others::Fresh } else { Others::None };
+                self.lose(&why, Yield::Barren, others, now, limits);
+            }
+            State::Starting(Start { abandon_at: Some(at), leaving: None, .. }) if now >= *at => {
+                self.leave(&Why::Abandoned);
+            }
             State::Lingering { until } if now >= *until => self.end(&Why::Idle),
             State::Recovering { lost, until, .. } if now >= *until => {
                 self.end(&Why::NotRecovered(Box::new(lost.clone()), limits.recover));
             }
             State::Recovering { data_by: Some(by), .. } if now >= *by => {
-                self.lose(&Why::FirstDataTimeout(limits.first_data, source.hint), Yield::Barren, now, limits);
+                let why = Why::FirstDataTimeout(limits.first_data, source.hint);
+                self.lose(&why, Yield::Barren, source.others, now, limits);
+            }
+            State::Recovering { began, data_by, .. } if is_slow(*began, pause) => {
+                let waited = now.saturating_duration_since(*began + pause);
+                let why = match data_by {
+                    None => Why::connect_timeout(waited, source.hint, source.refusal.clone()),
+                    Some(_) => Why::FirstDataTimeout(waited, source.hint),
+                };
+                self.lose(&why, Yield::Barren, source.others, now, limits);
             }
             State::Active | State::Lingering { .. } if source.silent_for >= source.patience(limits) => {
-                self.lose(&Why::Stalled(source.silent_for, source.hint), source.given, now, limits);
+                let why = match source.engine {
+                    EngineState::Dead => Why::EngineDead(source.silent_for),
+                    _ => Why::Stalled(source.silent_for, source.hint),
+                };
+                self.lose(&why, source.given, source.others, now, limits);
             }
             _ => {}
         }
@@ -365,12 +535,12 @@ impl Life {
 impl SourceReport {
     /// How long this source may be silent.
     fn patience(&self, limits: &TimeLimits) -> Duration {
-        if !self.engine_is_well {
-            STALL_OF_ILL_ENGINE.min(limits.stall)
-        } else if self.is_filling {
-            limits.stall.max(limits.recover)
-        } else {
-            limits.stall
+        match self.engine {
+            EngineState::Down => STALL_OF_DOWN_ENGINE.min(limits.stall),
+            // It was found dead by as much silence; and if nobody else can be asked, it may yet wake.
+            EngineState::Dead if self.others == Others::Fresh => Duration::ZERO,
+            _ if self.is_filling => limits.stall.max(limits.recover),
+            _ => limits.stall,
         }
     }
 }

@@ -8,6 +8,7 @@
 //! Lock rule: the stream's lock may be taken under the directory's, never the other way round, and the fan-out's under
 //! neither. Nothing is interrupted, closed or logged under it.
 
+mod attempts;
 mod judging;
 mod seat;
 mod telling;
@@ -23,23 +24,25 @@ use crossbeam_channel::{Receiver, Sender};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::config;
-use crate::engine::api::{EngineSession, Liveness};
-use crate::engine::playback::Interrupter;
-use crate::engine::pool::{Engine, Reservation};
-use crate::engine::stat::Watched;
+use crate::engine::api::Liveness;
+use crate::engine::pool::Pool;
 use crate::id::{ContentKey, ContentName, Digest};
 use crate::stats::Stats;
 use crate::wanted::{StreamKey, Wanted};
 
 use super::backlog::Bounds;
+use super::candidates::Candidates;
 use super::client::ClientRecord;
 use super::fanout::{Fanout, JoinAt};
 use super::flow::Flow;
 use super::marks::Mark;
 use super::memory::Memory;
-use super::state::{Event, Life, State, TimeLimits, Why};
+use super::state::{Event, Life, MAX_BARREN, State, TimeLimits, Why};
+use super::stopping::Opened;
 use super::view::Facts;
 
+use self::attempts::Current;
+pub(super) use self::attempts::{Lost, NextAttempt};
 pub use self::seat::Seat;
 
 /// One stream.
@@ -53,6 +56,7 @@ pub struct Stream {
     created: Instant,
     fanout: Arc<Fanout>,
     memory: Arc<Memory>,
+    pool: Arc<Pool>,
     stats: Arc<Stats>,
     flow: Flow,
     bytes_out_of_gone: AtomicU64,
@@ -67,14 +71,11 @@ pub struct Stream {
 struct Core {
     life: Life,
     seats: BTreeMap<u64, Arc<ClientRecord>>,
-    /// Ends the fetcher's reading of the current attempt.
-    interrupter: Option<Interrupter>,
-    /// Which engine was asked for the current attempt's session, and where its stat of it is found.
-    asked: Option<(Arc<Engine>, Option<Arc<Watched>>)>,
-    /// The engine's words when it was asked to play and was not ready.
-    refusal: Option<String>,
+    current: Current,
+    /// What was tried since the last picture.
+    candidates: Candidates,
     /// Sessions of this very content that other names of it had opened on the same engine: stopping one would stop all.
-    adopted: Vec<(Reservation, EngineSession)>,
+    adopted: Vec<Opened>,
     last_seat_left: Option<Instant>,
     /// The engine that played last.
     played_on: Option<String>,
@@ -94,6 +95,7 @@ impl Stream {
         settings: &config::Stream,
         stats: Arc<Stats>,
         memory: &Arc<Memory>,
+        pool: Arc<Pool>,
     ) -> Arc<Self> {
         let limits = TimeLimits {
             connect: settings.connect_timeout,
@@ -102,6 +104,7 @@ impl Stream {
             recover: settings.recover_timeout,
             linger: settings.linger,
             abandon: settings.abandon,
+            max_barren: MAX_BARREN * pool.engines().len().max(1) as u32,
         };
         let now = Instant::now();
         let facts = Arc::new(Facts {
@@ -120,9 +123,8 @@ impl Stream {
         let core = Core {
             life: Life::new(now, &limits),
             seats: BTreeMap::new(),
-            interrupter: None,
-            asked: None,
-            refusal: None,
+            current: Current::default(),
+            candidates: Candidates::default(),
             adopted: Vec::new(),
             last_seat_left: None,
             played_on: None,
@@ -140,6 +142,7 @@ impl Stream {
             created: now,
             fanout,
             memory: Arc::clone(memory),
+            pool,
             stats,
             flow: Flow::new(now),
             bytes_out_of_gone: AtomicU64::new(0),
@@ -158,8 +161,9 @@ impl Stream {
         stats: Arc<Stats>,
         client: Arc<ClientRecord>,
         memory: &Arc<Memory>,
+        pool: Arc<Pool>,
     ) -> Seat {
-        let stream = Self::new(wanted, settings, stats, memory);
+        let stream = Self::new(wanted, settings, stats, memory, pool);
         stream.sit(&mut stream.core.lock(), client)
     }
 
@@ -253,11 +257,21 @@ impl Stream {
         if is_recovering(&core.life) && !is_recovering(&before) {
             self.stats.add_loss();
         }
-        let mut interrupter = None;
-        if core.life.attempt != before.attempt {
-            interrupter = core.interrupter.take();
-            core.asked = None;
+        let is_lost = core.life.losses() != before.losses();
+        let was_active = before.state.is_active() && !is_recovering(&before);
+        let loss = if is_lost { self.note_loss(&mut core, was_active, before.attempt) } else { None };
+        let tried = core.candidates.summary();
+        if let State::Stopping(outcome) = &mut core.life.state
+            && !outcome.had_started
+            && outcome.why.failure().is_some()
+            && let Some(tried) = tried
+        {
+            outcome.why = Why::Tried(Box::new(outcome.why.clone()), tried.into());
         }
+        // Nobody asks about the session of an attempt that is over.
+        let is_over =
+            core.life.attempt != before.attempt || before.state.is_open() && !core.life.state.is_open();
+        let gone = if is_over { std::mem::take(&mut core.current) } else { Current::default() };
         let mut ending = None;
         if let State::Stopping(outcome) | State::Stopped(outcome) = &core.life.state
             && before.state.is_open()
@@ -266,13 +280,12 @@ impl Stream {
             if !outcome.had_started && outcome.why.is_trouble() {
                 self.stats.add_failed_start();
             }
-            interrupter = interrupter.or(core.interrupter.take());
-            // Nobody asks about its session any more.
-            core.asked = None;
             Arc::make_mut(&mut core.facts).ended_at = Some(SystemTime::now());
         }
         let is_free = matches!(core.life.state, State::Stopped(_)) && core.seats.is_empty();
-        if before.state == State::Active && matches!(core.life.state.why(), Some(Why::Stalled(..))) {
+        if before.state == State::Active
+            && matches!(core.life.state.why(), Some(Why::Stalled(..) | Why::EngineDead(_)))
+        {
             self.stats.add_stall();
         }
         let lost = match &core.life.state {
@@ -289,8 +302,11 @@ impl Stream {
             // Full means that it was told before.
             let _told = self.stop.0.try_send(());
         }
-        if let Some(interrupter) = interrupter {
-            interrupter.interrupt();
+        if let Some(loss) = loss {
+            loss.tell(&self.stream_id);
+        }
+        if let Some(cut) = gone.cut {
+            cut();
         }
         if is_free {
             self.close_book();
@@ -308,22 +324,17 @@ impl Stream {
     /// # Errors
     ///
     /// Gives it back when this stream is on its way out itself.
-    pub fn adopt(
-        &self,
-        reservation: Reservation,
-        opened: EngineSession,
-    ) -> Result<(), Box<(Reservation, EngineSession)>> {
+    pub(super) fn adopt(&self, opened: Opened) -> Result<(), Box<Opened>> {
         let mut core = self.core.lock();
         if !core.life.state.is_open() {
-            return Err(Box::new((reservation, opened)));
+            return Err(Box::new(opened));
         }
-        core.adopted.push((reservation, opened));
+        core.adopted.push(opened);
         Ok(())
     }
 
     /// The sessions that were taken over.
-    #[must_use]
-    pub fn take_adopted(&self) -> Vec<(Reservation, EngineSession)> {
+    pub(super) fn take_adopted(&self) -> Vec<Opened> {
         std::mem::take(&mut self.core.lock().adopted)
     }
 
@@ -335,9 +346,12 @@ impl Stream {
 
     /// Has the engine asked about the session now, since it has begun to play.
     pub(super) fn ask_about_it(&self) {
-        let asked = self.core.lock().asked.clone();
-        if let Some((engine, Some(watched))) = asked {
-            engine.ask_now(&watched);
+        let (engine, session) = {
+            let current = &self.core.lock().current;
+            (current.engine.clone(), current.session.clone())
+        };
+        if let (Some(engine), Some(session)) = (engine, session) {
+            engine.ask_now(&session);
         }
     }
 
@@ -347,10 +361,12 @@ impl Stream {
         self.stats.add_bytes_in(bytes);
     }
 
-    /// Gives whole packets to everybody, with the marks that were found in them.
-    pub(super) fn publish(&self, packets: &[u8], marks: &mut Vec<Mark>, arrived: Instant) {
-        self.fanout.publish(packets, marks, arrived);
+    /// Gives whole packets to everybody, with the marks that were found in them. Tells whether it did so: a stream that is over
+    /// takes nothing any more.
+    pub(super) fn publish(&self, packets: &[u8], marks: &mut Vec<Mark>, arrived: Instant) -> bool {
+        let is_taken = self.fanout.publish(packets, marks, arrived);
         self.memory.settle();
+        is_taken
     }
 
     /// How the bytes come in.
@@ -362,12 +378,6 @@ impl Stream {
     #[must_use]
     pub fn state(&self) -> State {
         self.core.lock().life.state.clone()
-    }
-
-    /// Whether nobody has a seat.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.core.lock().seats.is_empty()
     }
 
     /// Whether this client has a seat.

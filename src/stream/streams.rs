@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use crate::config;
+use crate::config::{self, Live};
 use crate::engine::pool::Pool;
 use crate::stats::Stats;
 use crate::threads::{LARGE_STACK_BYTES, Threads};
@@ -16,6 +16,7 @@ use crate::wanted::Wanted;
 use super::client::ClientRecord;
 use super::directory::{Directory, Found, NoSeat};
 use super::fetcher::{self, Resources};
+use super::lease::Leases;
 use super::memory::Memory;
 use super::state::{Event, State, Why};
 use super::stream::{Seat, Stream};
@@ -26,57 +27,66 @@ const TICK: Duration = Duration::from_millis(250);
 /// How often whoever waits is looked after: is the client still there?
 pub const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// All streams of the process.
+/// A viewer without a connection is gone after so long without a request: one that plays asks every 3 to 6 s, and one that
+/// waits for a source that is being looked for comes back within this.
+const LEASE_IDLE: Duration = Duration::from_secs(20);
+
+/// Viewers without a connection at most, each a few hundred bytes and a seat.
+const MAX_LEASES: usize = 1024;
+
+/// All streams of the process. A stream keeps the settings that it began with.
 pub struct Streams {
-    settings: config::Stream,
+    settings: Arc<Live<config::Stream>>,
     stats: Arc<Stats>,
     memory: Arc<Memory>,
+    leases: Leases,
     resources: Arc<Resources>,
 }
 
 impl Streams {
     /// No streams yet.
     #[must_use]
-    pub fn new(settings: config::Stream, pool: Arc<Pool>, stats: Arc<Stats>, threads: Threads) -> Arc<Self> {
-        let memory = Memory::new(settings.memory_bytes);
-        let directory = Directory::new(settings.max_streams);
+    pub fn new(
+        settings: Arc<Live<config::Stream>>,
+        pool: Arc<Pool>,
+        stats: Arc<Stats>,
+        threads: Threads,
+    ) -> Arc<Self> {
+        let memory = Memory::new(settings.get().memory_bytes);
+        let directory = Directory::default();
         Arc::new(Self {
             settings,
             stats,
             memory,
+            leases: Leases::new(LEASE_IDLE, MAX_LEASES),
             resources: Arc::new(Resources { directory, pool, threads }),
         })
     }
 
     /// A seat on the stream that is wanted, which is started if it is not there: one start, however many ask at once.
-    /// Waits while a previous engine session of the stream is being stopped.
-    ///
-    /// # Errors
-    ///
-    /// When there is no room for a stream, or the proxy shuts down.
-    pub fn seat(&self, wanted: &Wanted, client: &Arc<ClientRecord>) -> Result<Seat, NoSeat> {
-        self.seat_while(wanted, client, || true)
-    }
-
-    /// The same, but waits only while who asks is there.
+    /// Waits while a previous engine session of the stream is being stopped, as long as `is_there` says that who asks
+    /// still does.
     ///
     /// # Errors
     ///
     /// When there is no room for a stream, the proxy shuts down, or nobody is there any more.
-    pub fn seat_while(
+    pub fn seat(
         &self,
         wanted: &Wanted,
         client: &Arc<ClientRecord>,
         is_there: impl Fn() -> bool,
     ) -> Result<Seat, NoSeat> {
-        let deadline = Instant::now() + self.settings.connect_timeout;
+        let settings = self.settings.get();
+        let deadline = Instant::now() + settings.connect_timeout;
         let directory = &self.resources.directory;
         loop {
             let begin = || {
                 let (stats, client) = (Arc::clone(&self.stats), Arc::clone(client));
-                Stream::begin(wanted.clone(), &self.settings, stats, client, &self.memory)
+                let pool = Arc::clone(&self.resources.pool);
+                Stream::begin(wanted.clone(), &settings, stats, client, &self.memory, pool)
             };
-            let closing = match directory.seat(wanted, client, begin)? {
+            let at_hand = self.resources.pool.at_hand();
+            let closing = match directory.seat(wanted, client, &at_hand, settings.max_streams, begin)? {
                 Found::Seat(seat) => return Ok(seat),
                 Found::New(seat) => {
                     self.start(seat.stream());
@@ -121,6 +131,13 @@ impl Streams {
         }
     }
 
+    /// The seats of viewers without a connection.
+    #[must_use]
+    #[allow(dead_code, reason = "HLS will be the first to use it")]
+    pub fn leases(&self) -> &Leases {
+        &self.leases
+    }
+
     /// What all backlogs hold.
     #[must_use]
     pub fn backlog_bytes(&self) -> u64 {
@@ -149,6 +166,7 @@ impl Streams {
         for stream in self.resources.directory.close() {
             stream.apply(&Event::Stop(Why::Shutdown));
         }
+        self.leases.clear();
     }
 
     /// Whether [`Streams::close`] was called.
@@ -158,7 +176,10 @@ impl Streams {
     }
 
     fn tick(&self) {
-        self.resources.directory.forget_old(Instant::now());
+        let now = Instant::now();
+        self.memory.set_limit(self.settings.get().memory_bytes);
+        self.leases.expire(now);
+        self.resources.directory.forget_old(now);
         for stream in self.resources.directory.live() {
             stream.tick();
         }
@@ -186,5 +207,54 @@ impl Drop for Retire<'_> {
     fn drop(&mut self) {
         debug_assert!(matches!(self.stream.state(), State::Stopped(_)), "a fetcher ended without saying so");
         self.directory.retire(self.stream);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::super::lease::Token;
+    use super::*;
+    use crate::id::ContentKey;
+
+    #[test]
+    fn the_housekeeper_ends_the_leases_that_nobody_renews() {
+        const LONG: Duration = Duration::from_secs(30);
+        let settings = config::Stream { abandon: LONG, ..config::Stream::default() };
+        let threads = Threads::new();
+        let pool = Arc::new(Pool::new(Vec::new()));
+        let mut streams =
+            Streams::new(Live::new(settings), Arc::clone(&pool), Arc::default(), threads.clone());
+        let inner = Arc::get_mut(&mut streams).expect("nobody else has it yet");
+        inner.leases = Leases::new(TICK, 1);
+        let key = ContentKey::from_query(None, [("id", "0123456789abcdef0123456789abcdef01234567")]);
+        let client = Arc::new(ClientRecord::new(1, SocketAddr::from(([127, 0, 0, 1], 1)), None));
+        // Without an engine, and without a fetcher: only who watches it is looked at.
+        let wanted = key.expect("a good key").into();
+        let seat =
+            Stream::begin(wanted, &streams.settings.get(), Arc::default(), client, &streams.memory, pool);
+        let stream = Arc::clone(seat.stream());
+        drop(streams.leases().grant(Token::random(), seat, Instant::now()));
+        let is_empty = || {
+            let view = stream.view();
+            view.waiting + view.clients.len() == 0
+        };
+        let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
+        let house = Arc::clone(&streams);
+        let body = move || keep_house(&house, &stopped, || {});
+        threads.spawn("house", LARGE_STACK_BYTES, body).expect("a thread");
+        let deadline = Instant::now() + LONG;
+        while !is_empty() && Instant::now() < deadline {
+            let _paused = crossbeam_channel::never::<()>().recv_timeout(TICK / 10);
+        }
+        assert!(is_empty() && streams.leases().count() == 0);
+        let seat =
+            stream.take_seat(Arc::new(ClientRecord::new(2, SocketAddr::from(([127, 0, 0, 1], 1)), None)));
+        drop(stop);
+        threads.join_all(deadline).expect("the housekeeper ends");
+        drop(streams.leases().grant(Token::random(), seat.expect("it is still starting"), Instant::now()));
+        streams.close();
+        assert_eq!((streams.leases().count(), is_empty()), (0, true), "nobody watches at the end");
     }
 }

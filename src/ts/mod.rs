@@ -3,8 +3,9 @@
 //!
 //! The way of a byte: [`align`] cuts what came into packets, [`packet`] reads a packet's head, [`psi`] keeps
 //! the packets of the last PAT and PMTs, which `section` puts together, [`crc`] checks and [`pmt`] reads.
-//! [`start`] finds where a decoder may begin, with `pes` and `picture` to read what is carried;
-//! [`continuity`] makes the packets that announce a jump, [`clock`] reckons with a programme's clock.
+//! [`start`] finds where a decoder may begin, with [`pes`] and `picture` to read what is carried;
+//! [`continuity`] makes the packets that announce a jump, [`clock`] reckons with a programme's clock, and [`follow`]
+//! says which PID's clock that is.
 //!
 //! Everything here is a value that takes bytes and gives bytes. It reads no clock, does no I/O, logs nothing,
 //! starts no thread, and imports nothing from the rest of the crate. Whatever a peer sends, nothing here
@@ -14,22 +15,17 @@ pub mod align;
 pub mod clock;
 pub mod continuity;
 pub mod crc;
+pub mod follow;
 pub mod packet;
+pub mod pes;
 pub mod pmt;
 pub mod psi;
 pub mod start;
 
-mod pes;
 mod picture;
 mod section;
 
 #[cfg(test)]
 pub(crate) mod fixture;
-
-pub use align::Aligner;
-pub use clock::{Clock, pcr_behind, ticks_between};
-pub use continuity::{Continuity, Sighting, indicator_before};
-pub use packet::{PACKET_BYTES, Packet, Pid, SYNC_BYTE, null_packet, packets};
-pub use pmt::{ElementaryStream, Pmt, StreamKind, VideoCodec};
-pub use psi::{Programme, PsiCache, PsiChange};
-pub use start::{Start, StartFinder, StartKind};
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! One transport packet, read in place (ISO/IEC 13818-1 clause 2.4.3).
 //!
 //! Every accessor is total: a packet of pure garbage gives some answer, never a panic. Whether the packet
-//! deserves belief is its reader's affair; that it begins on a sync byte is the [`Aligner`](super::Aligner)'s.
+//! deserves belief is its reader's affair; that it begins on a sync byte is the [`Aligner`](super::align::Aligner)'s.
 
 use std::fmt;
 
@@ -152,7 +152,8 @@ impl<'a> Packet<'a> {
         Some((bits >> 15) * 300 + (bits & 0x1FF))
     }
 
-    const fn has_adaptation_field(&self) -> bool {
+    /// Whether there is an adaptation field: most packets have none, and need not be looked at for what one may say.
+    pub(super) const fn has_adaptation_field(&self) -> bool {
         self.bytes[3] & 0x20 != 0
     }
 

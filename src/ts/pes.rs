@@ -21,6 +21,29 @@ pub(super) fn starts_pes(packet: &Packet<'_>) -> bool {
     packet.payload().is_some_and(|payload| packet.is_scrambled() || begins_like_pes(payload))
 }
 
+/// When what begins with this packet is to be decoded: the DTS of the PES packet, else its PTS, of 33 bits and 90 kHz
+/// (clause 2.4.3.7). `None` where no PES packet begins, where it has no time stamp, and where its head is scrambled, or cut
+/// by the end of the packet before the time stamp.
+#[must_use]
+pub fn decoding_time(packet: &Packet<'_>) -> Option<u64> {
+    if !starts_pes(packet) || packet.is_scrambled() {
+        return None;
+    }
+    let payload = packet.payload()?;
+    let (&[_, _, _, stream_id, _, _, marker, flags, _], fields) = payload.split_first_chunk::<9>()?;
+    if !has_optional_head(stream_id) || marker & 0xC0 != 0x80 {
+        return None;
+    }
+    // PTS_DTS_flags: '10' is a PTS alone, '11' a PTS and behind it a DTS.
+    let stamp = match flags >> 6 {
+        0b10 => fields.first_chunk::<5>()?,
+        0b11 => fields.get(5..)?.first_chunk::<5>()?,
+        _ => return None,
+    };
+    let [a, b, c, d, e] = stamp.map(u64::from);
+    Some((a >> 1 & 0x07) << 30 | b << 22 | (c >> 1) << 15 | d << 7 | e >> 1)
+}
+
 fn begins_like_pes(payload: &[u8]) -> bool {
     let known = payload.len().min(PREFIX.len());
     payload[..known] == PREFIX[..known] && payload.get(3).is_none_or(|id| *id >= FIRST_STREAM_ID)
@@ -76,6 +99,8 @@ const fn has_optional_head(stream_id: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fixture::Build;
+    use super::super::packet::Pid;
     use super::*;
 
     fn read(bytes: &[u8]) -> PesHead {
@@ -95,6 +120,32 @@ mod tests {
         let longest = [&[0, 0, 1, 0xE0, 0, 0, 0x80, 0, 255][..], &[0xFF; 255]].concat();
         assert_eq!(read(&longest), PesHead::Read);
         assert!(matches!(read(&longest[..263]), PesHead::Open { .. }));
+    }
+
+    #[test]
+    fn the_time_to_decode_is_the_dts_or_else_the_pts() {
+        const PID: Pid = Pid::new(0x0100);
+        let time =
+            |payload: &[u8]| decoding_time(&Packet::new(&Build::new(PID, 0).starts_unit().payload(payload)));
+        let stamp = |head: u8, time: u64| {
+            let top = head << 4 | (time >> 29 & 0x0E) as u8 | 1;
+            let [middle, low] = [time >> 14, time << 1].map(|bits| bits as u8 | 1);
+            [top, (time >> 22) as u8, middle, (time >> 7) as u8, low]
+        };
+        let head = |flags: u8| vec![0, 0, 1, 0xE0, 0, 0, 0x80, flags, 10];
+        for at in [0, 1, 3_003, 0x1_2345_6789, (1 << 33) - 1] {
+            let pts = stamp(2, at);
+            assert_eq!(time(&[&head(0x80)[..], &pts].concat()), Some(at));
+            let both = [&head(0xC0)[..], &stamp(3, 77), &stamp(1, at)].concat();
+            assert_eq!(time(&both), Some(at));
+            assert_eq!(time(&both[..both.len() - 1]), None, "cut off");
+        }
+        assert_eq!(time(&[&head(0x00)[..], &stamp(2, 5)].concat()), None, "no time stamp");
+        assert_eq!(time(&[0, 0, 1, 0xBE, 0, 0, 0x80, 0x80, 5, 0x21, 0, 1, 0, 1]), None, "padding");
+        let scrambled = Build::new(PID, 0).starts_unit().scrambled().payload(&head(0x80));
+        assert_eq!(decoding_time(&Packet::new(&scrambled)), None);
+        let middle = Build::new(PID, 0).payload(&[&head(0x80)[..], &stamp(2, 5)].concat());
+        assert_eq!(decoding_time(&Packet::new(&middle)), None);
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //! 2 MiB, and about a kilobyte for an ordinary stream.
 
 use super::packet::{PACKET_BYTES, Packet, Pid};
-use super::pmt::{ElementaryStream, Pmt};
+use super::pmt::{ElementaryStream, Pmt, StreamKind};
 use super::section::{Assembler, Received, Section};
 
 /// `table_id` of a `TS_program_association_section` (table 2-31).
@@ -30,43 +30,15 @@ const MAX_PROGRAMMES: usize = 32;
 /// Sections of a PAT that are followed: one programme in each would be the poorest use of them.
 const MAX_PAT_SECTIONS: usize = MAX_PROGRAMMES;
 
-/// What a packet did to the tables.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum PsiChange {
-    /// Nothing: it completed no table.
-    Nothing,
-    /// A table came again with the same content; the prefix now holds its new packets.
-    Refreshed,
-    /// A table is new or says something else.
-    Changed,
-}
-
 /// A programme that the PAT names.
 #[derive(Debug, Clone)]
-pub struct Programme {
-    number: u16,
-    pmt_pid: Pid,
-    map: Option<(Pmt, Section)>,
-}
-
-impl Programme {
+struct Programme {
     /// `program_number`.
-    #[must_use]
-    pub fn number(&self) -> u16 {
-        self.number
-    }
-
+    number: u16,
     /// Where its PMT is.
-    #[must_use]
-    pub fn pmt_pid(&self) -> Pid {
-        self.pmt_pid
-    }
-
+    pmt_pid: Pid,
     /// Its last PMT, `None` until one came whole.
-    #[must_use]
-    pub fn pmt(&self) -> Option<&Pmt> {
-        self.map.as_ref().map(|(pmt, _)| pmt)
-    }
+    map: Option<(Pmt, Section)>,
 }
 
 /// Keeps the last complete PAT and PMTs of a stream.
@@ -104,24 +76,24 @@ impl PsiCache {
     }
 
     /// Looks at the next packet of the stream, of whatever PID.
-    pub fn observe(&mut self, packet: &Packet<'_>) -> PsiChange {
+    pub fn observe(&mut self, packet: &Packet<'_>) {
         let pid = packet.pid();
         let assembler = if pid == Pid::PAT {
             &mut self.pat_assembler
         } else if let Some((_, assembler)) = self.pmt_assemblers.iter_mut().find(|(of, _)| *of == pid) {
             assembler
         } else {
-            return PsiChange::Nothing;
+            return;
         };
         self.serial += 1;
         let sections = assembler.push(packet, self.serial);
-        let mut change = PsiChange::Nothing;
         for section in sections.into_iter().filter(Section::is_current) {
-            let by_this =
-                if pid == Pid::PAT { self.take_pat_section(section) } else { self.take_pmt(pid, section) };
-            change = change.max(by_this);
+            if pid == Pid::PAT {
+                self.take_pat_section(section);
+            } else {
+                self.take_pmt(pid, section);
+            }
         }
-        change
     }
 
     /// What to place in front of a joiner: the packets of the last complete PAT, then those of the last
@@ -139,35 +111,63 @@ impl PsiCache {
         (prefix.len() > pat_bytes).then_some(prefix)
     }
 
-    /// The programmes of the last complete PAT, in its order.
-    #[must_use]
-    pub fn programmes(&self) -> &[Programme] {
-        &self.programmes
-    }
-
-    /// Whether this PID carries tables, not streams: it is reserved for tables with a fixed place, of the
-    /// standard or of DVB, or a PMT's.
+    /// Whether this PID carries tables, not streams: it is a PMT's, or it is reserved for tables with a fixed place, of the
+    /// standard or of DVB. What a PMT lists as a stream is one wherever it is: not every multiplexer keeps off those PIDs.
     #[must_use]
     pub fn is_table(&self, pid: Pid) -> bool {
-        pid < FIRST_STREAM_PID || self.programmes.iter().any(|programme| programme.pmt_pid == pid)
+        let is_reserved = pid < FIRST_STREAM_PID && (pid == Pid::PAT || !self.lists(pid));
+        is_reserved || self.programmes.iter().any(|programme| programme.pmt_pid == pid)
+    }
+
+    /// Whether this PID carries picture, sound or what else comes in PES packets: a PMT lists it. While not all PMTs are
+    /// known, every PID may that carries no tables.
+    #[must_use]
+    pub fn is_media(&self, pid: Pid) -> bool {
+        if pid == Pid::NULL || self.is_table(pid) {
+            return false;
+        }
+        let are_all_known =
+            !self.programmes.is_empty() && self.programmes.iter().all(|known| known.map.is_some());
+        !are_all_known || self.lists(pid)
+    }
+
+    fn lists(&self, pid: Pid) -> bool {
+        self.streams().any(|stream| stream.pid == pid && stream.kind() != StreamKind::Sections)
     }
 
     /// The elementary streams of all programmes whose PMT is known, in the order of the tables.
     pub fn streams(&self) -> impl Iterator<Item = &ElementaryStream> {
-        self.programmes.iter().filter_map(Programme::pmt).flat_map(|pmt| &pmt.streams)
+        self.programmes
+            .iter()
+            .filter_map(|programme| programme.map.as_ref())
+            .flat_map(|(pmt, _)| &pmt.streams)
     }
 
-    fn take_pat_section(&mut self, section: Section) -> PsiChange {
+    /// The PID of the clock that a stream is measured by: that of the first programme with video, else of the first that
+    /// names one. `None` while no PMT does.
+    #[must_use]
+    pub fn clock_pid(&self) -> Option<Pid> {
+        let maps = || self.programmes.iter().filter_map(|programme| Some(&programme.map.as_ref()?.0));
+        let has_video = |pmt: &&Pmt| {
+            let mut kinds = pmt.streams.iter().map(ElementaryStream::kind);
+            pmt.pcr_pid.is_some()
+                && kinds.any(|kind| matches!(kind, StreamKind::Video(_) | StreamKind::OtherVideo))
+        };
+        let first_with_video = maps().find(has_video).and_then(|pmt| pmt.pcr_pid);
+        first_with_video.or_else(|| maps().find_map(|pmt| pmt.pcr_pid))
+    }
+
+    fn take_pat_section(&mut self, section: Section) {
         let index = usize::from(section.number());
         let count = usize::from(section.last_number()) + 1;
         if index >= count || count > MAX_PAT_SECTIONS {
-            return PsiChange::Nothing;
+            return;
         }
         if self.pat.first().is_some_and(|first| same_table(first, &section)) {
             let same = self.pat[index].says_the_same_as(&section);
             self.pat[index] = section;
             if same {
-                return PsiChange::Refreshed;
+                return;
             }
         } else {
             if self.next_pat.iter().flatten().any(|other| !same_table(other, &section)) {
@@ -176,12 +176,11 @@ impl PsiCache {
             self.next_pat.resize_with(count, || None);
             self.next_pat[index] = Some(section);
             if self.next_pat.iter().any(Option::is_none) {
-                return PsiChange::Nothing;
+                return;
             }
             self.pat = self.next_pat.drain(..).flatten().collect();
         }
         self.follow_pat();
-        PsiChange::Changed
     }
 
     /// Makes the programmes those of the PAT. What is known of a programme stays if its PMT stays where it was.
@@ -212,28 +211,27 @@ impl PsiCache {
         }
     }
 
-    fn take_pmt(&mut self, pid: Pid, section: Section) -> PsiChange {
+    fn take_pmt(&mut self, pid: Pid, section: Section) {
         // A PMT is one section (clause 2.4.4.9).
         if section.last_number() != 0 {
-            return PsiChange::Nothing;
+            return;
         }
         let mut programmes = self.programmes.iter_mut();
         let Some(programme) =
             programmes.find(|programme| programme.pmt_pid == pid && programme.number == section.extension())
         else {
-            return PsiChange::Nothing;
+            return;
         };
         if let Some((_, last)) = &mut programme.map
             && last.says_the_same_as(&section)
         {
             *last = section;
-            return PsiChange::Refreshed;
+            return;
         }
         let Some(pmt) = Pmt::parse(section.body()) else {
-            return PsiChange::Nothing;
+            return;
         };
         programme.map = Some((pmt, section));
-        PsiChange::Changed
     }
 }
 

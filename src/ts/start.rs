@@ -61,14 +61,14 @@ struct Open {
     /// Counter of its last packet.
     continuity: u8,
     /// What to believe if the picture cannot be read.
-    random_access: Mark,
+    random_access: RandomAccess,
     head: PesHead,
     picture: PictureFinder,
 }
 
 /// `random_access_indicator` of a packet that starts a PES packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mark {
+enum RandomAccess {
     Set,
     Unset,
 }
@@ -90,8 +90,8 @@ impl StartFinder {
             return self.begin(number, packet, tables);
         }
         let open = self.open.as_mut().filter(|open| open.pid == packet.pid())?;
-        let progress = open.follow(packet);
-        self.settle(progress)
+        let finding = open.follow(packet);
+        self.settle(finding)
     }
 
     /// Forgets what came, as after a gap in the stream.
@@ -110,42 +110,44 @@ impl StartFinder {
         }
         // Without a picture in the one before, its multiplexer's word counts. That one is reported instead of
         // this, which is no better place.
-        let late = self.open.take().and_then(|open| open.by_mark());
-        let mark = if packet.random_access() { Mark::Set } else { Mark::Unset };
+        let late = self.open.take().and_then(|open| open.by_indicator());
+        let indicator = if packet.random_access() { RandomAccess::Set } else { RandomAccess::Unset };
         let kind = match decider {
-            Decider::Any if mark == Mark::Set && packet.has_payload() => StartKind::Keyframe,
+            Decider::Any if indicator == RandomAccess::Set && packet.has_payload() => StartKind::Keyframe,
             _ if !starts_pes(packet) => return late,
             Decider::Audio(_) => StartKind::Keyframe,
             Decider::Video(pid, codec) if !packet.is_scrambled() => {
-                let mut open = Open::new(number, pid, packet.continuity(), mark, codec);
-                let progress = open.look_into(packet.payload().unwrap_or_default());
+                let mut open = Open::new(number, pid, packet.continuity(), indicator, codec);
+                let finding = open.look_into(packet.payload().unwrap_or_default());
                 self.open = Some(open);
-                let keyframe = self.settle(progress);
+                let keyframe = self.settle(finding);
                 return late.or(keyframe).or(Some(Start { packet: number, kind: StartKind::Pes }));
             }
-            Decider::Video(..) | Decider::OtherVideo(_) if mark == Mark::Set => StartKind::Keyframe,
+            Decider::Video(..) | Decider::OtherVideo(_) if indicator == RandomAccess::Set => {
+                StartKind::Keyframe
+            }
             Decider::Video(..) | Decider::OtherVideo(_) | Decider::Any => StartKind::Pes,
         };
         late.or(Some(Start { packet: number, kind }))
     }
 
     /// Closes what is decided.
-    fn settle(&mut self, progress: Progress) -> Option<Start> {
-        let open = match progress {
-            Progress::Open => return None,
+    fn settle(&mut self, finding: Finding) -> Option<Start> {
+        let open = match finding {
+            Finding::Open => return None,
             _ => self.open.take()?,
         };
-        match progress {
-            Progress::Picture(Picture::Key) => Some(Start { packet: open.start, kind: StartKind::Keyframe }),
-            Progress::Picture(Picture::Unreadable) => open.by_mark(),
-            Progress::Picture(Picture::Other) | Progress::Torn | Progress::Open => None,
+        match finding {
+            Finding::Picture(Picture::Key) => Some(Start { packet: open.start, kind: StartKind::Keyframe }),
+            Finding::Picture(Picture::Unreadable) => open.by_indicator(),
+            Finding::Picture(Picture::Other) | Finding::Torn | Finding::Open => None,
         }
     }
 }
 
 /// What a packet told of an open PES packet.
 #[derive(Debug, Clone, Copy)]
-enum Progress {
+enum Finding {
     /// Nothing yet.
     Open,
     /// With what picture it goes on.
@@ -155,40 +157,47 @@ enum Progress {
 }
 
 impl Open {
-    const fn new(start: u64, pid: Pid, continuity: u8, random_access: Mark, codec: VideoCodec) -> Self {
+    const fn new(
+        start: u64,
+        pid: Pid,
+        continuity: u8,
+        random_access: RandomAccess,
+        codec: VideoCodec,
+    ) -> Self {
         let picture = PictureFinder::new(codec);
         Self { start, pid, continuity, random_access, head: PesHead::new(), picture }
     }
 
     /// Takes the next packet of its PID.
-    fn follow(&mut self, packet: &Packet<'_>) -> Progress {
-        let Some(payload) = packet.payload() else { return Progress::Open };
+    fn follow(&mut self, packet: &Packet<'_>) -> Finding {
+        let Some(payload) = packet.payload() else { return Finding::Open };
         let is_next = packet.continuity() == (self.continuity + 1) % 16;
         if packet.has_error() || packet.is_scrambled() || !is_next {
-            return Progress::Torn;
+            return Finding::Torn;
         }
         self.continuity = packet.continuity();
         self.look_into(payload)
     }
 
-    fn look_into(&mut self, payload: &[u8]) -> Progress {
+    fn look_into(&mut self, payload: &[u8]) -> Finding {
         for &byte in payload {
             match self.head {
                 PesHead::Open { .. } => self.head.push(byte),
                 PesHead::Read => {
                     if let Some(picture) = self.picture.push(byte) {
-                        return Progress::Picture(picture);
+                        return Finding::Picture(picture);
                     }
                 }
-                PesHead::Unreadable => return Progress::Picture(Picture::Unreadable),
+                PesHead::Unreadable => return Finding::Picture(Picture::Unreadable),
             }
         }
-        Progress::Open
+        Finding::Open
     }
 
     /// What the multiplexer says of it.
-    fn by_mark(&self) -> Option<Start> {
-        (self.random_access == Mark::Set).then_some(Start { packet: self.start, kind: StartKind::Keyframe })
+    fn by_indicator(&self) -> Option<Start> {
+        (self.random_access == RandomAccess::Set)
+            .then_some(Start { packet: self.start, kind: StartKind::Keyframe })
     }
 }
 

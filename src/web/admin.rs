@@ -1,25 +1,31 @@
 //! Who may change something: stop a stream, disconnect a client.
 //!
 //! Pure: what a request's headers claim is weighed against the configuration. Two kinds of people are kept out. Whoever
-//! lacks the token, if there is one. And the author of a web page that somebody in the house looks at: a page of another
-//! origin gives itself away by its `Origin`, and one whose name was rebound to our address by its `Host`, which is a
-//! public name, where ours is an address or a name of the house.
+//! lacks the token, if there is one. And the author of a web page that somebody in the house looks at: a page of
+//! another origin gives itself away by its `Origin`, and one whose name was rebound to our address by its `Host`, which
+//! is a public name, where ours is an address or a name of the house.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
-use crate::config::{AdminToken, PublicUrl};
+use crate::config::{self, AdminToken, PublicUrl};
 
 /// Endings of names that no public server has (RFC 6762, RFC 8375, and what routers of homes use).
 const HOUSE_SUFFIXES: [&str; 3] = [".local", ".lan", ".home.arpa"];
 
 /// The rules of this proxy.
-#[derive(Clone, Debug, Default)]
-pub struct Admin {
+#[derive(Clone, Copy, Debug)]
+pub struct Admin<'a> {
     /// What has to be presented; `None` asks for nothing.
-    pub token: Option<AdminToken>,
+    pub token: Option<&'a AdminToken>,
     /// A name of ours that the rules for names would not allow.
-    pub public_url: Option<PublicUrl>,
+    pub public_url: Option<&'a PublicUrl>,
+}
+
+impl<'a> From<&'a config::Server> for Admin<'a> {
+    fn from(server: &'a config::Server) -> Self {
+        Self { token: server.admin_token.as_ref(), public_url: server.public_url.as_ref() }
+    }
 }
 
 /// What a request says of itself.
@@ -59,7 +65,7 @@ impl fmt::Display for Denied {
     }
 }
 
-impl Admin {
+impl Admin<'_> {
     /// Whether whoever claims this may change something.
     ///
     /// # Errors
@@ -73,7 +79,7 @@ impl Admin {
         if claim.origin.is_some_and(|origin| !is_origin_of(origin, host)) {
             return Err(Denied::ForeignOrigin);
         }
-        match (&self.token, claim.authorization.and_then(bearer)) {
+        match (self.token, claim.authorization.and_then(bearer)) {
             (None, _) => Ok(()),
             (Some(_), None) => Err(Denied::NoToken),
             (Some(token), Some(offered)) if token.matches(offered) => Ok(()),
@@ -89,7 +95,7 @@ impl Admin {
         if let Some(inner) = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             return inner.parse::<Ipv6Addr>().is_ok();
         }
-        let public = self.public_url.as_ref().map(|url| url.host().as_str().to_ascii_lowercase());
+        let public = self.public_url.map(|url| url.host().as_str().to_ascii_lowercase());
         let name = name.strip_suffix('.').unwrap_or(&name);
         let is_name = !name.is_empty()
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
@@ -116,8 +122,8 @@ fn host_of(authority: &str) -> Option<&str> {
     is_port.then_some(host)
 }
 
-/// Whether a page of this origin (RFC 6454) came from this host. The scheme does not count: a proxy in context may speak
-/// TLS for us.
+/// Whether a page of this origin (RFC 6454) came from this host. The scheme does not count: a proxy in front of us
+/// may speak TLS.
 fn is_origin_of(origin: &str, host: &str) -> bool {
     let (rest, default_port) = if let Some(rest) = origin.strip_prefix("http://") {
         (rest, ":80")
@@ -143,12 +149,10 @@ fn bearer(authorization: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
-    fn admin() -> Admin {
-        Admin { token: None, public_url: Some("https://tv.example.org/ace".parse().expect("a URL")) }
-    }
-
     fn check(claim: Claim<'_>, expected: Result<(), Denied>) {
-        assert_eq!(admin().check(claim), expected, "{claim:?}");
+        let public_url = "https://tv.example.org/ace".parse().expect("a URL");
+        let admin = Admin { token: None, public_url: Some(&public_url) };
+        assert_eq!(admin.check(claim), expected, "{claim:?}");
     }
 
     #[test]
@@ -224,7 +228,8 @@ mod tests {
 
     #[test]
     fn the_token_is_asked_for_when_there_is_one() {
-        let admin = Admin { token: Some("secret".parse().expect("a token")), ..Admin::default() };
+        let token = "secret".parse().expect("a token");
+        let admin = Admin { token: Some(&token), public_url: None };
         let check = |authorization, expected| {
             let claim = Claim { host: Some("box"), authorization, ..Claim::default() };
             assert_eq!(admin.check(claim), expected, "{authorization:?}");

@@ -17,7 +17,6 @@ use crate::http::socket::Handle;
 /// The connections of streaming clients, so that they can be ended from outside.
 #[derive(Debug, Default)]
 pub struct Connections {
-    max_per_address: Option<NonZeroUsize>,
     by_client: Mutex<HashMap<u64, Arc<Connection>>>,
 }
 
@@ -29,19 +28,19 @@ struct Connection {
 }
 
 impl Connections {
-    /// No connections, and room for so many of one address.
-    #[must_use]
-    pub fn new(max_per_address: Option<NonZeroUsize>) -> Self {
-        Self { max_per_address, by_client: Mutex::default() }
-    }
-
-    /// Keeps a client's connection until the returned guard is dropped; `None` if its address has as many as it may.
-    pub fn keep(&self, client: u64, address: IpAddr, handle: Arc<Handle>) -> Option<Registration<'_>> {
+    /// Keeps a client's connection until the returned guard is dropped; `None` if its address has `max_per_address`.
+    pub fn keep(
+        &self,
+        client: u64,
+        address: IpAddr,
+        handle: Arc<Handle>,
+        max_per_address: Option<NonZeroUsize>,
+    ) -> Option<Registration<'_>> {
         let address = address.to_canonical();
         let entry = Arc::new(Connection { address, handle, is_asked_to_leave: AtomicBool::new(false) });
         let mut clients = self.by_client.lock();
         let of_address = || clients.values().filter(|other| other.address == address).count();
-        if self.max_per_address.is_some_and(|max| of_address() >= max.get()) {
+        if max_per_address.is_some_and(|max| of_address() >= max.get()) {
             return None;
         }
         clients.insert(client, Arc::clone(&entry));

@@ -3,15 +3,21 @@
 //! It waits for the start without a word to the client, so that a failure still has a status of its own; then it takes
 //! the next chunk and writes it, again and again. It knows nothing of engines.
 //!
-//! A client's stack is most of the memory that it costs. What its thread does before the stream flows, and what it says
-//! of it, is kept out of the frames below which it then waits for hours: hence `inline(never)` here and on the way here.
+//! A client's stack is most of the memory that it costs: its thread waits for hours in [`serve`], and every frame that
+//! lies below holds what its function ever needed. So what is done once, before the stream flows or after, is a
+//! function that is not inlined into one of those frames: hence `inline(never)` here, and in `routes`, `request` and
+//! `incoming`, which lead here.
 
 use std::fmt;
 use std::io;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
+use crate::config;
 use crate::escape::Escaped;
+use crate::http::request::{Body, Coding, Request, StreamConnection};
+use crate::http::response::{Code, Response};
+use crate::http::turnstile::Pass;
 use crate::id::ContentKey;
 use crate::stream::chunk::Chunk;
 use crate::stream::client::ClientRecord;
@@ -20,18 +26,15 @@ use crate::stream::ending::Ending;
 use crate::stream::fanout::{Next, Subscription};
 use crate::stream::state::Why;
 use crate::stream::stream::Seat;
+use crate::stream::streams::LOOK_INTERVAL;
 use crate::ts::packet::null_packet;
 use crate::wanted::Wanted;
 
-use crate::http::turnstile::Pass;
-
 use super::connections::Registration;
 use super::context::Context;
-use crate::http::request::{Body, Coding, Request, StreamConnection};
-use crate::http::response::{Code, Response};
 
-/// How often a client that waits is looked after: is it still there?
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// A start is given up here so long after all its phases should be over: streams end their starts by themselves.
+const START_MARGIN: Duration = Duration::from_secs(2);
 
 /// Null packets to a client of a quiet source follow each other at this distance.
 const NULL_INTERVAL: Duration = Duration::from_secs(1);
@@ -54,68 +57,86 @@ static NULL_CHUNK: LazyLock<Chunk> = LazyLock::new(|| Chunk::inserted(Instant::n
 /// Serves a stream to one client until either ends.
 pub(super) fn serve(context: &Context, request: Request, key: &ContentKey) {
     match admit(context, &request, key) {
-        Ok(admitted) => {
-            let subscription = admitted.seat.join();
-            ClientStream { context, admitted, subscription }.run(request);
+        Ok(place) => {
+            let subscription = place.seat.join();
+            let keepalive = context.stream.get().keepalive;
+            let write_timeout = context.server.get().write_timeout;
+            ClientStream { context, place, subscription, keepalive, write_timeout }.run(request);
         }
-        Err(Turned::Away(response)) => refuse(context, request, response),
+        Err(NotAdmitted::Refused(response)) => refuse(context, request, response),
         // Nobody reads what it is answered.
-        Err(Turned::Gone) => drop(request),
+        Err(NotAdmitted::ClientLeft) => drop(request),
     }
 }
 
-/// What a client has for as long as it streams.
-struct Admitted<'a> {
+/// What a client holds for as long as it streams. Dropping it gives everything back.
+struct ClientPlace<'a> {
     // In the order in which it is given back.
     seat: Seat,
-    kept: Registration<'a>,
+    registration: Registration<'a>,
     _pass: Pass,
     connection: StreamConnection,
 }
 
 /// Why a client gets no stream.
-enum Turned {
-    Away(Response),
-    Gone,
+enum NotAdmitted {
+    /// It is told why.
+    Refused(Response),
+    /// Nobody is there any more who could be told.
+    ClientLeft,
 }
 
 /// Finds room for a client, and waits until its stream runs.
 #[inline(never)]
-fn admit<'a>(context: &'a Context, request: &Request, key: &ContentKey) -> Result<Admitted<'a>, Turned> {
-    let at_capacity = |detail: &'static str| Turned::Away(Response::error(Code::AtCapacity, &detail));
-    // Gone already, or the process runs short of descriptors; a client that is there can ask again.
+fn admit<'a>(
+    context: &'a Context,
+    request: &Request,
+    key: &ContentKey,
+) -> Result<ClientPlace<'a>, NotAdmitted> {
+    let server = context.server.get();
+    let at_capacity = |detail: &'static str| NotAdmitted::Refused(Response::error(Code::AtCapacity, &detail));
+    // This fails when the client has left, or when the process runs short of descriptors: a client that is still there
+    // can ask again.
     let connection = request.hold().map_err(|_| at_capacity("the proxy has no room for this connection"))?;
     let pass = context
         .clients
-        .enter()
+        .enter(server.max_clients)
         .ok_or_else(|| at_capacity("there are as many clients as the configuration allows (max_clients)"))?;
     let user_agent = request.header("User-Agent").map(str::to_owned);
     let record = Arc::new(ClientRecord::new(context.stats.next_client(), request.peer(), user_agent));
     let handle = Arc::clone(connection.handle());
-    let kept = context.connections.keep(record.id, record.address.ip(), handle).ok_or_else(|| {
-        at_capacity("this address has as many clients as the configuration allows (max_clients_per_address)")
-    })?;
-    let deadline = Instant::now() + context.start_limit;
+    let (address, max_per_address) = (record.address.ip(), server.max_clients_per_address);
+    let registration =
+        context.connections.keep(record.id, address, handle, max_per_address).ok_or_else(|| {
+            at_capacity(
+                "this address has as many clients as the configuration allows (max_clients_per_address)",
+            )
+        })?;
+    let deadline = Instant::now() + start_limit(&context.stream.get());
     let mut wanted = Wanted::from(key.clone());
-    let gone = |wanted: &Wanted| {
+    let client_left = |wanted: &Wanted| {
         log::info!("Client {} left stream {} before it started", record.id, wanted.key.stream_id());
-        Turned::Gone
+        NotAdmitted::ClientLeft
     };
     loop {
-        let seat = context.streams.seat_while(&wanted, &record, || connection.handle().is_established());
+        let seat = context.streams.seat(&wanted, &record, || connection.handle().is_established());
         let seat = seat.map_err(|no_seat| match no_seat {
-            NoSeat::Gone => gone(&wanted),
-            no_seat => Turned::Away(Response::from(&no_seat)),
+            NoSeat::Gone => client_left(&wanted),
+            no_seat => NotAdmitted::Refused(Response::from(&no_seat)),
         })?;
-        match wait_started(&seat, &connection, &kept, deadline) {
-            Start::Running => return Ok(Admitted { seat, kept, _pass: pass, connection }),
-            Start::SameAs(other) if Instant::now() < deadline => wanted = *other,
-            Start::SameAs(_) => return Err(Turned::Away(Response::error(Code::StartTimeout, &LATE))),
-            Start::Failed(response) => return Err(Turned::Away(response)),
-            Start::Gone => {
-                // One that closed its half alone is not to wait for the rest.
+        match wait_started(&seat, &connection, &registration, deadline) {
+            StartOutcome::Running => {
+                return Ok(ClientPlace { seat, registration, _pass: pass, connection });
+            }
+            StartOutcome::SameAs(other) if Instant::now() < deadline => wanted = *other,
+            StartOutcome::SameAs(_) => {
+                return Err(NotAdmitted::Refused(Response::error(Code::StartTimeout, &LATE)));
+            }
+            StartOutcome::Failed(response) => return Err(NotAdmitted::Refused(response)),
+            StartOutcome::ClientLeft => {
+                // A client that has closed only its own half would else wait for us to close ours.
                 connection.handle().shutdown();
-                return Err(gone(&wanted));
+                return Err(client_left(&wanted));
             }
         }
     }
@@ -128,34 +149,45 @@ fn refuse(context: &Context, request: Request, response: Response) {
     request.respond(response);
 }
 
-/// Said when all else failed to say something better in time.
+/// Told to a client whose stream has neither started nor said why at the end of all limits.
 const LATE: &str = "the stream did not start in time";
 
-enum Start {
+/// The longest a start may take, all its phases together.
+fn start_limit(settings: &config::Stream) -> Duration {
+    settings.connect_timeout + settings.first_data_timeout + START_MARGIN
+}
+
+/// What a client that waits for a start gets to know.
+enum StartOutcome {
+    /// The stream runs.
     Running,
-    /// The content is there under this name.
+    /// The engine has told that this is the content of another stream, which the client gets in its place.
     SameAs(Box<Wanted>),
+    /// There is no stream, and this says why.
     Failed(Response),
-    Gone,
+    /// The client did not wait for it.
+    ClientLeft,
 }
 
 fn wait_started(
     seat: &Seat,
     connection: &StreamConnection,
-    kept: &Registration<'_>,
+    registration: &Registration<'_>,
     deadline: Instant,
-) -> Start {
+) -> StartOutcome {
     loop {
         let now = Instant::now();
         match seat.wait_started(deadline.min(now + LOOK_INTERVAL)) {
-            Some(Ok(())) => return Start::Running,
-            Some(Err(Why::SameAs(key))) => return Start::SameAs(key),
-            Some(Err(why)) => return Start::Failed(Response::from(&why)),
-            None if !connection.handle().is_established() => return Start::Gone,
-            None if kept.is_asked_to_leave() => return Start::Failed(Response::from(&Why::Asked)),
+            Some(Ok(())) => return StartOutcome::Running,
+            Some(Err(Why::SameAs(key))) => return StartOutcome::SameAs(key),
+            Some(Err(why)) => return StartOutcome::Failed(Response::from(&why)),
+            None if !connection.handle().is_established() => return StartOutcome::ClientLeft,
+            None if registration.is_asked_to_leave() => {
+                return StartOutcome::Failed(Response::from(&Why::Asked));
+            }
             // The stream's own deadlines come first; this one holds whatever becomes of them.
             None if now >= deadline => {
-                return Start::Failed(Response::error(Code::StartTimeout, &LATE));
+                return StartOutcome::Failed(Response::error(Code::StartTimeout, &LATE));
             }
             None => {}
         }
@@ -165,35 +197,43 @@ fn wait_started(
 struct ClientStream<'a> {
     context: &'a Context,
     subscription: Subscription,
-    admitted: Admitted<'a>,
+    place: ClientPlace<'a>,
+    /// Quiet time after which it is sent null packets, as it was configured when the client came.
+    keepalive: Option<Duration>,
+    /// Taking no byte for so long closes it, as it was configured when the client came.
+    write_timeout: Duration,
 }
 
-/// Why a client's stream is over.
-enum Over {
-    Ended(Ending),
-    Gone,
-    Asked,
-    /// Asked to leave, in the middle of a chunk: the body cannot be ended.
-    Cut,
+/// Why a client is sent nothing more.
+enum Departure {
+    /// Its stream is over.
+    StreamEnded(Ending),
+    /// It closed its connection.
+    ClientLeft,
+    /// Somebody asked for it by a DELETE.
+    Disconnected,
+    /// The same, in the middle of a chunk: the body cannot be ended.
+    DisconnectedInChunk,
+    /// It took nothing for so long.
     Stuck(Duration),
 }
 
-impl fmt::Display for Over {
+impl fmt::Display for Departure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ended(Ending::Complete) => f.write_str("the stream ended"),
-            Self::Ended(Ending::Broken) => f.write_str("the stream was lost"),
-            Self::Gone => f.write_str("it left"),
-            Self::Asked | Self::Cut => f.write_str("disconnected on request"),
+            Self::StreamEnded(Ending::Complete) => f.write_str("the stream ended"),
+            Self::StreamEnded(Ending::Broken) => f.write_str("the stream was lost"),
+            Self::ClientLeft => f.write_str("it left"),
+            Self::Disconnected | Self::DisconnectedInChunk => f.write_str("disconnected on request"),
             Self::Stuck(limit) => write!(f, "it took nothing for {:.1} s", limit.as_secs_f32()),
         }
     }
 }
 
-impl From<io::Error> for Over {
+impl From<io::Error> for Departure {
     /// Whatever a write fails with, the client is gone.
     fn from(_: io::Error) -> Self {
-        Self::Gone
+        Self::ClientLeft
     }
 }
 
@@ -201,24 +241,24 @@ impl ClientStream<'_> {
     fn run(&mut self, request: Request) {
         self.log_arrival();
         let began = Instant::now();
-        let over = match request.stream(&HEADERS) {
+        let departure = match request.stream(&HEADERS) {
             Ok(mut body) => {
                 self.context.stats.add_join();
-                let over = self.feed(&mut body);
-                if !self.ends_properly(&mut body, &over) {
+                let departure = self.feed(&mut body);
+                if !self.ends_properly(&mut body, &departure) {
                     // Before the body is dropped: that could block once more.
-                    self.admitted.connection.handle().shutdown();
+                    self.place.connection.handle().shutdown();
                 }
-                over
+                departure
             }
-            Err(_) => Over::Gone,
+            Err(_) => Departure::ClientLeft,
         };
-        self.log_departure(began, &over);
+        self.log_departure(began, &departure);
     }
 
     #[inline(never)]
     fn log_arrival(&self) {
-        let (record, id) = (self.admitted.seat.client(), self.admitted.seat.stream().stream_id());
+        let (record, id) = (self.place.seat.client(), self.place.seat.stream().stream_id());
         let agent = record.user_agent.as_deref().unwrap_or("no user agent");
         log::info!(
             "Client {} connected to stream {id} from {} ({})",
@@ -229,11 +269,16 @@ impl ClientStream<'_> {
     }
 
     #[inline(never)]
-    fn log_departure(&self, began: Instant, over: &Over) {
-        let (record, id) = (self.admitted.seat.client(), self.admitted.seat.stream().stream_id());
+    fn log_departure(&self, began: Instant, departure: &Departure) {
+        let (record, id) = (self.place.seat.client(), self.place.seat.stream().stream_id());
         let progress = self.subscription.progress();
+        let state = self.place.seat.stream().state();
+        let why = match (departure, state.why()) {
+            (Departure::StreamEnded(Ending::Broken), Some(Why::Shutdown)) => Why::Shutdown.to_string(),
+            _ => departure.to_string(),
+        };
         log::info!(
-            "Client {} from {} left stream {id} after {} s, {} bytes, {} skips: {over}",
+            "Client {} from {} left stream {id} after {} s, {} bytes, {} skips: {why}",
             record.id,
             record.address,
             began.elapsed().as_secs(),
@@ -244,46 +289,48 @@ impl ClientStream<'_> {
 
     /// Sends chunk after chunk until something ends it.
     #[inline(never)]
-    fn feed(&mut self, body: &mut Body) -> Over {
+    fn feed(&mut self, body: &mut Body) -> Departure {
         let (mut last_sent, mut skips) = (None, 0);
         loop {
-            if self.admitted.kept.is_asked_to_leave() {
-                return Over::Asked;
+            if self.place.registration.is_asked_to_leave() {
+                return Departure::Disconnected;
             }
             match self.subscription.next(Instant::now() + LOOK_INTERVAL) {
                 Next::Chunk(chunk) => {
-                    if let Err(over) = self.send(body, &chunk) {
-                        return over;
+                    if let Err(departure) = self.send(body, &chunk) {
+                        return departure;
                     }
                     self.subscription.record_sent(&chunk);
                     self.context.stats.add_bytes_out(chunk.packets().len() as u64);
                     let skips_now = self.subscription.progress().skips();
                     self.context.stats.add_skips(skips_now - skips);
                     skips = skips_now;
-                    last_sent = Some((Instant::now(), self.context.keepalive));
+                    last_sent = Some((Instant::now(), self.keepalive));
                 }
-                Next::Quiet if !self.admitted.connection.handle().is_established() => return Over::Gone,
+                Next::Quiet if !self.place.connection.handle().is_established() => {
+                    return Departure::ClientLeft;
+                }
                 Next::Quiet => {
-                    // The head, while nothing comes to go out with it.
+                    // The head waits to go out with the first chunk; while none comes, it goes alone.
                     if let Err(error) = body.flush() {
                         return error.into();
                     }
-                    // Never before the first packets: a probe would take null packets for all there is.
+                    // Never before the first packets: a player that probes the stream would take it for empty.
                     if let Some((at, Some(quiet))) = last_sent
                         && at.elapsed() >= quiet
                     {
-                        if let Err(over) = self.send(body, &NULL_CHUNK) {
-                            return over;
+                        if let Err(departure) = self.send(body, &NULL_CHUNK) {
+                            return departure;
                         }
                         last_sent = Some((Instant::now(), Some(NULL_INTERVAL.min(quiet))));
                     }
                 }
-                Next::End(ending) => return Over::Ended(ending),
+                Next::End(ending) => return Departure::StreamEnded(ending),
             }
         }
     }
 
-    fn send(&self, body: &mut Body, chunk: &Chunk) -> Result<(), Over> {
+    fn send(&self, body: &mut Body, chunk: &Chunk) -> Result<(), Departure> {
         let mut bytes = match body.coding() {
             Coding::Chunked => chunk.framed(),
             Coding::Raw => chunk.packets(),
@@ -294,22 +341,24 @@ impl ClientStream<'_> {
             bytes = &bytes[written..];
             if written > 0 {
                 stuck_since = None;
-            } else if self.admitted.kept.is_asked_to_leave() {
-                return Err(Over::Cut);
-            } else if stuck_since.get_or_insert_with(Instant::now).elapsed() >= self.context.write_timeout {
-                return Err(Over::Stuck(self.context.write_timeout));
+            } else if self.place.registration.is_asked_to_leave() {
+                return Err(Departure::DisconnectedInChunk);
+            } else if stuck_since.get_or_insert_with(Instant::now).elapsed() >= self.write_timeout {
+                return Err(Departure::Stuck(self.write_timeout));
             }
         }
         Ok(())
     }
 
     /// Ends the body as its coding asks for, if it may be ended; else the connection has to be.
-    fn ends_properly(&self, body: &mut Body, over: &Over) -> bool {
-        if !matches!(over, Over::Ended(Ending::Complete) | Over::Asked) || body.coding() != Coding::Chunked {
+    fn ends_properly(&self, body: &mut Body, departure: &Departure) -> bool {
+        let is_whole =
+            matches!(departure, Departure::StreamEnded(Ending::Complete) | Departure::Disconnected);
+        if !is_whole || body.coding() != Coding::Chunked {
             return false;
         }
-        // Whoever has read the end may ask for something else at once.
-        self.admitted.connection.release();
+        // Before the last chunk goes out: a client that has read it may ask for something else at once.
+        self.place.connection.release();
         body.write(LAST_CHUNK).is_ok_and(|written| written == LAST_CHUNK.len())
             && body.flush().unwrap_or(false)
     }

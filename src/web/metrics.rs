@@ -7,16 +7,18 @@ use std::collections::HashSet;
 use std::fmt::{Display, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::http::response::{Code, Response};
 use crate::stats::Distribution;
 
 use super::process::Usage;
-use super::status::{EngineStatus, SessionStatus, Snapshot, seconds};
-use crate::http::response::{Code, Response};
+use super::shapes::{EngineStatus, SessionStatus, seconds};
+use super::status::Snapshot;
 
 /// States of streams that are there. A stopped one is history.
 const STATES: [&str; 5] = ["starting", "active", "recovering", "lingering", "stopping"];
 
-/// With these a request for a stream is refused; they are there from the first scrape on, so that a rate sees the first.
+/// With these a request for a stream is refused; they are there from the first scrape on, so that a rate sees the
+/// first.
 const REFUSALS: [Code; 6] = [
     Code::BadRequest,
     Code::EngineError,
@@ -29,7 +31,7 @@ const REFUSALS: [Code; 6] = [
 /// The answer to a scrape.
 #[must_use]
 pub(super) fn render(snapshot: &Snapshot, usage: &Usage) -> Response {
-    let mut text = Text::new("acerelay_");
+    let mut text = Exposition::new("acerelay_");
     server(&mut text, snapshot);
     totals(&mut text, snapshot);
     engines(&mut text, snapshot);
@@ -43,7 +45,7 @@ pub(super) fn render(snapshot: &Snapshot, usage: &Usage) -> Response {
         .with_body(text.out.into_bytes())
 }
 
-fn server(text: &mut Text, snapshot: &Snapshot) {
+fn server(text: &mut Exposition, snapshot: &Snapshot) {
     text.family("build_info", "gauge", "Always 1; its version is the label.");
     text.sample("build_info", &[("version", snapshot.version)], 1);
     text.single("uptime_seconds", "gauge", "Time since the start of the proxy.", snapshot.uptime_s);
@@ -59,7 +61,7 @@ fn server(text: &mut Text, snapshot: &Snapshot) {
     text.single("healthy", "gauge", help, u8::from(!snapshot.is_worn_out));
 }
 
-fn process(text: &mut Text, started_at: SystemTime, usage: &Usage) {
+fn process(text: &mut Exposition, started_at: SystemTime, usage: &Usage) {
     let started_at = started_at.duration_since(UNIX_EPOCH).ok();
     let exact = |number: Option<u64>| number.map(|number| number.to_string());
     let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64().to_string());
@@ -78,7 +80,7 @@ fn process(text: &mut Text, started_at: SystemTime, usage: &Usage) {
     }
 }
 
-fn totals(text: &mut Text, snapshot: &Snapshot) {
+fn totals(text: &mut Exposition, snapshot: &Snapshot) {
     let totals = &snapshot.totals;
     for (name, help, value) in [
         ("received_bytes_total", "Bytes read off engines.", totals.bytes_in),
@@ -109,7 +111,7 @@ fn totals(text: &mut Text, snapshot: &Snapshot) {
     text.histogram(name, &[], &totals.first_data);
 }
 
-fn engines(text: &mut Text, snapshot: &Snapshot) {
+fn engines(text: &mut Exposition, snapshot: &Snapshot) {
     let engines = &snapshot.engines;
     let mut gauge = |name: &str, help: &str, value: fn(&EngineStatus) -> Option<u64>| {
         text.family(name, "gauge", help);
@@ -142,7 +144,7 @@ fn engines(text: &mut Text, snapshot: &Snapshot) {
     }
 }
 
-fn streams(text: &mut Text, snapshot: &Snapshot) {
+fn streams(text: &mut Exposition, snapshot: &Snapshot) {
     text.family("streams", "gauge", "Streams by state.");
     let sessions: Vec<_> = snapshot.sessions.iter().map(SessionStatus::from).collect();
     for state in STATES {
@@ -191,13 +193,13 @@ fn streams(text: &mut Text, snapshot: &Snapshot) {
     });
 }
 
-/// Text in the making. All names begin with `prefix`.
-struct Text {
+/// The answer to a scrape in the making. All names begin with `prefix`.
+struct Exposition {
     prefix: &'static str,
     out: String,
 }
 
-impl Text {
+impl Exposition {
     fn new(prefix: &'static str) -> Self {
         Self { prefix, out: String::with_capacity(8 * 1024) }
     }
@@ -265,7 +267,7 @@ mod tests {
 
     #[test]
     fn a_label_cannot_break_out_of_its_quotes() {
-        let mut text = Text::new("acerelay_");
+        let mut text = Exposition::new("acerelay_");
         text.sample("up", &[("engine", "a\"} 1\n\\"), ("b", "c")], 0);
         assert_eq!(text.out, "acerelay_up{engine=\"a\\\"} 1\\n\\\\\",b=\"c\"} 0\n");
     }
@@ -275,7 +277,7 @@ mod tests {
         let histogram = Histogram::default();
         histogram.record(Duration::from_millis(20));
         histogram.record(Duration::from_secs(100));
-        let mut text = Text::new("acerelay_");
+        let mut text = Exposition::new("acerelay_");
         text.histogram("x_seconds", &[("engine", "e")], &histogram.distribution());
         let lines: Vec<_> = text.out.lines().collect();
         assert_eq!(lines[0], "acerelay_x_seconds_bucket{engine=\"e\",le=\"0.005\"} 0");

@@ -2,9 +2,9 @@
 //!
 //! [`routes`] decides what a request asks for, [`admin`] whether it may; `live` streams, with a seat in
 //! [`connections`]; [`status`] takes the one picture that status, `metrics` and, by way of status, the `page` are
-//! rendered from; `process` adds to metrics what the process takes of the system; `refusal` says which error has which
-//! status. [`context`] is what all of them need. How a request came and how an answer goes out is the matter of
-//! [`crate::http`].
+//! rendered from, and `shapes` has the fields of its JSON; `process` adds to metrics what the process takes of the
+//! system; `refusal` says which error has which status. [`context`] is what all of them need. How a request came and
+//! how an answer goes out is the matter of [`crate::http`].
 
 pub mod admin;
 pub mod connections;
@@ -15,4 +15,5 @@ mod page;
 mod process;
 mod refusal;
 pub mod routes;
+mod shapes;
 pub mod status;

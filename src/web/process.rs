@@ -1,7 +1,7 @@
 //! What the process takes of the system, for metrics.
 //!
-//! Read from `/proc/self` (proc(5)), which the unit's sandbox leaves open, unlike the rest of `/proc`. What the system does
-//! not tell is absent, never zero.
+//! Read from `/proc/self` (proc(5)), which the unit's sandbox leaves open, unlike the rest of `/proc`. What the system
+//! does not tell is absent, never zero.
 
 use std::fs;
 use std::time::Duration;

@@ -14,19 +14,23 @@ use super::admin::Denied;
 impl From<&Why> for Code {
     fn from(why: &Why) -> Self {
         match why {
-            Why::NoEngine(Unavailable::AllDown) | Why::Engine(EngineError::Unreachable(_)) => Self::NoEngine,
+            Why::NoEngine(Unavailable::AllDown) => Self::NoEngine,
+            Why::Engine(error) => match error.cause() {
+                EngineError::Unreachable(_) | EngineError::Down => Self::NoEngine,
+                EngineError::Silent(_) => Self::StartTimeout,
+                _ => Self::EngineError,
+            },
+            Why::Tried(last, _) => Self::from(&**last),
+            Why::NoEngine(Unavailable::AllTried) => Self::EngineError,
             Why::NoEngine(_) | Why::NoThread => Self::AtCapacity,
-            Why::ConnectTimeout(..)
-            | Why::NotReady(..)
-            | Why::FirstDataTimeout(..)
-            | Why::Engine(EngineError::Silent(_)) => Self::StartTimeout,
+            Why::ConnectTimeout(..) | Why::NotReady(..) | Why::FirstDataTimeout(..) => Self::StartTimeout,
             Why::Shutdown | Why::Asked | Why::Idle | Why::GaveWay | Why::Abandoned => Self::ShuttingDown,
-            Why::Engine(_)
-            | Why::EndedWithoutData
+            Why::EndedWithoutData
             | Why::NotMpegTs
             | Why::SourceEnded(_)
             | Why::Stalled(..)
             | Why::SessionLost
+            | Why::EngineDead(_)
             | Why::NotRecovered(..)
             | Why::Unstable(_)
             | Why::SameAs(_)

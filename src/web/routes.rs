@@ -5,18 +5,18 @@
 
 use std::borrow::Cow;
 
+use crate::http::request::{Method, Request};
+use crate::http::response::{Code, Response};
 use crate::id::{ContentKey, KeyError};
 use crate::stream::state::{Event, Why};
 
-use super::admin::Claim;
+use super::admin::{Admin, Claim};
 use super::context::Context;
 use super::live;
 use super::metrics;
 use super::page;
 use super::process::Usage;
 use super::status::Snapshot;
-use crate::http::request::{Method, Request};
-use crate::http::response::{Code, Response};
 
 /// The paths there are, for the person who asked for another.
 const PATHS: &str = "/ace/getstream?id=..., /ace/<id>.ts, /ace/status, /proxy/status, /proxy/sessions, \
@@ -45,7 +45,7 @@ impl Route {
         matches!(self, Self::Session(_) | Self::Client(..))
     }
 
-    // Not inlined: see `live`.
+    // Not inlined, for the stack of streams: see `live`.
     #[inline(never)]
     fn of(target: &str) -> Self {
         let (path, query) = split_target(target);
@@ -130,7 +130,7 @@ pub fn handle(context: &Context, request: Request) {
     }
 }
 
-/// The answer to a request for something that is no stream. Not inlined: see [`live`].
+/// The answer to a request for something that is no stream. Not inlined, for the stack of streams: see [`live`].
 #[inline(never)]
 fn answer(context: &Context, request: &Request, route: Route) -> Response {
     match request.method() {
@@ -142,7 +142,7 @@ fn answer(context: &Context, request: &Request, route: Route) -> Response {
                 origin: request.header("Origin"),
                 authorization: request.header("Authorization"),
             };
-            match context.admin.check(claim) {
+            match Admin::from(&*context.server.get()).check(claim) {
                 Ok(()) => delete(context, route),
                 Err(denied) => {
                     log::warn!("A DELETE from {} was refused: {denied}", request.peer());

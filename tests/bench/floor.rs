@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use acerelay::engine::api::Api;
+use acerelay::engine::api::{Api, Opening};
 use acerelay::engine::playback::Player;
 use acerelay::id::ContentKey;
 use acerelay::threads::{SMALL_STACK_BYTES, Threads};
@@ -32,8 +32,9 @@ pub(crate) fn run(engine: &str) -> Result<(), Error> {
 
     let key = ContentKey::from_query(None, [("id", case::ID.to_string())])?;
     let deadline = Instant::now() + Duration::from_secs(10);
-    let session = Api::new(engine.to_owned()).open(&key, deadline)?;
-    let mut playback = Player::new().play(engine, &session, deadline)?;
+    let api = Api::new(engine);
+    let session = api.open(&key, Opening::Plain, deadline)?;
+    let mut playback = Player::new(&api).play(&session, deadline)?;
     let mut buffer = vec![0; 1 << 20];
     let mut has_head = 0;
     loop {

@@ -1,6 +1,6 @@
 //! Stopping a stream, disconnecting a client, and who may.
 
-use acerelay::sim::{Entry, Playback, Script};
+use acerelay::sim::{Entry, PlaybackStep, Script};
 use serde_json::Value;
 
 use super::harness::{
@@ -60,7 +60,7 @@ fn after_the_end_of_a_stream_its_connection_goes_on() {
 
 #[test]
 fn a_start_is_stopped_too_and_those_who_wait_are_told() {
-    let engine = scripted(Script::new().playback(Playback::entry(Entry::Never)));
+    let engine = scripted(Script::new().playback(PlaybackStep::entry(Entry::Never)));
     let proxy = Proxy::start(&[&engine]);
     let waiting = proxy.ask(ID);
     proxy.wait_session(ID, "it waits", |session| session["waiting_count"] == 1);

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use acerelay::sim::{Content, Delivery, Event, Framing, Media, Numbered, Order, Playback, Report, Script};
+use acerelay::sim::{
+    BodyEvent, Content, Delivery, Framing, Media, Numbered, Order, PlaybackStep, Report, Script,
+};
 
 use super::harness::{
     End, ID, INFOHASH, LONG, Proxy, Viewer, assert_all_stopped, assert_whole, broadcast, engine, engine_with,
@@ -59,7 +61,7 @@ fn writes_of_every_odd_size_come_whole() {
 #[test]
 fn three_million_bytes_and_the_end_of_the_body_come_whole() {
     let media = Media::Numbered(Numbered::at_rate(2_000_000));
-    let script = Script::new().playback(Playback::after(3_000_000, Event::End));
+    let script = Script::new().playback(PlaybackStep::after(3_000_000, BodyEvent::End));
     let (report, end) = play(Content::live(ID, INFOHASH, media).delivery(whole()).script(script));
     assert_whole(&report);
     // The body ends in its packet 15,957; every whole one is there, and all but 98 of them are numbered.
@@ -67,10 +69,10 @@ fn three_million_bytes_and_the_end_of_the_body_come_whole() {
 }
 
 /// What a client gets when this happens within packet number 992 of the stream, or right before it.
-fn damaged(event: Event, within: u64) -> Report {
+fn damaged(event: BodyEvent, within: u64) -> Report {
     // The thousandth packet: with two tables before each 330 numbered ones it has this number.
     let at = 1000 * PACKET_BYTES + within;
-    let (report, _) = play(short(3000).script(Script::new().playback(Playback::after(at, event))));
+    let (report, _) = play(short(3000).script(Script::new().playback(PlaybackStep::after(at, event))));
     assert_eq!((report.first, report.last), (Some(0), Some(2999)), "{report:?}");
     let hurt = [report.doubles, report.psi_damaged, report.sync_losses, report.skipped_bytes];
     assert_eq!(hurt, [0; 4], "{event:?}: {report:?}");
@@ -80,7 +82,7 @@ fn damaged(event: Event, within: u64) -> Report {
 #[test]
 fn garbage_in_front_costs_nothing() {
     for bytes in [1, 100, 187, 188, 5000] {
-        let script = Script::new().playback(Playback::after(0, Event::Garbage(bytes)));
+        let script = Script::new().playback(PlaybackStep::after(0, BodyEvent::Garbage(bytes)));
         let (report, _) = play(short(1000).script(script));
         assert_whole(&report);
         assert_eq!((report.first, report.last), (Some(0), Some(999)), "after {bytes} bytes");
@@ -90,7 +92,7 @@ fn garbage_in_front_costs_nothing() {
 #[test]
 fn garbage_between_two_packets_costs_nothing() {
     for bytes in [1, 100, 188, 5000] {
-        let report = damaged(Event::Garbage(bytes), 0);
+        let report = damaged(BodyEvent::Garbage(bytes), 0);
         assert_eq!(
             (report.gap_count, report.missing, report.damaged),
             (0, 0, 0),
@@ -102,7 +104,7 @@ fn garbage_between_two_packets_costs_nothing() {
 #[test]
 fn garbage_within_a_packet_hurts_that_packet_alone() {
     for bytes in [1, 100, 188, 5000] {
-        let report = damaged(Event::Garbage(bytes), 50);
+        let report = damaged(BodyEvent::Garbage(bytes), 50);
         assert_eq!((report.gap_count, report.missing), (1, 1), "{bytes} bytes: {report:?}");
         assert_eq!(report.gaps[0].after, 991);
         // It has its length, and looks like a whole one with garbage behind it, so it may come; alone.
@@ -113,7 +115,7 @@ fn garbage_within_a_packet_hurts_that_packet_alone() {
 #[test]
 fn a_torn_packet_costs_that_packet() {
     for bytes in [1, 40, 137] {
-        let report = damaged(Event::Tear(bytes), 50);
+        let report = damaged(BodyEvent::Tear(bytes), 50);
         assert_eq!(
             (report.gap_count, report.missing, report.damaged),
             (1, 1, 0),
@@ -125,7 +127,7 @@ fn a_torn_packet_costs_that_packet() {
 
 #[test]
 fn at_the_end_of_a_broadcast_every_client_has_every_byte_and_then_no_last_chunk() {
-    let quiet = Playback::after(0, Event::Stall);
+    let quiet = PlaybackStep::after(0, BodyEvent::Stall);
     let engine = engine_with(short(5000).script(Script::new().playback(quiet)));
     let proxy = Proxy::start(&[&engine]);
     let waiting: Vec<_> = (0..8).map(|_| proxy.ask(ID)).collect();

@@ -13,7 +13,7 @@
 
 use std::time::Duration;
 
-use acerelay::sim::{Content, Event, Media, Numbered, Playback, Report, Script};
+use acerelay::sim::{BodyEvent, Content, Media, Numbered, PlaybackStep, Report, Script};
 
 use super::harness::{
     Connection, End, ID, INFOHASH, Proxy, Viewer, assert_all_stopped, assert_whole, broadcast, empty_engine,
@@ -25,7 +25,7 @@ const PACKET_BYTES: usize = 188;
 #[test]
 fn one_packet_alone_is_taken_and_starts_nothing_yet() {
     // A second packet might show that the first was none.
-    let pause = Playback::after(PACKET_BYTES as u64, Event::Pause(Duration::from_secs(2)));
+    let pause = PlaybackStep::after(PACKET_BYTES as u64, BodyEvent::Pause(Duration::from_secs(2)));
     let engine = engine_with(short(5000).script(Script::new().playback(pause)));
     let proxy = Proxy::start(&[&engine]);
     let waiting = proxy.ask(ID);
@@ -111,7 +111,7 @@ fn the_first_chunk_reaches_its_client_without_waiting_for_a_second() {
     // Few packets, then silence: they must not wait for a chunk to be full.
     let bytes = 20 * PACKET_BYTES as u64;
     let engine =
-        engine_with(short(5000).script(Script::new().playback(Playback::after(bytes, Event::Stall))));
+        engine_with(short(5000).script(Script::new().playback(PlaybackStep::after(bytes, BodyEvent::Stall))));
     let proxy = Proxy::start(&[&engine]);
     let mut viewer = Viewer::open(proxy.address, ID);
     viewer.take_until("the silence", |report| report.bytes >= bytes);
@@ -120,7 +120,7 @@ fn the_first_chunk_reaches_its_client_without_waiting_for_a_second() {
 
 #[test]
 fn an_empty_stream_ends_its_client_with_a_status_of_its_own() {
-    let empty = Playback::after(0, Event::End);
+    let empty = PlaybackStep::after(0, BodyEvent::End);
     let engine = engine_with(short(5000).script(Script::new().playback(empty)));
     let proxy = Proxy::start(&[&engine]);
     let mut reply = proxy.get(&stream_path(ID));
@@ -185,7 +185,7 @@ fn a_client_beyond_the_bound_is_moved_ahead_and_its_stream_stays_whole_packets()
 #[test]
 fn all_backlogs_together_stay_within_their_memory() {
     const MEMORY_BYTES: u64 = 3 << 20;
-    let script = Script::new().playback(Playback::after(4_000_000, Event::Stall));
+    let script = Script::new().playback(PlaybackStep::after(4_000_000, BodyEvent::Stall));
     let engine = empty_engine();
     for number in 1..=3 {
         engine.add(broadcast(nth_id(number), nth_id(number | 0x80)).delivery(whole()).script(script.clone()));

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use acerelay::sim::{Call, Entry, Getstream, Playback, Script, SimEngine};
+use acerelay::sim::{Call, Entry, Getstream, PlaybackStep, Script, SimEngine};
 
 use super::harness::{
     LONG, Proxy, Reply, Viewer, assert_all_stopped, assert_whole, engine_of_nine, nth_id, stream_path,
@@ -113,7 +113,7 @@ fn two_that_come_to_a_full_engine_at_once_displace_two() {
 #[test]
 fn a_start_that_everybody_left_gives_way_before_a_stream_that_lingers() {
     let engine = engine();
-    engine.set_script(nth_id(2), Script::new().playback(Playback::entry(Entry::Never)));
+    engine.set_script(nth_id(2), Script::new().playback(PlaybackStep::entry(Entry::Never)));
     let proxy = Proxy::start_with(&[&engine], |config| {
         config.stream.linger = LONG;
         config.stream.max_streams = 2;

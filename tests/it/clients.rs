@@ -27,7 +27,7 @@ fn record(number: u64) -> Arc<ClientRecord> {
 
 fn take_seat(proxy: &Proxy, record: &Arc<ClientRecord>) -> Seat {
     let key = ContentKey::from_query(None, [("id", ID.to_string())]).expect("a good id");
-    proxy.app().streams().seat(&key.into(), record).expect("there is room")
+    proxy.app().streams().seat(&key.into(), record, || true).expect("there is room")
 }
 
 fn clients_of(session: &Value) -> Vec<&Value> {

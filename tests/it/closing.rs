@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use acerelay::sim::{Content, Event, Media, Numbered, Playback, Script, SimEngine, Steps};
+use acerelay::sim::{BodyEvent, Content, Media, Numbered, PlaybackStep, Script, SimEngine, Steps};
 
 use super::binary::file;
 use super::harness::{
@@ -168,7 +168,7 @@ fn of_a_stream_that_is_deleted_after_one_client_was_disconnected() {
 
 #[test]
 fn of_a_shutdown_after_the_source_was_lost_once() {
-    let lost = Steps::first(1, Playback::after(400_000, Event::End));
+    let lost = Steps::first(1, PlaybackStep::after(400_000, BodyEvent::End));
     let engine = scripted(Script::new().playback(lost));
     let mut running = program("closing-shutdown.toml", &engine);
     let mut client = Client::open(&running);

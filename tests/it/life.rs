@@ -4,28 +4,28 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use acerelay::id::ContentKey;
-use acerelay::sim::{Call, Entry, Event, Getstream, Head, Playback, Script, Steps};
+use acerelay::sim::{BodyEvent, Call, Entry, Getstream, Head, PlaybackStep, Script, Steps};
 use acerelay::stream::client::ClientRecord;
 use acerelay::stream::state::Why;
 use acerelay::threads::{SMALL_STACK_BYTES, Threads};
 
 use super::harness::{
     Bystander, Connection, End, ID, LONG, OTHER_ID, Proxy, SLACK, STACK_BYTES, Viewer, assert_all_stopped,
-    assert_whole, engine, scripted, wait_engine,
+    assert_whole, engine, pause, scripted, wait_engine,
 };
 
 /// An engine whose first content never gets further than this.
-fn stuck(playback: Playback) -> Script {
+fn stuck(playback: PlaybackStep) -> Script {
     Script::new().playback(playback)
 }
 
 #[test]
 fn a_start_that_is_stopped_wakes_its_waiters_within_100_ms() {
-    let engine = scripted(stuck(Playback::entry(Entry::Never)));
+    let engine = scripted(stuck(PlaybackStep::entry(Entry::Never)));
     let proxy = Proxy::start(&[&engine]);
     let key = ContentKey::from_query(None, [("id", ID.to_string())]).expect("a good id");
     let client = Arc::new(ClientRecord::new(1000, proxy.address, None));
-    let seat = proxy.app().streams().seat(&key.into(), &client).expect("there is room");
+    let seat = proxy.app().streams().seat(&key.into(), &client, || true).expect("there is room");
     wait_engine(&engine, "the playback is asked for", |counts| counts.playback_requests == 1);
     let (give, woken) = crossbeam_channel::bounded(1);
     let wait = move || {
@@ -34,7 +34,7 @@ fn a_start_that_is_stopped_wakes_its_waiters_within_100_ms() {
     };
     Threads::new().spawn("waiter", SMALL_STACK_BYTES, wait).expect("a thread");
     // Before it sleeps there is nothing to wake.
-    super::harness::pause(Duration::from_millis(300));
+    pause(Duration::from_millis(300));
     let began = Instant::now();
     proxy.app().streams().close();
     let (at, outcome) = woken.recv_timeout(LONG).expect("it wakes");
@@ -69,9 +69,9 @@ fn check_waiters_are_told(script: Script, opened: u64) {
 
 #[test]
 fn waiters_are_told_of_a_shutdown_while_the_playback_hangs() {
-    check_waiters_are_told(stuck(Playback::entry(Entry::Never)), 1);
-    check_waiters_are_told(stuck(Playback::head(Head::Never)), 1);
-    check_waiters_are_told(stuck(Playback::never_a_byte()), 1);
+    check_waiters_are_told(stuck(PlaybackStep::entry(Entry::Never)), 1);
+    check_waiters_are_told(stuck(PlaybackStep::head(Head::Never)), 1);
+    check_waiters_are_told(stuck(PlaybackStep::never_a_byte()), 1);
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn check_late_session_is_stopped(
     lost_before: u64,
     end: impl FnOnce(&Proxy, Connection),
 ) {
-    let lost = Steps::first(lost_before as usize, Playback::after(400_000, Event::End));
+    let lost = Steps::first(lost_before as usize, PlaybackStep::after(400_000, BodyEvent::End));
     let engine = scripted(Script::new().getstream(answers).playback(lost));
     let proxy = Proxy::start_with(&[&engine], |config| {
         config.stream.abandon = abandon;
@@ -126,11 +126,6 @@ fn late() -> Getstream {
 }
 
 #[test]
-fn a_session_that_is_opened_when_everybody_has_left_is_stopped_once() {
-    check_late_session_is_stopped(SOON, Steps::first(1, late()), 0, |_, waiting| drop(waiting));
-}
-
-#[test]
 fn a_session_that_is_opened_after_its_stream_was_deleted_is_stopped_once() {
     check_late_session_is_stopped(LONG, Steps::first(1, late()), 0, |proxy, waiting| {
         let mut connection = proxy.connect();
@@ -141,14 +136,51 @@ fn a_session_that_is_opened_after_its_stream_was_deleted_is_stopped_once() {
     });
 }
 
+/// A start that everybody has left while its getstream is in flight, and that is to end: by its time, or by giving way to
+/// another one. `come_back` says whether somebody asks for it again before the engine has answered.
+#[track_caller]
+fn check_left_start(abandon: Duration, gives_way: bool, come_back: bool) {
+    let engine = scripted(Script::new().getstream(Steps::first(1, late())));
+    let proxy = Proxy::start_with(&[&engine], |config| config.stream.abandon = abandon);
+    let waiting = proxy.ask(ID);
+    wait_engine(&engine, "its getstream is on its way", |counts| counts.getstreams_now == 1);
+    drop(waiting);
+    proxy.wait_session(ID, "nobody waits", |session| session["waiting_count"] == 0);
+    if gives_way {
+        Viewer::open(proxy.address, OTHER_ID).take_packets(1);
+    } else {
+        // Long enough for the housekeeper to see that its time is over.
+        pause(Duration::from_secs(1));
+    }
+    assert_eq!(proxy.session(ID)["state"], "starting", "only the answer tells how to stop it");
+    assert_eq!(engine.counts_of(ID).getstreams_now, 1, "it is not cut");
+    if come_back {
+        let mut viewer = Viewer::open(proxy.address, ID);
+        viewer.take_packets(100);
+        assert_whole(&viewer.leave());
+    }
+    proxy.wait_gone(ID);
+    let counts = engine.counts_of(ID);
+    let sessions = (counts.getstreams, counts.sessions_opened, counts.sessions_stopped, counts.stops);
+    assert_eq!(sessions, (1, 1, 1, 1), "{counts:?}");
+    assert_eq!((counts.playback_requests, counts.sessions_leaked), (u64::from(come_back), 0), "{counts:?}");
+}
+
+#[test]
+fn a_session_that_is_opened_when_everybody_has_left_is_stopped_once() {
+    check_left_start(SOON, false, false);
+}
+
 #[test]
 fn a_session_that_is_opened_after_its_start_gave_way_is_stopped_once() {
-    check_late_session_is_stopped(LONG, Steps::first(1, late()), 0, |proxy, waiting| {
-        drop(waiting);
-        proxy.wait_session(ID, "nobody waits", |session| session["waiting_count"] == 0);
-        assert_eq!(proxy.session(ID)["state"], "starting");
-        Viewer::open(proxy.address, OTHER_ID).take_packets(1);
-    });
+    check_left_start(LONG, true, false);
+}
+
+/// The most common gesture of a person with a remote control: away and back again.
+#[test]
+fn who_comes_back_while_getstream_is_in_flight_joins_it() {
+    check_left_start(SOON, false, true);
+    check_left_start(LONG, true, true);
 }
 
 #[test]
@@ -159,7 +191,7 @@ fn a_session_that_is_opened_when_everybody_has_left_the_lost_source_is_stopped_o
 
 #[test]
 fn a_client_that_gives_up_during_the_start_does_not_disturb_another() {
-    let engine = scripted(stuck(Playback::first_byte_after(Duration::from_secs(2))));
+    let engine = scripted(stuck(PlaybackStep::first_byte_after(Duration::from_secs(2))));
     let proxy = Proxy::start(&[&engine]);
     let impatient = proxy.ask(ID);
     let patient = proxy.ask(ID);
@@ -175,7 +207,7 @@ fn a_client_that_gives_up_during_the_start_does_not_disturb_another() {
 
 #[test]
 fn a_start_that_everybody_left_lives_on_for_a_while() {
-    let engine = scripted(stuck(Playback::first_byte_after(Duration::from_secs(2))));
+    let engine = scripted(stuck(PlaybackStep::first_byte_after(Duration::from_secs(2))));
     let proxy = Proxy::start(&[&engine]);
     let impatient = proxy.ask(ID);
     proxy.wait_session(ID, "it waits", |session| session["waiting_count"] == 1);
@@ -190,7 +222,7 @@ fn a_start_that_everybody_left_lives_on_for_a_while() {
 
 #[test]
 fn a_start_that_everybody_left_ends_in_time_and_is_stopped() {
-    let engine = scripted(stuck(Playback::entry(Entry::Never)));
+    let engine = scripted(stuck(PlaybackStep::entry(Entry::Never)));
     let abandon = Duration::from_millis(300);
     let proxy = Proxy::start_with(&[&engine], |config| config.stream.abandon = abandon);
     let bystander = Bystander::watch(&proxy);

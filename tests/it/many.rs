@@ -5,7 +5,7 @@ use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use acerelay::id::Digest;
-use acerelay::sim::{Content, Getstream, Media, Numbered, Playback, Report, Script, Steps};
+use acerelay::sim::{Content, Getstream, Media, Numbered, PlaybackStep, Report, Script, Steps};
 
 use super::harness::{
     Bystander, Connection, ID, INFOHASH, LONG, OTHER_ID, Proxy, Viewer, assert_all_stopped, assert_whole,
@@ -43,7 +43,7 @@ fn fifty_first_clients_at_once_make_one_session() {
 fn fifty_first_clients_of_a_start_that_fails_get_one_answer() {
     let error = Getstream::Error("failed to load content".to_owned());
     let slow = Steps::first(1, Getstream::Slow(Duration::from_secs(2))).then(error);
-    let engine = scripted(Script::new().getstream(slow).playback(Playback::status(404, "gone")));
+    let engine = scripted(Script::new().getstream(slow).playback(PlaybackStep::status(404, "gone")));
     let proxy = Proxy::start(&[&engine]);
     let address = proxy.address;
     let answers = in_parallel(50, move |_| {

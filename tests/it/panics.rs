@@ -2,20 +2,14 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
 use std::time::Duration;
 
 use acerelay::config::Config;
-use acerelay::http::guard::Patience;
-use acerelay::http::listener::Listener;
-use acerelay::http::parked::ParkedThreads;
 use acerelay::http::response::Response;
-use acerelay::http::server::{Server, ServerLimits};
-use acerelay::http::socket::Options;
 use acerelay::logging;
-use acerelay::threads::{Threads, log_panics};
+use acerelay::threads::log_panics;
 
-use super::harness::{Connection, Running, alone_in_a_process, engine, is_alone, reset};
+use super::harness::{BareServer, Connection, Running, alone_in_a_process, engine, is_alone, reset};
 
 /// What the kernel has told nobody yet: a whole request, and that its sender has reset the connection.
 fn say_and_reset(address: SocketAddr) {
@@ -51,18 +45,12 @@ fn a_connection_that_was_reset_early_is_a_line_at_debug() {
 }
 
 /// A server whose handler panics when it is asked to.
-fn server_that_panics(threads: &Threads) -> Server {
+fn server_that_panics() -> BareServer {
     let second = Duration::from_secs(1);
-    let options = Options { read_limit: second, write_slice: second };
-    let listener = Listener::open(SocketAddr::from(([127, 0, 0, 1], 0)), options).expect("a free port");
-    let limits = ServerLimits { streams: 10, descriptors: 1000, patience: Patience::default() };
-    let handler = |request: acerelay::http::request::Request| {
+    BareServer::start(second, second, |request| {
         assert!(request.target() != "/panic", "on\r\npurpose \u{1b}[31m");
         request.respond(Response::text(200, "ok\n"));
-    };
-    let parked = Arc::new(ParkedThreads::new(1000));
-    Server::start(listener, limits, parked, threads, threads.clone(), Arc::new(handler))
-        .expect("some threads")
+    })
 }
 
 #[test]
@@ -73,8 +61,7 @@ fn server() {
     }
     logging::start(&Config::default().log, None).expect("no log was started");
     log_panics();
-    let threads = Threads::new();
-    let server = server_that_panics(&threads);
+    let server = server_that_panics();
     println!("Listening on http://{}", server.address());
     // Until who started this is gone.
     let _gone = io::stdin().read_to_end(&mut Vec::new());

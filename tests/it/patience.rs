@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use acerelay::sim::{Call, Event, Fill, Playback, Script, SimEngine, Steps};
+use acerelay::sim::{BodyEvent, Call, Fill, PlaybackStep, Script, SimEngine, Steps};
 
 use super::harness::{
     ID, LONG, Proxy, SLACK, Viewer, assert_all_stopped, assert_seamed, assert_whole, scripted, wait_engine,
@@ -20,8 +20,8 @@ const SILENCE: Duration = Duration::from_secs(14);
 const BEFORE_BYTES: u64 = 400_000;
 
 /// An engine that falls silent in this way while it fills its buffer like this, and a client of it.
-fn silent(event: Event, fill: Fill, recover: Duration) -> (SimEngine, Proxy, Viewer, Instant) {
-    let playback = Steps::first(1, Playback::after(BEFORE_BYTES, event));
+fn silent(event: BodyEvent, fill: Fill, recover: Duration) -> (SimEngine, Proxy, Viewer, Instant) {
+    let playback = Steps::first(1, PlaybackStep::after(BEFORE_BYTES, event));
     let engine = scripted(Script::new().playback(playback).stat(Call::Filling(fill)));
     let proxy = Proxy::start_with(&[&engine], |config| {
         config.stream.stall_timeout = STALL;
@@ -34,7 +34,7 @@ fn silent(event: Event, fill: Fill, recover: Duration) -> (SimEngine, Proxy, Vie
 
 #[track_caller]
 fn check_waited_for(fill: Fill) {
-    let (engine, _proxy, mut viewer, began) = silent(Event::Pause(SILENCE), fill, LONG);
+    let (engine, _proxy, mut viewer, began) = silent(BodyEvent::Pause(SILENCE), fill, LONG);
     // More than came before the silence.
     viewer.take_packets(BEFORE_BYTES / 188 + 500);
     assert!(began.elapsed() > STALL, "{:?}", began.elapsed());
@@ -62,7 +62,7 @@ fn lost_after(proxy: &Proxy, began: Instant) -> Duration {
 
 #[test]
 fn a_silent_source_whose_engine_stands_still_is_lost_in_time() {
-    let (engine, proxy, mut viewer, began) = silent(Event::Pause(SILENCE), Fill::StandsStill, LONG);
+    let (engine, proxy, mut viewer, began) = silent(BodyEvent::Pause(SILENCE), Fill::StandsStill, LONG);
     let took = lost_after(&proxy, began);
     // The test may have been late to see the silence.
     assert!(took > STALL - Duration::from_secs(1) && took < STALL + SLACK, "{took:?}");
@@ -74,7 +74,7 @@ fn a_silent_source_whose_engine_stands_still_is_lost_in_time() {
 #[test]
 fn a_silent_source_is_not_waited_for_longer_than_it_would_be_recovered() {
     let limit = STALL + Duration::from_secs(4);
-    let (engine, proxy, mut viewer, began) = silent(Event::Stall, Fill::Rises, limit);
+    let (engine, proxy, mut viewer, began) = silent(BodyEvent::Stall, Fill::Rises, limit);
     let took = lost_after(&proxy, began);
     assert!(took > limit - Duration::from_secs(1) && took < limit + SLACK, "{took:?}");
     viewer.take_seams(1);

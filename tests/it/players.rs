@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
-use acerelay::sim::{Content, Entry, Media, Numbered, Playback, Script};
+use acerelay::sim::{Content, Entry, Media, Numbered, PlaybackStep, Script};
 
 use super::harness::{
     Connection, End, ID, INFOHASH, OTHER_ID, Proxy, SLACK, Viewer, assert_whole, engine, engine_with, reset,
@@ -75,7 +75,7 @@ fn http_1_0_gets_a_raw_stream_and_its_end_even_if_it_wants_to_go_on() {
 
 #[test]
 fn whoever_leaves_while_waiting_gives_its_seat_back_within_a_second() {
-    let engine = scripted(Script::new().playback(Playback::entry(Entry::Never)));
+    let engine = scripted(Script::new().playback(PlaybackStep::entry(Entry::Never)));
     let proxy = Proxy::start(&[&engine]);
     let _stays = proxy.ask(ID);
     let waiting = |count: u64| {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use acerelay::id::ContentKey;
-use acerelay::sim::{Entry, Head, Playback, Script};
+use acerelay::sim::{Entry, Head, PlaybackStep, Script};
 use acerelay::stream::state::State;
 use acerelay::stream::{client::ClientRecord, stream::Seat};
 
@@ -31,7 +31,7 @@ fn take_seat(proxy: &Proxy, client: u64) -> Seat {
     let key = ContentKey::from_query(None, [("id", ID.to_string())]).expect("a good id");
     let address = SocketAddr::from(([127, 0, 0, 1], 9));
     let client = Arc::new(ClientRecord::new(client, address, None));
-    proxy.app().streams().seat(&key.into(), &client).expect("there is room")
+    proxy.app().streams().seat(&key.into(), &client, || true).expect("there is room")
 }
 
 fn wait(seat: &Seat, limit: f64) -> Option<bool> {
@@ -40,7 +40,7 @@ fn wait(seat: &Seat, limit: f64) -> Option<bool> {
 
 #[test]
 fn a_header_delayed_by_0_2_s_is_waited_for_and_then_the_stream_is_active() {
-    let late = Playback::head(Head::Late(seconds(0.2)));
+    let late = PlaybackStep::head(Head::Late(seconds(0.2)));
     let engine = scripted(Script::new().playback(late));
     let proxy = Proxy::start(&[&engine]);
     let seat = take_seat(&proxy, 1);
@@ -55,7 +55,7 @@ fn a_header_delayed_by_0_2_s_is_waited_for_and_then_the_stream_is_active() {
 
 #[test]
 fn a_header_delayed_by_3_s_is_not_there_after_0_5_s_and_the_start_can_be_stopped() {
-    let late = Playback::head(Head::Late(seconds(3.0)));
+    let late = PlaybackStep::head(Head::Late(seconds(3.0)));
     let engine = scripted(Script::new().playback(late));
     let proxy = Proxy::start(&[&engine]);
     let seat = take_seat(&proxy, 1);
@@ -86,7 +86,7 @@ fn a_start_that_fails_at_once_says_so_at_once() {
 
 #[test]
 fn a_start_returns_at_once_and_its_end_comes_when_it_comes() {
-    let late = Playback::entry(Entry::Late(seconds(0.5)));
+    let late = PlaybackStep::entry(Entry::Late(seconds(0.5)));
     let engine = scripted(Script::new().playback(late));
     let proxy = Proxy::start(&[&engine]);
     let began = Instant::now();
@@ -100,7 +100,7 @@ fn a_start_returns_at_once_and_its_end_comes_when_it_comes() {
 #[test]
 fn a_start_that_fails_after_0_05_s_does_not_keep_anybody_for_5_s() {
     let mut script = Script::new();
-    script = script.playback(Playback::head(Head::Status(500, "it broke".to_owned())));
+    script = script.playback(PlaybackStep::head(Head::Status(500, "it broke".to_owned())));
     let engine = scripted(script.getstream(acerelay::sim::Getstream::Slow(seconds(0.05))));
     let proxy = Proxy::start(&[&engine]);
     let seats = [take_seat(&proxy, 1), take_seat(&proxy, 2)];
@@ -115,7 +115,7 @@ fn a_start_that_fails_after_0_05_s_does_not_keep_anybody_for_5_s() {
 
 #[test]
 fn no_client_has_a_status_before_the_first_packets_are_there() {
-    let engine = scripted(Script::new().playback(Playback::first_byte_after(seconds(0.6))));
+    let engine = scripted(Script::new().playback(PlaybackStep::first_byte_after(seconds(0.6))));
     let proxy = Proxy::start(&[&engine]);
     let mut waiting = proxy.ask(ID);
     let session = proxy.wait_session(ID, "somebody waits", |session| session["waiting_count"] == 1);

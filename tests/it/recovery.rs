@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use acerelay::config::Config;
 use acerelay::sim::{
-    Burst, Call, Content, Delivery, EndedReaders, Entry, Event, Getstream, Head, Health, Media, Numbered,
-    Order, Playback, RequestRecord, Script, SessionRules, Settings, SimEngine, Steps,
+    BodyEvent, Burst, Call, Content, Delivery, EndedReaders, Entry, Getstream, Head, Health, Media, Numbered,
+    Order, PlaybackStep, RequestRecord, Script, SessionRules, Settings, SimEngine, Steps,
 };
 
 use super::harness::{
@@ -19,8 +19,8 @@ fn recovering(config: &mut Config) {
 }
 
 /// A source that is lost in this way for its first readers, once so much of it was sent.
-fn lost_first(count: usize, event: Event) -> Script {
-    Script::new().playback(Steps::first(count, Playback::after(400_000, event)))
+fn lost_first(count: usize, event: BodyEvent) -> Script {
+    Script::new().playback(Steps::first(count, PlaybackStep::after(400_000, event)))
 }
 
 fn requests_of(engine: &SimEngine, path: &str) -> Vec<RequestRecord> {
@@ -77,7 +77,8 @@ fn clients_stay_when_the_source_falls_silent() {
 
 #[test]
 fn a_source_that_comes_back_within_the_stall_limit_is_not_lost() {
-    let script = Script::new().playback(Playback::after(400_000, Event::Pause(Duration::from_millis(1500))));
+    let script =
+        Script::new().playback(PlaybackStep::after(400_000, BodyEvent::Pause(Duration::from_millis(1500))));
     let engine = scripted(script);
     let proxy = Proxy::start_with(&[&engine], recovering);
     let mut viewer = Viewer::open(proxy.address, ID);
@@ -92,12 +93,12 @@ fn null_packets_alone_are_silence() {
     const NULLS: u64 = 50;
     // The body begins 71 bytes into a packet; this is the end of one.
     let from = 117 + 188 * 2000;
-    let mut playback = Playback::normal();
+    let mut playback = PlaybackStep::normal();
     for round in 0..20 {
         let at = from + round * NULLS * 188;
         playback = playback
-            .and_after(at, Event::Pause(Duration::from_millis(200)))
-            .and_after(at, Event::NullPackets(NULLS as usize));
+            .and_after(at, BodyEvent::Pause(Duration::from_millis(200)))
+            .and_after(at, BodyEvent::NullPackets(NULLS as usize));
     }
     let engine = scripted(Script::new().playback(Steps::each([playback])));
     let proxy = Proxy::start_with(&[&engine], |config| {
@@ -176,8 +177,8 @@ fn a_source_that_flows_is_not_given_up_for_a_word_of_its_engine() {
 
 #[test]
 fn null_packets_keep_the_clients_of_a_lost_source() {
-    let late = Playback::first_byte_after(Duration::from_secs(3));
-    let script = Script::new().playback(Steps::each([Playback::after(400_000, Event::End), late]));
+    let late = PlaybackStep::first_byte_after(Duration::from_secs(3));
+    let script = Script::new().playback(Steps::each([PlaybackStep::after(400_000, BodyEvent::End), late]));
     let engine = scripted(script);
     let proxy = Proxy::start_with(&[&engine], |config| {
         recovering(config);
@@ -192,8 +193,8 @@ fn null_packets_keep_the_clients_of_a_lost_source() {
 
 #[test]
 fn who_comes_while_the_source_is_recovered_waits_and_begins_behind_the_gap() {
-    let late = Playback::head(Head::Late(Duration::from_secs(3)));
-    let script = Script::new().playback(Steps::each([Playback::after(400_000, Event::End), late]));
+    let late = PlaybackStep::head(Head::Late(Duration::from_secs(3)));
+    let script = Script::new().playback(Steps::each([PlaybackStep::after(400_000, BodyEvent::End), late]));
     let engine = scripted(script);
     let proxy = Proxy::start_with(&[&engine], recovering);
     let mut early = Viewer::open(proxy.address, ID);
@@ -216,7 +217,8 @@ fn who_comes_while_the_source_is_recovered_waits_and_begins_behind_the_gap() {
 #[test]
 fn attempts_follow_each_other_after_0_1_and_2_s() {
     let refused = || Getstream::Error("not now".to_owned());
-    let script = lost_first(1, Event::End).getstream(Steps::each([Getstream::Normal, refused(), refused()]));
+    let script =
+        lost_first(1, BodyEvent::End).getstream(Steps::each([Getstream::Normal, refused(), refused()]));
     let engine = scripted(script);
     let proxy = Proxy::start_with(&[&engine], recovering);
     let bystander = Bystander::watch(&proxy);
@@ -242,7 +244,7 @@ fn attempts_follow_each_other_after_0_1_and_2_s() {
 #[test]
 fn a_source_that_does_not_come_back_in_time_ends_its_clients() {
     let error = Getstream::Error("gone off the air".to_owned());
-    let script = lost_first(1, Event::End).getstream(Steps::first(1, Getstream::Normal).then(error));
+    let script = lost_first(1, BodyEvent::End).getstream(Steps::first(1, Getstream::Normal).then(error));
     let engine = scripted(script);
     let limit = Duration::from_secs(2);
     let proxy = Proxy::start_with(&[&engine], |config| config.stream.recover_timeout = limit);
@@ -263,7 +265,7 @@ fn a_source_that_does_not_come_back_in_time_ends_its_clients() {
 #[test]
 fn who_waits_for_a_source_that_does_not_come_back_is_told_why() {
     let error = Getstream::Error("gone off the air".to_owned());
-    let script = lost_first(1, Event::End).getstream(Steps::first(1, Getstream::Normal).then(error));
+    let script = lost_first(1, BodyEvent::End).getstream(Steps::first(1, Getstream::Normal).then(error));
     let engine = scripted(script);
     let proxy =
         Proxy::start_with(&[&engine], |config| config.stream.recover_timeout = Duration::from_secs(3));
@@ -280,8 +282,9 @@ fn who_waits_for_a_source_that_does_not_come_back_is_told_why() {
 
 #[test]
 fn a_stream_can_be_deleted_while_its_source_is_lost() {
-    let script = lost_first(1, Event::End)
-        .playback(Steps::each([Playback::after(400_000, Event::End)]).then(Playback::entry(Entry::Never)));
+    let script = lost_first(1, BodyEvent::End).playback(
+        Steps::each([PlaybackStep::after(400_000, BodyEvent::End)]).then(PlaybackStep::entry(Entry::Never)),
+    );
     let engine = scripted(script);
     let proxy = Proxy::start_with(&[&engine], recovering);
     let viewer = Viewer::open(proxy.address, ID);
@@ -332,7 +335,7 @@ fn a_source_that_is_made_to_wait_is_not_silent() {
 
 #[test]
 fn a_source_that_gives_next_to_nothing_three_times_is_unstable() {
-    let engine = scripted(Script::new().playback(Playback::after(20_000, Event::End)));
+    let engine = scripted(Script::new().playback(PlaybackStep::after(20_000, BodyEvent::End)));
     let proxy = Proxy::start_with(&[&engine], recovering);
     let (_, end) = Viewer::open(proxy.address, ID).finish();
     assert_eq!(end, End::Closed);
@@ -347,7 +350,7 @@ fn a_source_that_gives_next_to_nothing_three_times_is_unstable() {
 fn a_source_that_ends_again_and_again_keeps_its_clients_for_ever() {
     let shape = Numbered { key_every: 5, ..Numbered::default() };
     let delivery = Delivery { burst: Burst::Time(Duration::ZERO), ..Delivery::default() };
-    let script = Script::new().playback(Playback::after(800_000, Event::End));
+    let script = Script::new().playback(PlaybackStep::after(800_000, BodyEvent::End));
     let content = Content::live(ID, INFOHASH, Media::Numbered(shape)).delivery(delivery).script(script);
     let engine = engine_with(content);
     let proxy = Proxy::start_with(&[&engine], recovering);
@@ -366,8 +369,9 @@ fn a_source_that_ends_again_and_again_keeps_its_clients_for_ever() {
 
 #[test]
 fn when_everybody_leaves_a_lost_source_nothing_more_is_tried() {
-    let script = lost_first(1, Event::End)
-        .playback(Steps::each([Playback::after(400_000, Event::End)]).then(Playback::entry(Entry::Never)));
+    let script = lost_first(1, BodyEvent::End).playback(
+        Steps::each([PlaybackStep::after(400_000, BodyEvent::End)]).then(PlaybackStep::entry(Entry::Never)),
+    );
     let engine = scripted(script);
     let proxy = Proxy::start_with(&[&engine], recovering);
     let mut viewer = Viewer::open(proxy.address, ID);
@@ -393,7 +397,7 @@ fn the_end_of_a_film_is_its_end() {
 fn an_engine_that_is_warming_up_is_asked_again_until_it_plays() {
     let content = broadcast(ID, INFOHASH)
         .delivery(Delivery { prebuffer: Duration::from_millis(1500), ..Delivery::default() })
-        .script(Script::new().playback(Playback::entry(Entry::StartTimeout)));
+        .script(Script::new().playback(PlaybackStep::entry(Entry::StartTimeout)));
     let engine = engine_with(content);
     let proxy = Proxy::start(&[&engine]);
     let mut viewer = Viewer::open(proxy.address, ID);
@@ -406,7 +410,7 @@ fn an_engine_that_is_warming_up_is_asked_again_until_it_plays() {
 
 #[test]
 fn an_engine_that_never_gets_warm_is_given_up_with_its_last_text() {
-    let script = Script::new().playback(Playback::status(500, "start timeout")).stat(Call::Prebuffering);
+    let script = Script::new().playback(PlaybackStep::status(500, "start timeout")).stat(Call::Prebuffering);
     let engine = scripted(script);
     let limit = Duration::from_millis(2500);
     let proxy = Proxy::start_with(&[&engine], |config| config.stream.connect_timeout = limit);

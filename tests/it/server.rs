@@ -3,7 +3,7 @@
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
-use acerelay::sim::{Entry, Getstream, Order, Playback, Script};
+use acerelay::sim::{Entry, Getstream, Order, PlaybackStep, Script};
 use serde_json::Value;
 
 use super::harness::{
@@ -199,7 +199,7 @@ fn a_path_that_is_not_there_is_told_with_those_that_are() {
 
 #[test]
 fn the_status_has_every_field_from_the_first_moment_on() {
-    let engine = scripted(Script::new().playback(Playback::entry(Entry::Never)));
+    let engine = scripted(Script::new().playback(PlaybackStep::entry(Entry::Never)));
     let proxy = Proxy::start(&[&engine]);
     let fields = [
         "running",
@@ -308,7 +308,7 @@ fn a_connection_carries_a_status_and_then_a_stream() {
 
 #[test]
 fn a_quiet_source_is_filled_with_null_packets_and_a_start_never_is() {
-    let late = Playback::first_byte_after(Duration::from_secs(1));
+    let late = PlaybackStep::first_byte_after(Duration::from_secs(1));
     let engine = scripted(Script::new().playback(late));
     let keepalive = Duration::from_millis(200);
     let proxy = Proxy::start_with(&[&engine], |config| config.stream.keepalive = Some(keepalive));

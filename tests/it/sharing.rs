@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use acerelay::id::Digest;
-use acerelay::sim::{Call, Entry, Getstream, Playback, Script, SimEngine, Steps};
+use acerelay::sim::{Call, Entry, Getstream, PlaybackStep, Script, SimEngine, Steps};
 
 use super::harness::{
     Bystander, ID, INFOHASH, LONG, OTHER_ID, Proxy, Viewer, assert_all_stopped, assert_whole, broadcast,
@@ -143,7 +143,7 @@ fn a_change_of_parameters_is_served_by_the_only_engine() {
 
 #[test]
 fn a_start_that_everybody_left_gives_way_when_another_stream_starts() {
-    let engine = scripted(Script::new().playback(Playback::entry(Entry::Never)));
+    let engine = scripted(Script::new().playback(PlaybackStep::entry(Entry::Never)));
     let proxy = Proxy::start(&[&engine]);
     let dead = proxy.ask(ID);
     wait_engine(&engine, "it is asked", |counts| counts.playback_requests == 1);
@@ -162,13 +162,15 @@ fn a_start_that_everybody_left_gives_way_when_another_stream_starts() {
 fn who_leaves_while_the_last_start_of_the_key_is_still_ending_is_noticed() {
     let engine = scripted(Script::new().getstream(Getstream::Hang));
     let proxy = Proxy::start_with(&[&engine], |config| {
-        config.stream.abandon = Duration::from_millis(100);
         config.stream.connect_timeout = Duration::from_secs(20);
         config.server.max_clients = 1;
     });
     let first = proxy.ask(ID);
     wait_engine(&engine, "it is asked", |counts| counts.getstreams_now == 1);
     drop(first);
+    let mut connection = proxy.connect();
+    connection.send_request("DELETE", &format!("/proxy/sessions/{ID}"), "");
+    assert_eq!(connection.reply().status, 204);
     proxy.wait_session(ID, "it is given up", |session| session["state"] == "stopping");
     let began = Instant::now();
     let mut second = proxy.ask(ID);

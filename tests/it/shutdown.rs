@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use acerelay::config::Config;
 use acerelay::sim::{
-    Call, Entry, Event, Getstream, Head, Health, Playback, Report, Script, SimEngine, Steps,
+    BodyEvent, Call, Entry, Getstream, Head, Health, PlaybackStep, Report, Script, SimEngine, Steps,
 };
 use acerelay::threads::Threads;
 
@@ -74,7 +74,8 @@ fn while_getstream_hangs() {
 
 #[test]
 fn while_the_playback_is_waited_for() {
-    let faults = [Playback::entry(Entry::Never), Playback::head(Head::Never), Playback::never_a_byte()];
+    let faults =
+        [PlaybackStep::entry(Entry::Never), PlaybackStep::head(Head::Never), PlaybackStep::never_a_byte()];
     for fault in faults {
         let engine = scripted(Script::new().playback(fault));
         let proxy = Proxy::start(&[&engine]);
@@ -87,7 +88,7 @@ fn while_the_playback_is_waited_for() {
 
 #[test]
 fn while_the_engine_is_warming_up_and_its_stat_hangs() {
-    let script = Script::new().playback(Playback::status(500, "start timeout")).stat(Call::Hang);
+    let script = Script::new().playback(PlaybackStep::status(500, "start timeout")).stat(Call::Hang);
     let engine = scripted(script);
     let proxy = Proxy::start(&[&engine]);
     let waiting = proxy.ask(ID);
@@ -98,7 +99,7 @@ fn while_the_engine_is_warming_up_and_its_stat_hangs() {
 
 #[test]
 fn while_a_start_waits_for_its_turn() {
-    let engine = scripted(Script::new().playback(Playback::entry(Entry::Never)));
+    let engine = scripted(Script::new().playback(PlaybackStep::entry(Entry::Never)));
     let proxy = Proxy::start_with(&[&engine], |config| config.engines[0].max_starts = 1);
     let first = proxy.ask(ID);
     wait_engine(&engine, "it is asked", |counts| counts.playback_requests == 1);
@@ -124,7 +125,7 @@ fn while_clients_watch_and_the_engine_hangs_on_every_call() {
 fn while_a_source_is_recovered() {
     // Between two attempts, within getstream, and within the playback.
     let error = Getstream::Error("not now".to_owned());
-    let once = Playback::after(400_000, Event::End);
+    let once = PlaybackStep::after(400_000, BodyEvent::End);
     let scripts = [
         (Script::new().getstream(Steps::first(1, Getstream::Normal).then(error)), 1),
         (
@@ -135,7 +136,7 @@ fn while_a_source_is_recovered() {
         (Script::new(), 2),
     ];
     for (script, sessions) in scripts {
-        let playback = Steps::first(1, once.clone()).then(Playback::entry(Entry::Never));
+        let playback = Steps::first(1, once.clone()).then(PlaybackStep::entry(Entry::Never));
         let engine = scripted(script.playback(playback));
         let proxy = Proxy::start_with(&[&engine], recovering);
         let viewer = Viewer::open(proxy.address, ID);
@@ -153,7 +154,7 @@ fn while_a_source_is_recovered() {
 
 #[test]
 fn while_the_lost_session_is_stopped_by_an_engine_that_hangs() {
-    let script = Script::new().playback(Playback::after(400_000, Event::End)).stop(Call::Hang);
+    let script = Script::new().playback(PlaybackStep::after(400_000, BodyEvent::End)).stop(Call::Hang);
     let engine = scripted(script);
     let proxy = Proxy::start_with(&[&engine], recovering);
     let viewer = Viewer::open(proxy.address, ID);
@@ -189,7 +190,7 @@ fn while_a_stream_is_stopped_and_a_newcomer_waits_for_that() {
 
 #[test]
 fn while_an_abandoned_start_lives_on() {
-    let engine = scripted(Script::new().playback(Playback::entry(Entry::Never)));
+    let engine = scripted(Script::new().playback(PlaybackStep::entry(Entry::Never)));
     let proxy = Proxy::start(&[&engine]);
     let waiting = proxy.ask(ID);
     wait_engine(&engine, "it is asked", |counts| counts.playback_requests == 1);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use acerelay::config::Config;
 use acerelay::id::Digest;
 use acerelay::sim::{
-    Call, Entry, Event, Fill, Getstream, Head, Playback, Script, Settings, SimEngine, Steps,
+    BodyEvent, Call, Entry, Fill, Getstream, Head, PlaybackStep, Script, Settings, SimEngine, Steps,
 };
 
 use super::harness::{
@@ -51,7 +51,7 @@ fn short_first_data(config: &mut Config) {
 }
 
 #[track_caller]
-fn check_playback(playback: Playback, expected: &Refusal) {
+fn check_playback(playback: PlaybackStep, expected: &Refusal) {
     check_refused(&scripted(Script::new().playback(playback)), no_change, |_| {}, expected);
 }
 
@@ -200,7 +200,7 @@ fn an_answer_in_a_result_envelope_works() {
 #[test]
 fn status_404_on_the_playback_url_is_told() {
     check_playback(
-        Playback::status(404, "no such thing"),
+        PlaybackStep::status(404, "no such thing"),
         &Refusal { says: "404: no such thing", ..ENGINE_ERROR },
     );
 }
@@ -208,7 +208,7 @@ fn status_404_on_the_playback_url_is_told() {
 #[test]
 fn status_500_on_the_body_is_told() {
     let head = Head::Status(500, "download not found".to_owned());
-    check_playback(Playback::head(head), &Refusal { says: "500: download not found", ..ENGINE_ERROR });
+    check_playback(PlaybackStep::head(head), &Refusal { says: "500: download not found", ..ENGINE_ERROR });
 }
 
 #[test]
@@ -216,7 +216,7 @@ fn an_engine_that_is_warming_up_is_asked_again() {
     let engine = scripted(Script::new());
     let (id, infohash) = (Digest::new([1; 20]), Digest::new([2; 20]));
     let mut cold =
-        broadcast(id, infohash).script(Script::new().playback(Playback::entry(Entry::StartTimeout)));
+        broadcast(id, infohash).script(Script::new().playback(PlaybackStep::entry(Entry::StartTimeout)));
     cold.delivery.prebuffer = Duration::from_secs(2);
     engine.add(cold);
     let proxy = Proxy::start(&[&engine]);
@@ -230,7 +230,7 @@ fn an_engine_that_is_warming_up_is_asked_again() {
 
 #[test]
 fn an_engine_that_stays_cold_is_given_up_at_the_connect_deadline_with_its_text() {
-    let script = Script::new().playback(Playback::status(500, "start timeout")).stat(Call::Prebuffering);
+    let script = Script::new().playback(PlaybackStep::status(500, "start timeout")).stat(Call::Prebuffering);
     let expected = Refusal { says: "start timeout", after: Duration::ZERO, ..START_TIMEOUT };
     check_refused(&scripted(script), short_connect, |_| {}, &expected);
 }
@@ -238,7 +238,7 @@ fn an_engine_that_stays_cold_is_given_up_at_the_connect_deadline_with_its_text()
 /// The deadline comes while its stat is waited for.
 #[test]
 fn an_engine_that_stays_cold_and_says_nothing_else_is_given_up_with_its_text_all_the_same() {
-    let script = Script::new().playback(Playback::status(500, "start timeout")).stat(Call::Hang);
+    let script = Script::new().playback(PlaybackStep::status(500, "start timeout")).stat(Call::Hang);
     let expected =
         Refusal { says: "within 1.5 s: the engine answered with status 500: start timeout", ..START_TIMEOUT };
     check_refused(&scripted(script), short_connect, |_| {}, &expected);
@@ -246,29 +246,33 @@ fn an_engine_that_stays_cold_and_says_nothing_else_is_given_up_with_its_text_all
 
 #[test]
 fn headers_that_are_late_work() {
-    check_plays(&scripted(Script::new().playback(Playback::head(Head::Late(LATE)))), short_connect, LATE);
+    check_plays(&scripted(Script::new().playback(PlaybackStep::head(Head::Late(LATE)))), short_connect, LATE);
 }
 
 #[test]
 fn headers_that_are_too_late_are_given_up_at_the_connect_deadline() {
-    let engine = scripted(Script::new().playback(Playback::head(Head::Never)));
+    let engine = scripted(Script::new().playback(PlaybackStep::head(Head::Never)));
     check_refused(&engine, short_connect, |_| {}, &Refusal { says: "within 1.", ..START_TIMEOUT });
 }
 
 #[test]
 fn a_playback_url_without_an_answer_is_given_up_at_the_connect_deadline() {
-    let engine = scripted(Script::new().playback(Playback::entry(Entry::Never)));
+    let engine = scripted(Script::new().playback(PlaybackStep::entry(Entry::Never)));
     check_refused(&engine, short_connect, |_| {}, &Refusal { says: "within 1.", ..START_TIMEOUT });
 }
 
 #[test]
 fn data_that_is_late_works() {
-    check_plays(&scripted(Script::new().playback(Playback::first_byte_after(LATE))), short_first_data, LATE);
+    check_plays(
+        &scripted(Script::new().playback(PlaybackStep::first_byte_after(LATE))),
+        short_first_data,
+        LATE,
+    );
 }
 
 #[test]
 fn a_body_without_a_byte_is_given_up_at_the_first_data_deadline() {
-    let engine = scripted(Script::new().playback(Playback::never_a_byte()));
+    let engine = scripted(Script::new().playback(PlaybackStep::never_a_byte()));
     check_refused(
         &engine,
         short_first_data,
@@ -280,7 +284,7 @@ fn a_body_without_a_byte_is_given_up_at_the_first_data_deadline() {
 #[test]
 fn a_body_that_ends_without_data_is_told() {
     check_playback(
-        Playback::after(0, Event::End),
+        PlaybackStep::after(0, BodyEvent::End),
         &Refusal { says: "ended the stream before", ..ENGINE_ERROR },
     );
 }
@@ -298,24 +302,24 @@ fn a_body_that_ends_after_one_packet_has_begun() {
 #[test]
 fn a_body_that_is_reset_at_once_is_told() {
     // ureq takes the reset of a body without a length for its end.
-    check_playback(Playback::after(0, Event::Reset), &Refusal { says: "the engine", ..ENGINE_ERROR });
+    check_playback(PlaybackStep::after(0, BodyEvent::Reset), &Refusal { says: "the engine", ..ENGINE_ERROR });
 }
 
 #[test]
 fn a_text_in_place_of_video_is_told() {
     let text = Head::Text { content_type: "text/html".to_owned(), body: "<p>sorry</p>".repeat(100) };
-    check_playback(Playback::head(text), &Refusal { says: "not MPEG-TS", ..ENGINE_ERROR });
+    check_playback(PlaybackStep::head(text), &Refusal { says: "not MPEG-TS", ..ENGINE_ERROR });
 }
 
 #[test]
 fn endless_garbage_is_no_stream() {
-    let garbage = Playback::after(0, Event::Garbage(3 * 1024 * 1024));
+    let garbage = PlaybackStep::after(0, BodyEvent::Garbage(3 * 1024 * 1024));
     check_playback(garbage, &Refusal { says: "not MPEG-TS", ..ENGINE_ERROR });
 }
 
 #[test]
 fn a_redirect_loop_is_left() {
-    let engine = scripted(Script::new().playback(Playback::entry(Entry::Loop)));
+    let engine = scripted(Script::new().playback(PlaybackStep::entry(Entry::Loop)));
     check_refused(&engine, no_change, |_| {}, &Refusal { says: "loop", ..ENGINE_ERROR });
     let requests = engine.counts_of(ID).playback_requests;
     assert!((2..=10).contains(&requests), "{requests}");
@@ -335,7 +339,7 @@ fn every_url_of_a_foreign_host_is_followed_on_the_engine() {
 #[test]
 fn a_redirect_out_of_the_engine_s_playback_is_not_followed() {
     for url in ["/webui/app/x/cmd/shutdown", "http://192.0.2.1/etc", "/ace/../server/api"] {
-        let engine = scripted(Script::new().playback(Playback::entry(Entry::Elsewhere(url.to_owned()))));
+        let engine = scripted(Script::new().playback(PlaybackStep::entry(Entry::Elsewhere(url.to_owned()))));
         check_refused(&engine, no_change, |_| {}, &Refusal { says: "outside", ..ENGINE_ERROR });
         let path = url.trim_start_matches("http://192.0.2.1");
         assert!(engine.requests().iter().all(|request| request.path != path), "it asked for {path}");
@@ -344,13 +348,13 @@ fn a_redirect_out_of_the_engine_s_playback_is_not_followed() {
 
 #[test]
 fn a_relative_location_works() {
-    let engine = scripted(Script::new().playback(Playback::entry(Entry::Relative)));
+    let engine = scripted(Script::new().playback(PlaybackStep::entry(Entry::Relative)));
     check_plays(&engine, no_change, Duration::ZERO);
 }
 
 #[test]
 fn a_playback_url_that_is_the_body_itself_works() {
-    let engine = scripted(Script::new().playback(Playback::entry(Entry::Direct)));
+    let engine = scripted(Script::new().playback(PlaybackStep::entry(Entry::Direct)));
     check_plays(&engine, no_change, Duration::ZERO);
 }
 
@@ -398,7 +402,7 @@ fn opens_and_stops(engine: &SimEngine) -> Vec<&'static str> {
 /// The engine is restarted while the start waits for it to warm up.
 #[test]
 fn a_session_that_the_engine_forgot_before_it_played_is_opened_anew() {
-    let cold = Steps::first(4, Playback::status(500, "start timeout"));
+    let cold = Steps::first(4, PlaybackStep::status(500, "start timeout"));
     let engine = scripted(Script::new().playback(cold).stat(Call::Prebuffering));
     let proxy = Proxy::start(&[&engine]);
     let waiting = proxy.ask(ID);
@@ -425,7 +429,7 @@ fn a_session_that_the_engine_forgot_before_it_played_is_opened_anew() {
 #[test]
 fn a_session_that_the_engine_says_it_does_not_know_is_opened_anew_at_once() {
     let start = || {
-        let lost = Steps::first(1, Playback::status(403, "unknown playback session id"));
+        let lost = Steps::first(1, PlaybackStep::status(403, "unknown playback session id"));
         let engine = scripted(Script::new().playback(lost));
         let proxy = Proxy::start_with(&[&engine], |config| {
             (config.engines[0].max_streams, config.engines[0].max_starts) = (1, 1);
@@ -447,11 +451,11 @@ fn a_session_that_the_engine_says_it_does_not_know_is_opened_anew_at_once() {
 #[test]
 fn an_engine_that_forgets_every_session_is_given_up_after_the_second() {
     check_playback(
-        Playback::status(403, "unknown playback session id"),
+        PlaybackStep::status(403, "unknown playback session id"),
         &Refusal { says: "does not know its playback session", opened: 2, stopped: 2, ..ENGINE_ERROR },
     );
     // And that is remembered, as any failure of the engine is: who asks again at once costs it nothing.
-    let engine = scripted(Script::new().playback(Playback::status(403, "unknown playback session id")));
+    let engine = scripted(Script::new().playback(PlaybackStep::status(403, "unknown playback session id")));
     let proxy = Proxy::start(&[&engine]);
     for _ in 0..3 {
         assert_eq!(proxy.get(&stream_path(ID)).status, 502);
@@ -462,7 +466,7 @@ fn an_engine_that_forgets_every_session_is_given_up_after_the_second() {
 /// An engine that is busy with what it loads is no reason to leave a player in the dark for longer than was configured.
 #[test]
 fn a_start_is_bounded_however_much_the_engine_loads() {
-    let never = Script::new().playback(Playback::never_a_byte()).stat(Call::Filling(Fill::Rises));
+    let never = Script::new().playback(PlaybackStep::never_a_byte()).stat(Call::Filling(Fill::Rises));
     check_refused(
         &scripted(never),
         |config| config.stream.first_data_timeout = Duration::from_secs(8),

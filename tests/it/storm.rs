@@ -4,6 +4,7 @@ use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use acerelay::config;
+use acerelay::engine::pool::Pool;
 use acerelay::id::{ContentKey, Digest};
 use acerelay::sim::{Getstream, Script, SimEngine};
 use acerelay::stream::memory::Memory;
@@ -191,7 +192,13 @@ fn a_thousand_joins_and_leaves_leave_no_thread_and_no_descriptor_behind() {
 fn stream_without_linger() -> Arc<Stream> {
     let key = ContentKey::from_query(None, [("id", ID.to_string())]).expect("a good id");
     let settings = config::Stream { linger: Duration::ZERO, ..config::Stream::default() };
-    Stream::new(key.into(), &settings, Arc::default(), &Memory::new(settings.memory_bytes))
+    Stream::new(
+        key.into(),
+        &settings,
+        Arc::default(),
+        &Memory::new(settings.memory_bytes),
+        Arc::new(Pool::new(Vec::new())),
+    )
 }
 
 fn record(number: u64) -> Arc<ClientRecord> {
@@ -265,7 +272,7 @@ fn two_that_come_and_go_all_the_time_never_get_a_stream_that_ends() {
     in_parallel(2, move |side| {
         let wanted = ContentKey::from_query(None, [("id", ID.to_string())]).expect("a good id").into();
         for number in 0..SEATS {
-            let seat = streams.seat(&wanted, &record(side as u64)).expect("there is room");
+            let seat = streams.seat(&wanted, &record(side as u64), || true).expect("there is room");
             assert_eq!(seat.wait_started(Instant::now() + LONG), Some(Ok(())));
             drop(seat);
             if number % 500 == 0 {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use acerelay::sim::{Call, Entry, Order, Playback, Script};
+use acerelay::sim::{Call, Entry, Order, PlaybackStep, Script};
 
 use super::harness::{
     Bystander, ID, INFOHASH, OTHER_ID, OTHER_INFOHASH, Proxy, Viewer, assert_whole, broadcast, empty_engine,
@@ -102,18 +102,18 @@ fn refusal(script: Script, change: fn(&mut acerelay::config::Config)) -> String 
 #[test]
 fn a_start_that_finds_nobody_to_load_from_says_so() {
     let script = || Script::new().stat(Call::Prebuffering);
-    let never = script().playback(Playback::entry(Entry::Never));
+    let never = script().playback(PlaybackStep::entry(Entry::Never));
     // The first word on a session that was just created is empty, the next one comes a second later.
     let detail = refusal(never, |config| config.stream.connect_timeout = 2 * LIMIT);
     assert_eq!(detail, "the engine did not begin to play within 2.0 s; it has found no peers");
-    let never = script().playback(Playback::never_a_byte());
+    let never = script().playback(PlaybackStep::never_a_byte());
     let detail = refusal(never, |config| config.stream.first_data_timeout = 2 * LIMIT);
     assert_eq!(detail, "the engine answered but sent no picture within 2.0 s; it has found no peers");
 }
 
 #[test]
 fn a_start_that_has_peers_but_no_picture_says_so() {
-    let never = Script::new().playback(Playback::never_a_byte());
+    let never = Script::new().playback(PlaybackStep::never_a_byte());
     let detail = refusal(never, |config| config.stream.first_data_timeout = 2 * LIMIT);
     assert_eq!(
         detail,
@@ -123,7 +123,7 @@ fn a_start_that_has_peers_but_no_picture_says_so() {
 
 #[test]
 fn a_start_whose_engine_says_nothing_of_its_swarm_is_told_plainly() {
-    let never = Script::new().playback(Playback::never_a_byte()).stat(Call::Hang);
+    let never = Script::new().playback(PlaybackStep::never_a_byte()).stat(Call::Hang);
     let detail = refusal(never, |config| config.stream.first_data_timeout = LIMIT);
     assert_eq!(detail, "the engine answered but sent no picture within 1.0 s");
 }

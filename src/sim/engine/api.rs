@@ -6,23 +6,35 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::call::{Named, Reply, Request, UNKNOWN_SESSION};
+use super::call::{Named, Reply, Request};
+use super::content::Content;
+use super::dialect::Dialect;
 use super::hls;
 use super::http::{Answer, Connection};
 use super::playback;
-use super::script::{Call, Health};
+use super::script::{Call, CallKind, Health};
 use super::state::Shared;
 
 /// Serves a connection to its end.
 pub(super) fn serve(shared: &Arc<Shared>, mut connection: Connection, number: u64) -> io::Result<()> {
     while let Some(record) = connection.read_request(shared.started.elapsed())? {
+        // What came before a freeze is over is dealt with after it, whether the client is still there or not.
+        let is_late = shared.pass()?;
+        if kind(&record.path).is_some_and(|kind| shared.slams(kind)) {
+            connection.end_cleanly();
+            return Ok(());
+        }
         log::trace!("simulated engine, connection {number}: {} {}", record.method, record.path);
         shared.update(|state| state.requests.push(record.clone()));
         let length = record.header("Content-Length").and_then(|value| value.parse().ok());
         connection.skip_body(length.unwrap_or(0))?;
-        let request = Request { shared, connection: &connection, record: &record };
+        let request = Request { shared, connection: &connection, record: &record, is_late };
         match request.dispatch()? {
             Reply::Answer(answer) => {
+                shared.pass()?;
+                if kind(&record.path) == Some(CallKind::Getstream) {
+                    shared.refuse_if_due();
+                }
                 connection.send(&answer)?;
                 let keeps = record.minor_version == 1
                     && !record.header("Connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
@@ -50,6 +62,19 @@ pub(super) fn serve(shared: &Arc<Shared>, mut connection: Connection, number: u6
         }
     }
     Ok(())
+}
+
+/// Which kind of call a path is.
+fn kind(path: &str) -> Option<CallKind> {
+    let parts: Vec<_> = path.split('/').skip(1).collect();
+    match *parts.as_slice() {
+        ["ace", "getstream" | "manifest.m3u8"] => Some(CallKind::Getstream),
+        ["ace", "stat", ..] => Some(CallKind::Stat),
+        ["ace", "cmd", ..] => Some(CallKind::Stop),
+        ["ace", "r" | "c", ..] | ["content", ..] => Some(CallKind::Playback),
+        ["webui", ..] | ["server", ..] => Some(CallKind::Check),
+        _ => None,
+    }
 }
 
 impl Request<'_> {
@@ -102,10 +127,14 @@ impl Request<'_> {
                 (Some(_), Some(_)) => return Reply::error_text("unknown method"),
                 _ => false,
             };
-            return if known { Reply::response(&json!("ok")) } else { Reply::error_text(UNKNOWN_SESSION) };
+            return if known { Reply::response(&json!("ok")) } else { self.unknown_session() };
         }
         let (step, stopped) = self.shared.control(|state| {
-            state.count(content, |counts| counts.stops += 1);
+            let was_opened = state.sessions.has_handed_out(token);
+            state.count(content, |counts| {
+                counts.stops += 1;
+                counts.stops_never_opened += u64::from(!was_opened);
+            });
             let step = content.map_or(Call::Normal, |content| {
                 let known = &mut state.contents[content];
                 known.attempts.stop += 1;
@@ -115,7 +144,11 @@ impl Request<'_> {
                 return (step, None);
             }
             let rules = self.shared.settings.rules;
-            let stopped = content.and_then(|content| state.sessions.stop(token, content, rules));
+            let stopped = content.and_then(|content| {
+                let newest = state.sessions.newest(content).filter(|_| self.is_late);
+                let newest = newest.filter(|_| rules.late_stop_ends_newest);
+                state.sessions.stop(newest.as_deref().unwrap_or(token), content, rules)
+            });
             match (stopped, content) {
                 (Some(others), Some(content)) => {
                     state.count_ended(&[content], |counts| counts.sessions_stopped += 1);
@@ -133,8 +166,8 @@ impl Request<'_> {
         match (stopped, is_second_version) {
             (Some(_), false) => Reply::response(&json!("ok")),
             (Some(_), true) => Reply::Answer(Answer::json("result", &json!("ok"), None)),
-            (None, false) => Reply::error_text(UNKNOWN_SESSION),
-            (None, true) => api_error(UNKNOWN_SESSION, true),
+            (None, false) => self.unknown_session(),
+            (None, true) => api_error(&self.shared.settings.dialect.session_words, true),
         }
     }
 
@@ -143,7 +176,7 @@ impl Request<'_> {
         if self.by_path(infohash).is_some() {
             self.hold(None, |state| !state.sessions.contains(token));
         }
-        Reply::error_text(UNKNOWN_SESSION)
+        self.unknown_session()
     }
 
     /// Counts a call as activity of the session's player: whether it is there.
@@ -158,10 +191,14 @@ impl Request<'_> {
         match self.record.param("method") {
             Some("get_version") => {
                 self.shared.update(|state| state.count(None, |counts| counts.health_checks += 1));
-                if let Health::Fails(status, text) = health {
-                    return Reply::Answer(Answer::plain(*status, text));
+                match health {
+                    Health::Fails(status, text) => Reply::Answer(Answer::plain(*status, text)),
+                    Health::NoService | Health::NoPages | Health::OnlyServerVersion => not_found(),
+                    _ => Reply::Answer(Answer::json("result", &version(), Some(&Value::Null))),
                 }
-                Reply::Answer(Answer::json("result", &version(), Some(&Value::Null)))
+            }
+            _ if matches!(health, Health::NoService | Health::NoPages | Health::OnlyServerVersion) => {
+                not_found()
             }
             _ => api_error("unknown method", false),
         }
@@ -174,11 +211,17 @@ impl Request<'_> {
             .and_then(|version| version.parse::<u32>().ok())
             .is_some_and(|version| version >= 2);
         match self.record.param("method") {
+            Some("get_version") if matches!(health, Health::NoService | Health::OnlyServerVersion) => {
+                self.shared.update(|state| state.count(None, |counts| counts.health_checks += 1));
+                Reply::Answer(Answer::json("result", &version(), Some(&Value::Null)))
+            }
             Some("get_status") => {
                 self.shared.update(|state| state.count(None, |counts| counts.health_checks += 1));
                 match health {
                     Health::Fails(status, text) => Reply::Answer(Answer::plain(*status, text)),
                     Health::StatusHangs => self.hang(|_| false),
+                    Health::NoStatus | Health::NoPages => not_found(),
+                    Health::OnlyServerVersion => api_error("unknown method", is_newer),
                     _ => {
                         let is_loaded = *health != Health::Loading;
                         let status = json!({"playlist_loaded": is_loaded, "version": version()});
@@ -186,10 +229,15 @@ impl Request<'_> {
                     }
                 }
             }
+            _ if matches!(health, Health::NoStatus | Health::NoPages) => not_found(),
             Some("get_media_files") => match self.named() {
                 Named::Known(content) => {
                     let known = Arc::clone(&self.shared.lock().contents[content].content);
-                    Reply::Answer(Answer::json("result", &media_files(&known), None))
+                    Reply::Answer(Answer::json(
+                        "result",
+                        &media_files(&known, &self.shared.settings.dialect),
+                        None,
+                    ))
                 }
                 Named::Unknown(delay) => {
                     self.wait(delay);
@@ -211,15 +259,20 @@ fn api_error(text: &str, is_newer: bool) -> Reply {
     })
 }
 
+/// What an engine says that lacks a page altogether: nothing but the status.
+fn not_found() -> Reply {
+    Reply::Answer(Answer::plain(404, ""))
+}
+
 fn version() -> Value {
     json!({"version": "3.1.75", "code": 3_017_500, "platform": "linux"})
 }
 
-fn media_files(content: &super::Content) -> Value {
+fn media_files(content: &Content, dialect: &Dialect) -> Value {
     json!({
         "files": [{"index": 0, "filename": content.name}],
         "name": content.name,
-        "infohash": content.infohash.to_string(),
+        "infohash": dialect.infohash_of(content).to_string(),
         "transport_type": "bt",
         "type": if content.is_live { "live" } else { "vod" },
         "transport_file_cache_key": null,

@@ -11,11 +11,8 @@ use super::HostName;
 use super::counts::RequestRecord;
 use super::http::{Answer, Connection};
 use super::script::Call;
-use super::state::{Held, Shared, State};
+use super::state::{Shared, State, WaitEnd};
 use crate::id::Digest;
-
-/// What all calls say of a session that is not there (engine-contract.md 2).
-pub(super) const UNKNOWN_SESSION: &str = "unknown playback session id";
 
 /// What becomes of the connection once a request was dealt with.
 pub(super) enum Reply {
@@ -42,6 +39,8 @@ pub(super) struct Request<'a> {
     pub(super) shared: &'a Shared,
     pub(super) connection: &'a Connection,
     pub(super) record: &'a RequestRecord,
+    /// It came while the engine was frozen.
+    pub(super) is_late: bool,
 }
 
 /// What a query names.
@@ -66,7 +65,7 @@ impl Request<'_> {
         Ok(format!("http://{host}"))
     }
 
-    pub(super) fn hold(&self, until: Option<Instant>, is_released: impl FnMut(&State) -> bool) -> Held {
+    pub(super) fn hold(&self, until: Option<Instant>, is_released: impl FnMut(&State) -> bool) -> WaitEnd {
         self.shared.hold(self.connection.socket(), until, is_released)
     }
 
@@ -77,14 +76,14 @@ impl Request<'_> {
     }
 
     /// Waits so long, if the client stays.
-    pub(super) fn wait(&self, time: Duration) -> Held {
+    pub(super) fn wait(&self, time: Duration) -> WaitEnd {
         self.hold(Instant::now().checked_add(time), |_| false)
     }
 
     /// Applies a scripted fault; `None` if the call is to be answered as usual.
     pub(super) fn fault(&self, step: &Call) -> Option<Reply> {
         match step {
-            Call::Normal | Call::Prebuffering | Call::Filling(_) => None,
+            Call::Normal | Call::Prebuffering | Call::Filling(_) | Call::Hollow | Call::Without(_) => None,
             Call::Slow(time) => {
                 self.wait(*time);
                 None
@@ -97,10 +96,20 @@ impl Request<'_> {
         }
     }
 
-    /// The content whose infohash stands in a path.
-    pub(super) fn by_path(&self, infohash: &str) -> Option<usize> {
-        let infohash = infohash.parse().ok()?;
-        self.shared.lock().by_infohash(infohash)
+    /// What all calls say of a session that is not there.
+    pub(super) fn unknown_session(&self) -> Reply {
+        Reply::error_text(&self.shared.settings.dialect.session_words)
+    }
+
+    /// The content that is named so in a path.
+    pub(super) fn by_path(&self, name: &str) -> Option<usize> {
+        let dialect = &self.shared.settings.dialect;
+        let state = self.shared.lock();
+        if dialect.has_colon_in_paths {
+            return state.by_id(name.strip_prefix("cid:")?.parse().ok()?);
+        }
+        let digest = name.parse().ok()?;
+        if dialect.infohash_is_content_id { state.by_id(digest) } else { state.by_infohash(digest) }
     }
 
     /// The content that the query names, by the documented precedence.

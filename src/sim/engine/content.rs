@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::super::media::Media;
+use super::super::media::packet::PACKET_BYTES;
 use super::listing::Hls;
 use super::script::Script;
 use crate::id::Digest;
@@ -76,6 +77,31 @@ impl Content {
     }
 }
 
+/// What frees the download of a content that is stuck ([`SimEngine::stick`](super::SimEngine::stick)). Another engine has
+/// a download of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stuck {
+    /// A getstream or playback that comes when nobody has had a body of the content open for so long;
+    /// `Duration::MAX` is never.
+    pub quiet: Duration,
+    /// A getstream with `force_session_restart=1`.
+    pub is_freed_by_restart: bool,
+}
+
+impl Stuck {
+    /// Only so long a silence helps.
+    #[must_use]
+    pub fn until_quiet(quiet: Duration) -> Self {
+        Self { quiet, is_freed_by_restart: false }
+    }
+
+    /// Only a restart helps.
+    #[must_use]
+    pub fn until_restart() -> Self {
+        Self { quiet: Duration::MAX, is_freed_by_restart: true }
+    }
+}
+
 /// How a content's bytes leave the engine.
 #[derive(Clone, Debug)]
 pub struct Delivery {
@@ -115,6 +141,14 @@ impl Default for Delivery {
 }
 
 impl Delivery {
+    /// How much of the stream's own time is sent ahead of it.
+    pub(super) fn ahead(&self, media: &Media) -> Duration {
+        match self.burst {
+            Burst::Time(time) => time,
+            Burst::Bytes(bytes) => media.due(bytes / PACKET_BYTES as u64),
+        }
+    }
+
     /// Whole packets from the first one on, as fast as the reader takes them, in large writes.
     #[must_use]
     pub fn unlimited() -> Self {
@@ -152,6 +186,9 @@ pub enum Begin {
     /// At the broadcast's present place, on whatever packet that is. The broadcast runs since it was added to
     /// the engine; a reader who comes back gets the burst's worth again.
     Live,
+    /// So long before that, and as fast as the reader takes it up to the present: an engine that keeps its live
+    /// buffer, and sends who comes back what it was sent before.
+    Behind(Duration),
     /// At the first packet.
     Start,
 }

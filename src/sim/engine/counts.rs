@@ -37,12 +37,21 @@ pub struct Counts {
     pub sessions_leaked: u64,
     /// Stop calls.
     pub stops: u64,
+    /// Of these, stop calls for tokens that this engine has never handed out.
+    pub stops_never_opened: u64,
     /// Stop calls for sessions that were not there (any more).
     pub stops_unknown: u64,
+    /// getstream calls with neither `pid` nor `sid`: all players without one are one player.
+    pub getstreams_without_player: u64,
     /// stat calls.
     pub stats: u64,
     /// stat calls for sessions that were not there (any more).
     pub stats_unknown: u64,
+    /// stat calls that count as activity of a player, for want of `skip_player_activity=1`.
+    pub stats_as_player: u64,
+    /// Requests to playback URLs while another one of the same session was being answered or read. Sessions opened with
+    /// `stop_prev_read_thread=1` are not counted.
+    pub playbacks_at_once: u64,
     /// Requests to playback URLs.
     pub playback_requests: u64,
     /// Bodies begun.
@@ -67,6 +76,11 @@ pub struct Counts {
     pub health_checks: u64,
     /// Connections accepted; only in the counts of the whole engine.
     pub connections: u64,
+    /// Connections closed without a word ([`SimEngine::slam`](super::SimEngine::slam)); only in the counts of the whole
+    /// engine.
+    pub slammed: u64,
+    /// Requests, answers and bodies that a frozen engine has kept waiting; only in the counts of the whole engine.
+    pub kept_waiting: u64,
     /// Requests that came on a connection that had carried a redirect without a length; only in the counts of
     /// the whole engine.
     pub after_redirect: u64,

@@ -5,16 +5,21 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::super::media::Media;
 use super::call::{Named, Reply, Request};
 use super::content::Content;
 use super::counts::Counts;
 use super::http::{Answer, envelope, is_gone};
-use super::script::Getstream;
+use super::script::{Getstream, PlaybackStep, Script};
 use super::sessions::{Opened, Session, Wish};
 use super::state::{Shared, State};
+use crate::id::Digest;
 
 /// What getstream says of content that is not there.
 const UNKNOWN_CONTENT: &str = "failed to load content";
+
+/// Unknown ids that are taken for contents; more than any test asks for.
+const MAX_MADE_UP: usize = 1024;
 
 /// As good as for ever, and still within what an `Instant` can hold.
 const AGES: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -22,14 +27,17 @@ const AGES: Duration = Duration::from_secs(365 * 24 * 3600);
 impl Request<'_> {
     pub(super) fn getstream(&self) -> Reply {
         let is_json = self.record.param("format") == Some("json");
-        let named = self.named();
+        let named = self.named_or_made_up();
         let content = match named {
             Named::Known(content) => Some(content),
             Named::Unknown(_) | Named::Nothing => None,
         };
         let (step, crashes) = self.shared.update(|state| {
+            let has_player =
+                ["pid", "sid"].iter().any(|name| self.record.param(name).is_some_and(|id| !id.is_empty()));
             state.count(content, |counts| {
                 counts.getstreams += 1;
+                counts.getstreams_without_player += u64::from(!has_player);
                 counts.getstreams_now += 1;
                 counts.getstreams_max = counts.getstreams_max.max(counts.getstreams_now);
             });
@@ -56,7 +64,8 @@ impl Request<'_> {
             // However early the client goes: an engine at work does not look.
             Getstream::Slow(time) => {
                 let over = |state: &State| state.is_stopping || state.crashes != crashes;
-                if self.shared.wait_for(Instant::now() + (*time).min(AGES), over) {
+                let is_over = self.shared.wait_for(Instant::now() + (*time).min(AGES), over);
+                if is_over || self.shared.pass().is_err() {
                     return Reply::Close;
                 }
             }
@@ -72,6 +81,7 @@ impl Request<'_> {
                 return Reply::Answer(Answer::text(200, "text/html", page));
             }
             Getstream::Status(status, text) => return Reply::Answer(Answer::plain(*status, text)),
+            Getstream::StatusAndClose(status, text) => return Reply::Answer(Answer::error(*status, text)),
             _ => {}
         }
         debug_assert!(step.opens());
@@ -82,7 +92,8 @@ impl Request<'_> {
         let Ok(base) = self.base_url() else {
             return Reply::Close;
         };
-        let tail = format!("{}/{}", known.infohash, opened.token);
+        let dialect = &self.shared.settings.dialect;
+        let tail = format!("{}/{}", dialect.path_name_of(&known), opened.token);
         if !is_json {
             return Reply::Answer(Answer::redirect(format!("{base}/ace/r/{tail}")));
         }
@@ -90,7 +101,7 @@ impl Request<'_> {
             "playback_url": format!("{base}/ace/r/{tail}"),
             "stat_url": format!("{base}/ace/stat/{tail}"),
             "command_url": format!("{base}/ace/cmd/{tail}"),
-            "infohash": known.infohash.to_string(),
+            "infohash": dialect.infohash_of(&known).to_string(),
             "playback_session_id": session.id,
             "is_live": i32::from(known.is_live),
             "is_encrypted": 0,
@@ -102,23 +113,55 @@ impl Request<'_> {
         start_answer(&step, start)
     }
 
+    /// What the query names; an engine that tells late knows anything that has the form of an id.
+    fn named_or_made_up(&self) -> Named {
+        let named = self.named();
+        if !matches!(named, Named::Unknown(_)) || !self.shared.settings.dialect.tells_unknown_late {
+            return named;
+        }
+        let ids = ["content_id", "id", "infohash"].iter().filter_map(|name| self.record.param(name));
+        let Some(id) = ids.filter_map(|id| id.parse::<Digest>().ok()).next() else {
+            return named;
+        };
+        self.shared.control(|state| {
+            if state.made_up == MAX_MADE_UP {
+                return named;
+            }
+            state.made_up += 1;
+            let nothing = Script::new().playback(PlaybackStep::status(404, ""));
+            state.add(Content::live(id, id, Media::Clip).script(nothing));
+            Named::Known(state.contents.len() - 1)
+        })
+    }
+
     fn open_session(&self, content: usize) -> (Opened, Session, Arc<Content>) {
         let record = self.record;
         let flag = |name| record.param(name) == Some("1");
-        let wish = Wish {
+        let knows_pid = self.shared.settings.dialect.knows_pid;
+        let now = Instant::now();
+        let mut wish = Wish {
             content,
             player: record
                 .param("pid")
+                .filter(|_| knows_pid)
                 .or_else(|| record.param("sid"))
                 .filter(|pid| !pid.is_empty())
                 .map(str::to_owned),
             client_session_id: record.param("client_session_id").and_then(|id| id.parse().ok()).unwrap_or(-1),
             newest_reads: flag("stop_prev_read_thread"),
             is_forced: flag("force_session_restart"),
+            buffers_since: now,
         };
         self.shared.control(|state| {
             let rules = self.shared.settings.rules;
-            let opened = state.sessions.open(wish, rules, Instant::now());
+            state.free_if_quiet(content, now);
+            if wish.is_forced {
+                state.restart_download(content, now);
+            } else {
+                wish.buffers_since =
+                    state.join_download(content, now, self.shared.settings.download_outlives);
+            }
+            let opened = state.sessions.open(wish, rules, now);
             state.count_ended(&opened.superseded, |counts| counts.sessions_superseded += 1);
             state.count(Some(content), |counts| {
                 if opened.is_new {

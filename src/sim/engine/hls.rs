@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::call::{Reply, Request};
-use super::http::{Answer, Head};
+use super::http::{Answer, AnswerHead};
 use super::listing::Hls;
 use super::sessions::Ticket;
 
@@ -19,17 +19,19 @@ const NOT_FOUND: &str = "download not found";
 pub(super) fn list(request: &Request<'_>, content: usize, ticket: &Ticket, hls: &Hls) -> io::Result<Reply> {
     let found = request.shared.update(|state| {
         state.count(Some(content), |counts| counts.lists += 1);
-        let is_superseded = state.sessions.is_superseded(&ticket.token, content);
+        let is_newest = state.sessions.newest(content).as_ref() == Some(&ticket.token);
         let session = state.sessions.get_mut(&ticket.token, content)?;
         session.active = Instant::now();
-        let known = &state.contents[content];
-        Some((Arc::clone(&known.content), known.added, is_superseded))
+        state.free_if_quiet(content, Instant::now());
+        let known = &mut state.contents[content];
+        known.note_reader_left(Instant::now());
+        Some((Arc::clone(&known.content), known.added, is_newest))
     });
-    let Some((known, added, is_superseded)) = found else {
+    let Some((known, added, is_newest)) = found else {
         return Ok(Reply::Answer(Answer::plain(500, NOT_FOUND)));
     };
     // The newest session of a content is the only one that may follow its list.
-    if is_superseded {
+    if !is_newest {
         return Ok(Reply::Answer(Answer::plain(403, "Forbidden")));
     }
     let base = request.base_url()?;
@@ -53,23 +55,30 @@ pub(super) fn segment(request: &Request<'_>, infohash: &str, name: &str) -> io::
         let is_there = hls.listed(since).contains(&number)
             && since >= hls.there_at(number)
             && hls.missing != Some(number)
-            && state.sessions.is_open(content);
-        is_there.then(|| (content, Arc::clone(&known.content), hls, number))
+            && known.stuck.is_none()
+            && state.sessions.newest(content).is_some();
+        is_there.then(|| (content, Arc::clone(&known.broadcast), hls, number))
     });
-    let Some((content, known, hls, number)) = found else {
+    let Some((content, broadcast, hls, number)) = found else {
         return Ok(Reply::Answer(Answer::plain(404, NOT_FOUND)));
     };
-    let (from, to) = hls.packets(&known.media, number);
+    let (from, to) = hls.packets(&broadcast, number);
     let mut body = Vec::new();
-    known.media.append(from, to, &mut body);
-    let head = Head::new(200)
+    broadcast.append(from, to, &mut body);
+    let head = AnswerHead::new(200)
         .with("Content-Type", "video/mp2t")
         .with("Content-Length", &body.len().to_string())
         .with("Connection", "close")
         .finish();
-    let goes_on = || !request.shared.lock().is_stopping;
+    let goes_on = || request.shared.pass().is_ok();
     request.connection.write_all(&[head, body.clone()].concat(), goes_on)?;
     request.shared.update(|state| {
+        let newest = state.sessions.newest(content);
+        if let Some(session) = newest.and_then(|token| state.sessions.get_mut(&token, content)) {
+            session.sent += body.len() as u64;
+        }
+        let given = &mut state.contents[content].given;
+        *given = to.max(*given);
         state.count(Some(content), |counts| {
             counts.segments += 1;
             counts.bytes_sent += body.len() as u64;

@@ -220,7 +220,7 @@ impl Answer {
     }
 
     fn bytes(&self) -> Vec<u8> {
-        let mut head = Head::new(self.status);
+        let mut head = AnswerHead::new(self.status);
         if let Some(location) = &self.location {
             head = head.with("Location", location);
         } else {
@@ -238,9 +238,9 @@ impl Answer {
 }
 
 /// The head of an answer, line by line.
-pub(super) struct Head(String);
+pub(super) struct AnswerHead(String);
 
-impl Head {
+impl AnswerHead {
     /// Status line, `Server`, `Date` and the CORS header that engines send with everything.
     pub(super) fn new(status: u16) -> Self {
         let line = status_line(status);

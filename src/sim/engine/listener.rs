@@ -9,7 +9,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use super::api;
 use super::http::Connection;
-use super::state::Shared;
+use super::state::{Shared, Slam};
 use crate::threads::{SMALL_STACK_BYTES, Threads};
 
 /// Room for a benchmark's worth of clients that all connect at once.
@@ -98,6 +98,16 @@ fn accept_all(listener: &TcpListener, shared: &Arc<Shared>) {
 }
 
 fn take(socket: TcpStream, shared: &Arc<Shared>) -> io::Result<()> {
+    let is_slammed = shared.update(|state| {
+        let is_slammed = state.slam == Slam::Everybodys;
+        state.totals.connections += u64::from(is_slammed);
+        state.totals.slammed += u64::from(is_slammed);
+        is_slammed
+    });
+    if is_slammed {
+        // Unread, as a port forwarder closes it that finds nobody behind it.
+        return Ok(());
+    }
     let connection = Connection::new(socket)?;
     let number = shared.update(|state| {
         let number = state.number();

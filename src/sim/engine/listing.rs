@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::ops::Range;
 use std::time::Duration;
 
-use super::super::media::Media;
+use super::super::media::Broadcast;
 use crate::id::Digest;
 
 /// How a content is listed, and what is wrong with that.
@@ -76,11 +76,12 @@ impl Hls {
     }
 
     /// The packets of a segment.
-    pub(super) fn packets(&self, media: &Media, number: u64) -> (u64, u64) {
+    pub(super) fn packets(&self, broadcast: &Broadcast, number: u64) -> (u64, u64) {
         let skipped = self.jump.filter(|(at, _)| number >= *at).map_or(0, |(_, segments)| segments);
         let place = u32::try_from(number + skipped).unwrap_or(u32::MAX);
         // A packet that is due right at the border belongs to the segment behind it.
-        let border = |place| media.due_by((self.segment * place).saturating_sub(Duration::from_nanos(1)));
+        let border =
+            |place| broadcast.due_by((self.segment * place).saturating_sub(Duration::from_nanos(1))).packet;
         let from = if place == 0 { 0 } else { border(place) };
         (from, border(place + 1))
     }

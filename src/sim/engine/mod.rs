@@ -1,20 +1,24 @@
 //! An AceStream engine's HTTP interface, with what engines do to their clients.
 //!
 //! The way of a request: `listener` accepts, `http` reads heads and writes answers, `api` sorts the calls (a `call` is
-//! one request with what was asked of it), `getstream` and `stat` answer them, `playback` sends bodies; `state` is what
-//! they share, `sessions` holds the rules. It must not know what a proxy is, nor who judges what it sent.
+//! one request with what was asked of it), `getstream`, `stat` and `playback` answer them; a `reader` has its place at a
+//! session and a `sender` sends it the body; `state` is what they share, `sessions` holds the rules. It must not know what
+//! a proxy is, nor who judges what it sent.
 
 mod api;
 mod call;
 mod content;
 mod counts;
+mod dialect;
 mod getstream;
 mod hls;
 mod http;
 mod listener;
 mod listing;
 mod playback;
+mod reader;
 mod script;
+mod sender;
 mod sessions;
 mod stat;
 mod state;
@@ -26,14 +30,18 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-pub use self::content::{Begin, Burst, Content, Delivery, Framing, Pace};
+pub use self::content::{Begin, Burst, Content, Delivery, Framing, Pace, Stuck};
 pub use self::counts::{Counts, RequestRecord};
+pub use self::dialect::Dialect;
 pub use self::listing::{Hls, HlsKind};
-pub use self::script::{Call, Entry, Event, Fill, Getstream, Head, Health, Order, Playback, Script, Steps};
+pub use self::script::{
+    BodyEvent, Call, CallKind, Entry, Fill, Getstream, Head, Health, Order, PlaybackStep, Script, Steps,
+};
 pub use self::sessions::{EndedReaders, SessionRules};
 
 use self::listener::Listener;
-use self::state::Shared;
+use self::state::{Shared, Slam};
+use super::media::Restart;
 use crate::id::Digest;
 use crate::threads::SMALL_STACK_BYTES;
 
@@ -47,6 +55,13 @@ pub struct Settings {
     pub host: HostName,
     /// Which session rules hold.
     pub rules: SessionRules,
+    /// How its answers are worded.
+    pub dialect: Dialect,
+    /// How long a download goes on after the last session of its content has ended: a getstream in that time joins it,
+    /// and waits for no prebuffer that is over. Zero: each session downloads for itself.
+    pub download_outlives: Duration,
+    /// How long a session lives, whoever reads it; `None` is for ever.
+    pub session_lifetime: Option<Duration>,
     /// How long a session lives that nobody reads or asks for.
     pub idle_expiry: Duration,
     /// How long it looks for an unknown content id (4.6 s in real engines).
@@ -61,6 +76,9 @@ impl Default for Settings {
         Self {
             host: HostName::OfRequest,
             rules: SessionRules::default(),
+            dialect: Dialect::default(),
+            download_outlives: Duration::ZERO,
+            session_lifetime: None,
             idle_expiry: Duration::from_secs(60),
             unknown_id_delay: Duration::from_millis(50),
             unknown_infohash_delay: Duration::from_millis(300),
@@ -81,7 +99,7 @@ pub enum HostName {
 pub struct SimEngine {
     shared: Arc<Shared>,
     addr: SocketAddr,
-    listener: Mutex<Listener>,
+    listener: Arc<Mutex<Listener>>,
 }
 
 impl SimEngine {
@@ -102,8 +120,8 @@ impl SimEngine {
     pub fn start_with(addr: SocketAddr, settings: Settings) -> io::Result<Self> {
         let shared = Arc::new(Shared::new(settings));
         let listener = Listener::open(addr, &shared)?;
-        let engine =
-            Self { addr: listener.addr(), shared: Arc::clone(&shared), listener: Mutex::new(listener) };
+        let addr = listener.addr();
+        let engine = Self { addr, shared: Arc::clone(&shared), listener: Arc::new(Mutex::new(listener)) };
         engine.shared.threads.spawn("sim-expiry", SMALL_STACK_BYTES, move || {
             shared.expire_sessions();
         })?;
@@ -151,6 +169,49 @@ impl SimEngine {
         self.shared.control(|state| state.idle_expiry = idle);
     }
 
+    /// Changes how long a session lives, whoever reads it, those that are open included: it is lost then.
+    pub fn set_session_lifetime(&self, lifetime: Option<Duration>) {
+        self.shared.control(|state| state.session_lifetime = lifetime);
+    }
+
+    /// Has the download of a content get stuck now: sessions open as ever, playback answers, and not a byte comes, until
+    /// it is free again ([`Stuck`]). Bodies that run fall silent; at the end they go on with all that fell due.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such content.
+    pub fn stick(&self, name: Digest, stuck: Stuck) {
+        self.shared.control(|state| {
+            let content = state.by_either(name);
+            state.contents[content].stick(stuck, Instant::now());
+        });
+    }
+
+    /// Has the broadcaster of a content die and begin anew, for all readers, those who come later included: the last
+    /// picture is torn, then nothing comes for a while, then another clock and other counters from the first table on.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such content.
+    pub fn restart_broadcast(&self, name: Digest, restart: Restart) {
+        self.shared.control(|state| {
+            let content = state.by_either(name);
+            state.contents[content].restart_broadcast(restart, Instant::now());
+        });
+    }
+
+    /// Frees a content that is stuck.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such content.
+    pub fn free(&self, name: Digest) {
+        self.shared.control(|state| {
+            let content = state.by_either(name);
+            state.contents[content].stuck = None;
+        });
+    }
+
     /// Does this to all bodies of a content that run now: how many they were.
     ///
     /// # Panics
@@ -173,12 +234,57 @@ impl SimEngine {
         self.listener.lock().close()
     }
 
-    /// Accepts connections again.
+    /// Refuses new connections from the moment on at which the getstream call number `count` from now (1 is the next) is
+    /// answered: whoever wants to play what it was promised finds nobody. What is open goes on until
+    /// [`SimEngine::crash`].
+    pub fn refuse_after_getstream(&self, count: u64) {
+        let listener = Arc::downgrade(&self.listener);
+        let refuse = move || {
+            let closed = listener.upgrade().map_or(Ok(()), |listener| listener.lock().close());
+            if let Err(error) = closed {
+                log::error!("the simulated engine's port was not kept: {error}");
+            }
+        };
+        self.shared.control(|state| state.refusal = Some((count, Box::new(refuse))));
+    }
+
+    /// Accepts connections and closes them at once, unread: a port forwarder in front of a dead engine. Those that are
+    /// open go on: [`SimEngine::crash`] before it ends them too. [`SimEngine::accept`] is its end.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot listen.
+    pub fn slam(&self) -> io::Result<()> {
+        self.shared.control(|state| state.slam = Slam::Everybodys);
+        self.listener.lock().reopen(&self.shared)
+    }
+
+    /// Closes the connection of each of these calls without an answer, in place of those named before.
+    pub fn slam_calls(&self, kinds: &[CallKind]) {
+        self.shared.control(|state| state.slam = Slam::Of(kinds.to_vec()));
+    }
+
+    /// Freezes, as a process that is stopped (SIGSTOP): connections are made, nothing is answered, bodies are silent.
+    pub fn freeze(&self) {
+        self.shared.control(|state| state.is_frozen = true);
+    }
+
+    /// Ends the freeze: what was asked meanwhile takes effect now, also for clients that have gone, all answers go
+    /// out at once, and bodies go on with all that fell due.
+    pub fn thaw(&self) {
+        self.shared.control(|state| state.is_frozen = false);
+    }
+
+    /// Accepts connections again, and serves them.
     ///
     /// # Errors
     ///
     /// When it cannot listen.
     pub fn accept(&self) -> io::Result<()> {
+        self.shared.control(|state| {
+            state.slam = Slam::Nobodys;
+            state.refusal = None;
+        });
         self.listener.lock().reopen(&self.shared)
     }
 
@@ -192,6 +298,7 @@ impl SimEngine {
         let refused = self.refuse();
         let sockets = self.shared.control(|state| {
             state.crashes += 1;
+            state.is_frozen = false;
             let lost = state.sessions.lose_all();
             state.count_ended(&lost, |counts| counts.sessions_lost += 1);
             for body in state.bodies.values_mut() {

@@ -10,7 +10,7 @@ pub struct Script {
     /// Of getstream calls.
     pub getstream: Steps<Getstream>,
     /// Of playbacks: an attempt is one request to the playback URL.
-    pub playback: Steps<Playback>,
+    pub playback: Steps<PlaybackStep>,
     /// Of stop calls.
     pub stop: Steps<Call>,
     /// Of stat calls.
@@ -33,7 +33,7 @@ impl Script {
 
     /// With these playbacks.
     #[must_use]
-    pub fn playback(mut self, steps: impl Into<Steps<Playback>>) -> Self {
+    pub fn playback(mut self, steps: impl Into<Steps<PlaybackStep>>) -> Self {
         self.playback = steps.into();
         self
     }
@@ -120,6 +120,8 @@ pub enum Getstream {
     BrokenJson,
     /// An HTTP status with a text.
     Status(u16, String),
+    /// The same, and the connection closes.
+    StatusAndClose(u16, String),
     /// Everything but a `playback_url` (*opens*).
     NoPlaybackUrl,
     /// `{"response": {}, "error": null}` (*opens*).
@@ -146,7 +148,8 @@ impl Getstream {
             | Self::Error(_)
             | Self::ErrorObject(_)
             | Self::Html
-            | Self::Status(..) => false,
+            | Self::Status(..)
+            | Self::StatusAndClose(..) => false,
         }
     }
 }
@@ -173,6 +176,11 @@ pub enum Call {
     Prebuffering,
     /// `status` is `buf`, whatever is sent. Means nothing to a stop.
     Filling(Fill),
+    /// `status` is `dl`, with 0 peers, 0 bytes and no speeds, as long as the session has been sent nothing. Means
+    /// nothing to a stop.
+    Hollow,
+    /// These fields are missing. Means nothing to a stop.
+    Without(Vec<&'static str>),
 }
 
 /// How an engine that fills its buffer gets on, while perhaps it sends nothing (engine-contract.md sections 3 and 8.1).
@@ -195,15 +203,16 @@ impl Call {
 
 /// How a playback goes: what the playback URL answers, then the head, then the body.
 #[derive(Clone, Debug, Default)]
-pub struct Playback {
+pub struct PlaybackStep {
     /// What the playback URL (`/ace/r/...`) answers.
     pub entry: Entry,
     /// How the head of the body comes.
     pub head: Head,
-    /// From the head to the first byte of the body; `Duration::MAX` is never.
+    /// From the head to the first byte of the body; `Duration::MAX` is never. What falls due meanwhile comes in one
+    /// burst then: so an engine does that sends its head at once and fills its buffer behind it.
     pub first_byte_after: Duration,
     /// What happens once so many bytes of the body were sent, in order.
-    pub events: Vec<(u64, Event)>,
+    pub events: Vec<(u64, BodyEvent)>,
 }
 
 /// What the playback URL answers.
@@ -253,7 +262,7 @@ pub enum Head {
 
 /// Something that happens in the course of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum BodyEvent {
     /// Silence, the connection open, until an order.
     Stall,
     /// Silence for so long.
@@ -270,7 +279,7 @@ pub enum Event {
     Tear(usize),
 }
 
-impl Playback {
+impl PlaybackStep {
     /// All is well.
     #[must_use]
     pub fn normal() -> Self {
@@ -295,7 +304,7 @@ impl Playback {
         Self::entry(Entry::Status(code, text.to_owned()))
     }
 
-    /// A head, then so long nothing.
+    /// A head, then so long nothing, then as much of the picture at once.
     #[must_use]
     pub fn first_byte_after(wait: Duration) -> Self {
         Self { first_byte_after: wait, ..Self::default() }
@@ -309,13 +318,13 @@ impl Playback {
 
     /// This happens once so many bytes of the body were sent.
     #[must_use]
-    pub fn after(bytes: u64, event: Event) -> Self {
+    pub fn after(bytes: u64, event: BodyEvent) -> Self {
         Self::default().and_after(bytes, event)
     }
 
     /// And this too.
     #[must_use]
-    pub fn and_after(mut self, bytes: u64, event: Event) -> Self {
+    pub fn and_after(mut self, bytes: u64, event: BodyEvent) -> Self {
         self.events.push((bytes, event));
         // A stable sort: of two at the same byte the one named first happens first.
         self.events.sort_by_key(|(at, _)| *at);
@@ -337,6 +346,29 @@ pub enum Health {
     Hangs,
     /// `get_version` and `get_status` answer with this status and text.
     Fails(u16, String),
+    /// The web service is not found (404, empty): the version is told on the page of `get_status`, which is well.
+    NoService,
+    /// The page of `get_status` is not found (404, empty); the web service tells the version.
+    NoStatus,
+    /// Neither page is found; everything else works.
+    NoPages,
+    /// Only `/server/api?method=get_version` is known: `get_status` is an `unknown method`, the web service not found.
+    OnlyServerVersion,
+}
+
+/// The kinds of calls that a client makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallKind {
+    /// What a check of its health asks: `/webui/api/service` and `/server/api`, whatever the method.
+    Check,
+    /// getstream.
+    Getstream,
+    /// stat.
+    Stat,
+    /// stop, and the other commands.
+    Stop,
+    /// The playback URL, and what it redirects to.
+    Playback,
 }
 
 /// What can be done to all running bodies of a content, now.

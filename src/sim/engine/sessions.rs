@@ -3,9 +3,10 @@
 //! Values and `now` in, what has ended out; no I/O, no clock, no counters.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
-use super::script::Playback;
+use super::script::PlaybackStep;
 
 /// Which of a real engine's rules hold. All of them by default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct SessionRules {
     pub second_reader_is_broken: bool,
     /// The same player and the same content again get the URLs of the session that is there.
     pub reuse: bool,
+    /// A stop that came while the engine was frozen ends whatever session of the content is the newest at the thaw.
+    pub late_stop_ends_newest: bool,
     /// What the readers of an ended session see.
     pub ended_readers: EndedReaders,
 }
@@ -29,6 +32,7 @@ impl Default for SessionRules {
             stop_ends_all_of_content: true,
             second_reader_is_broken: true,
             reuse: true,
+            late_stop_ends_newest: true,
             ended_readers: EndedReaders::End,
         }
     }
@@ -54,9 +58,15 @@ pub(super) struct Session {
     pub(super) id: String,
     pub(super) client_session_id: i64,
     pub(super) opened: Instant,
+    /// Since when its content is downloaded.
+    pub(super) buffers_since: Instant,
     /// The last call that counts as activity of a player.
     pub(super) active: Instant,
     pub(super) readers: u32,
+    /// Requests to its playback URL that are being answered.
+    pub(super) asking: u32,
+    /// Bytes of its bodies.
+    pub(super) sent: u64,
     /// Whether a stat call was answered: the first one is answered empty.
     pub(super) was_asked: bool,
     /// Whether a newer reader takes over from an older one (`stop_prev_read_thread`).
@@ -70,6 +80,7 @@ pub(super) struct Wish {
     pub(super) client_session_id: i64,
     pub(super) newest_reads: bool,
     pub(super) is_forced: bool,
+    pub(super) buffers_since: Instant,
 }
 
 /// What a getstream call has done.
@@ -84,14 +95,25 @@ pub(super) struct Opened {
 #[derive(Clone, Debug)]
 pub(super) struct Ticket {
     pub(super) token: String,
-    pub(super) playback: Playback,
+    pub(super) playback: PlaybackStep,
 }
 
 /// The open sessions by token, and their tickets by name.
-#[derive(Default)]
 pub(super) struct Sessions {
     open: HashMap<String, Session>,
     tickets: HashMap<String, Ticket>,
+    token_digits: usize,
+    /// Tells the tokens of this engine from all others, however long ago they were handed out.
+    mark: RandomState,
+}
+
+/// Digits at the end of a token that are worked out from those before.
+const MARK_DIGITS: usize = 8;
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self::new(32)
+    }
 }
 
 /// So many random hex digits.
@@ -100,6 +122,31 @@ pub(super) fn random_hex(digits: usize) -> String {
 }
 
 impl Sessions {
+    pub(super) fn new(token_digits: usize) -> Self {
+        Self {
+            open: HashMap::new(),
+            tickets: HashMap::new(),
+            token_digits: token_digits.max(2 * MARK_DIGITS),
+            mark: RandomState::new(),
+        }
+    }
+
+    fn new_token(&self) -> String {
+        let random = random_hex(self.token_digits - MARK_DIGITS);
+        let mark = self.mark_of(&random);
+        random + &mark
+    }
+
+    fn mark_of(&self, random: &str) -> String {
+        format!("{:08x}", self.mark.hash_one(random) as u32)
+    }
+
+    /// Whether this engine has ever handed out such a token.
+    pub(super) fn has_handed_out(&self, token: &str) -> bool {
+        let parts = token.split_at_checked(self.token_digits - MARK_DIGITS);
+        parts.is_some_and(|(random, mark)| mark == self.mark_of(random))
+    }
+
     pub(super) fn open(&mut self, wish: Wish, rules: SessionRules, now: Instant) -> Opened {
         let same = self
             .open
@@ -119,15 +166,18 @@ impl Sessions {
         } else {
             Vec::new()
         };
-        let token = random_hex(32);
+        let token = self.new_token();
         let session = Session {
             content: wish.content,
             player: wish.player,
             id: random_hex(40),
             client_session_id: wish.client_session_id,
             opened: now,
+            buffers_since: wish.buffers_since,
             active: now,
             readers: 0,
+            asking: 0,
+            sent: 0,
             was_asked: false,
             newest_reads: wish.newest_reads,
         };
@@ -144,17 +194,10 @@ impl Sessions {
         self.open.contains_key(token)
     }
 
-    /// Whether a content has a session at all.
-    pub(super) fn is_open(&self, content: usize) -> bool {
-        self.open.values().any(|session| session.content == content)
-    }
-
-    /// Whether another session of the content was opened after that of this token.
-    pub(super) fn is_superseded(&self, token: &str, content: usize) -> bool {
-        let own = self.open.get(token).map(|session| session.opened);
-        own.is_some_and(|own| {
-            self.open.values().any(|session| session.content == content && session.opened > own)
-        })
+    /// The token of the session of this content that was opened last.
+    pub(super) fn newest(&self, content: usize) -> Option<String> {
+        let of_content = self.open.iter().filter(|(_, session)| session.content == content);
+        of_content.max_by_key(|(_, session)| session.opened).map(|(token, _)| token.clone())
     }
 
     /// Ends a session and, by the rules, the others of its content: how many others; `None` if it is not there.
@@ -171,9 +214,15 @@ impl Sessions {
         self.end_where(|_, session| session.expires(idle).is_some_and(|at| at <= now))
     }
 
-    /// When the next of them expires.
-    pub(super) fn next_expiry(&self, idle: Duration) -> Option<Instant> {
-        self.open.values().filter_map(|session| session.expires(idle)).min()
+    /// When the next of them expires, or is as old as a session may get.
+    pub(super) fn next_expiry(&self, idle: Duration, lifetime: Option<Duration>) -> Option<Instant> {
+        let idle = self.open.values().filter_map(|session| session.expires(idle));
+        idle.chain(self.open.values().filter_map(|session| session.dies(lifetime))).min()
+    }
+
+    /// Ends those that are older: their contents.
+    pub(super) fn forget(&mut self, now: Instant, lifetime: Option<Duration>) -> Vec<usize> {
+        self.end_where(|_, session| session.dies(lifetime).is_some_and(|at| at <= now))
     }
 
     /// Forgets everything, as a restart does: the contents of the sessions.
@@ -208,6 +257,10 @@ impl Sessions {
 }
 
 impl Session {
+    fn dies(&self, lifetime: Option<Duration>) -> Option<Instant> {
+        self.opened.checked_add(lifetime?)
+    }
+
     fn expires(&self, idle: Duration) -> Option<Instant> {
         if self.readers == 0 { self.active.checked_add(idle) } else { None }
     }
@@ -224,6 +277,7 @@ mod tests {
             client_session_id: -1,
             newest_reads: false,
             is_forced: false,
+            buffers_since: Instant::now(),
         };
         sessions.open(wish, SessionRules::default(), Instant::now())
     }
@@ -269,12 +323,13 @@ mod tests {
         let mut sessions = Sessions::default();
         let idle = Duration::from_secs(60);
         let opened = open(&mut sessions, 0, None);
-        let name = sessions.add_ticket(Ticket { token: opened.token.clone(), playback: Playback::default() });
-        let at = sessions.next_expiry(idle).expect("it will expire");
+        let name =
+            sessions.add_ticket(Ticket { token: opened.token.clone(), playback: PlaybackStep::default() });
+        let at = sessions.next_expiry(idle, None).expect("it will expire");
         assert!(sessions.expire(at - Duration::from_millis(1), idle).is_empty());
         let session = sessions.get_mut(&opened.token, 0).expect("it is there");
         session.readers = 1;
-        assert_eq!(sessions.next_expiry(idle), None);
+        assert_eq!(sessions.next_expiry(idle, None), None);
         sessions.get_mut(&opened.token, 0).expect("it is there").readers = 0;
         assert!(sessions.ticket(&name).is_some());
         assert_eq!(sessions.expire(at, idle), [0]);

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::call::{Reply, Request, UNKNOWN_SESSION};
+use super::call::{Reply, Request};
+use super::dialect::Dialect;
 use super::script::{Call, Fill};
 use super::sessions::Session;
 use super::state::Playable;
@@ -19,8 +20,12 @@ const PIECE_BYTES: u64 = 16_384;
 impl Request<'_> {
     pub(super) fn stat(&self, infohash: &str, token: &str) -> Reply {
         let content = self.by_path(infohash);
+        let is_activity = self.record.param("skip_player_activity") != Some("1");
         let step = self.shared.update(|state| {
-            state.count(content, |counts| counts.stats += 1);
+            state.count(content, |counts| {
+                counts.stats += 1;
+                counts.stats_as_player += u64::from(is_activity);
+            });
             content.map_or(Call::Normal, |content| {
                 let known = &mut state.contents[content];
                 known.attempts.stat += 1;
@@ -32,9 +37,9 @@ impl Request<'_> {
         }
         let Some(content) = content else {
             self.shared.update(|state| state.count(None, |counts| counts.stats_unknown += 1));
-            return Reply::error_text(UNKNOWN_SESSION);
+            return self.unknown_session();
         };
-        let is_activity = self.record.param("skip_player_activity") != Some("1");
+        let dialect = &self.shared.settings.dialect;
         let response = self.shared.control(|state| {
             let now = Instant::now();
             let Some(session) = state.sessions.get_mut(token, content) else {
@@ -47,14 +52,23 @@ impl Request<'_> {
             let is_first = !session.was_asked;
             session.was_asked = true;
             let session = session.clone();
-            let mut stat = stat_response(&mut state.contents[content], &session, &step, now);
-            if let Call::Filling(fill) = step {
-                fill_in(&mut stat, fill, now.duration_since(session.opened));
+            let mut stat = stat_response(&mut state.contents[content], &session, &step, dialect, now);
+            match &step {
+                Call::Filling(fill) => fill_in(&mut stat, *fill, now.duration_since(session.opened)),
+                Call::Hollow if session.sent == 0 => hollow_out(&mut stat),
+                Call::Without(fields) => take_out(&mut stat, fields),
+                _ => {}
+            }
+            if dialect.has_hollow_stat {
+                take_out(&mut stat, &["speed_down", "speed_up", "livepos"]);
+                if session.sent == 0 {
+                    hollow_out(&mut stat);
+                }
             }
             let is_new = is_first && matches!(stat["status"].as_str(), Some("idle" | "prebuf"));
             Some(if is_new { json!({}) } else { stat })
         });
-        response.map_or_else(|| Reply::error_text(UNKNOWN_SESSION), |stat| Reply::response(&stat))
+        response.map_or_else(|| self.unknown_session(), |stat| Reply::response(&stat))
     }
 }
 
@@ -70,11 +84,33 @@ fn fill_in(stat: &mut Value, fill: Fill, since: Duration) {
     (stat["downloaded"], stat["progress"]) = (json!(downloaded), json!(progress));
 }
 
+/// What an engine says that knows nothing yet, and does not say so.
+fn hollow_out(stat: &mut Value) {
+    (stat["status"], stat["progress"]) = (json!("dl"), json!(0));
+    (stat["peers"], stat["downloaded"]) = (json!(0), json!(0));
+    take_out(stat, &["speed_down", "speed_up", "livepos"]);
+}
+
+fn take_out(stat: &mut Value, fields: &[&str]) {
+    let Some(stat) = stat.as_object_mut() else {
+        return;
+    };
+    for field in fields {
+        stat.remove(*field);
+    }
+}
+
 /// The fields of section 3, from what was really sent.
-fn stat_response(known: &mut Playable, session: &Session, step: &Call, now: Instant) -> Value {
+fn stat_response(
+    known: &mut Playable,
+    session: &Session,
+    step: &Call,
+    dialect: &Dialect,
+    now: Instant,
+) -> Value {
     let is_prebuffering = *step == Call::Prebuffering;
     let content = Arc::clone(&known.content);
-    let waited = now.duration_since(session.opened);
+    let waited = now.duration_since(session.buffers_since);
     let prebuffer = content.delivery.prebuffer;
     let progress = if prebuffer.is_zero() {
         100
@@ -107,7 +143,7 @@ fn stat_response(known: &mut Playable, session: &Session, step: &Call, now: Inst
         "immediate_progress": 0,
         "is_live": i32::from(content.is_live),
         "is_encrypted": 0,
-        "infohash": content.infohash.to_string(),
+        "infohash": dialect.infohash_of(&content).to_string(),
         "playback_session_id": known.stat_id,
         "client_session_id": session.client_session_id,
         "selected_file_index": if content.is_live { -1 } else { 0 },

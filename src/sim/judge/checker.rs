@@ -44,6 +44,11 @@ pub struct Report {
     pub missing: u64,
     /// Packets whose number was not above every one before: repeated or out of order.
     pub doubles: u64,
+    /// How often the broadcaster has begun anew, with another clock and other counters: numbers go on over it, so that
+    /// gaps and doubles are told as ever, and the counters that do not follow are in `discontinuities`.
+    pub restarts: u64,
+    /// The numbers that the broadcaster began anew with, as far as they came: the first 64.
+    pub restarted_at: Vec<u64>,
     /// Packets of a numbered stream with another tag.
     pub foreign: u64,
     /// Packets that are none of a numbered stream, or are hurt.
@@ -102,6 +107,8 @@ pub struct Checker {
     /// The start of a packet whose end is still to come; while out of sync, what may hold the next sync.
     carry: Vec<u8>,
     is_synced: bool,
+    /// The run of the broadcaster that the stream is in, the latest seen.
+    run: Option<u64>,
     counters: HashMap<u16, u8>,
 }
 
@@ -258,6 +265,15 @@ impl Checker {
         report.numbered += 1;
         report.first.get_or_insert(trailer.number);
         report.latency.add(now_us.saturating_sub(trailer.sent_us));
+        // What is sent again from before it is no restart, nor is what follows that.
+        let run = *self.run.get_or_insert(trailer.run);
+        if trailer.run > run {
+            self.run = Some(trailer.run);
+            report.restarts += trailer.run - run;
+            if report.restarted_at.len() < MAX_GAPS {
+                report.restarted_at.push(trailer.number);
+            }
+        }
         if let Some(last) = report.last {
             if trailer.number <= last {
                 report.doubles += 1;

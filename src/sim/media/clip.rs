@@ -106,8 +106,13 @@ pub(super) fn due_by(time: Duration) -> u64 {
     rounds * round() + NOTES.partition_point(|note| note.due <= rest) as u64
 }
 
-/// Writes packet `number` of the endless stream.
-pub(super) fn write(number: u64, out: &mut Packet) {
+/// The first PCR of the clip.
+pub(super) fn first_clock_90khz() -> u64 {
+    clip_packets().find_map(packet::pcr).unwrap_or_default() / 300
+}
+
+/// Writes packet `number` of the endless stream, its clocks moved on by so much.
+pub(super) fn write(number: u64, later_90khz: u64, out: &mut Packet) {
     let at = (number % round()) as usize;
     let rounds = number / round();
     let note = &NOTES[at];
@@ -115,7 +120,7 @@ pub(super) fn write(number: u64, out: &mut Packet) {
     let count =
         rounds.wrapping_mul(note.per_round).wrapping_add(note.ordinal).wrapping_add(note.first_counter);
     out[3] = out[3] & 0xf0 | (count & 0x0f) as u8;
-    let shift = rounds.wrapping_mul(LENGTH_90KHZ);
+    let shift = rounds.wrapping_mul(LENGTH_90KHZ).wrapping_add(later_90khz);
     if note.has_pcr {
         packet::shift_pcr(out, shift);
     }
@@ -132,7 +137,7 @@ mod tests {
 
     fn packet_at(number: u64) -> Packet {
         let mut bytes = [0; PACKET_BYTES];
-        write(number, &mut bytes);
+        write(number, 0, &mut bytes);
         bytes
     }
 

@@ -3,14 +3,16 @@
 //! It must not know how it is asked for, nor who looks at it. Packets are written here by hand, not with the proxy's
 //! parser: neither is to agree with the other on a mistake.
 
+mod broadcast;
 mod clip;
 pub(in crate::sim) mod numbered;
 pub(in crate::sim) mod packet;
 
 use std::time::Duration;
 
+pub(in crate::sim) use self::broadcast::Broadcast;
+pub use self::broadcast::Restart;
 pub use self::numbered::{Numbered, now_us};
-use self::packet::{PACKET_BYTES, Packet};
 
 /// What is in a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,16 +48,11 @@ impl Media {
         }
     }
 
-    /// Appends packets `from..to`, as sent now.
-    pub(in crate::sim) fn append(&self, from: u64, to: u64, out: &mut Vec<u8>) {
-        let now_us = now_us();
-        let mut packet: Packet = [0; PACKET_BYTES];
-        for number in from..to {
-            match self {
-                Self::Clip => clip::write(number, &mut packet),
-                Self::Numbered(shape) => shape.write(number, now_us, &mut packet),
-            }
-            out.extend_from_slice(&packet);
+    /// How many of the first packets carry numbers.
+    fn numbers_by(&self, packets: u64) -> u64 {
+        match self {
+            Self::Clip => 0,
+            Self::Numbered(shape) => shape.numbers_by(packets),
         }
     }
 }

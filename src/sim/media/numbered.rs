@@ -18,8 +18,8 @@ pub(in crate::sim) const MAP_PID: u16 = 0x1000;
 /// Begins a trailer. Like every byte of trailer and filling it has its top bit set, so that neither a sync
 /// byte nor a start code can come about.
 const MAGIC: [u8; 4] = [0xac, 0xe5, 0x91, 0xd3];
-/// Magic, tag (5), number (10), time (10), check value (5); seven bits a byte.
-pub(in crate::sim) const TRAILER_BYTES: usize = 34;
+/// Magic, tag (5), run (2), number (10), time (10), check value (5); seven bits a byte.
+pub(in crate::sim) const TRAILER_BYTES: usize = 36;
 const FILL: u8 = 0xb6;
 
 /// How far a PTS is ahead of the PCR at its packet: a usual decoder delay.
@@ -109,23 +109,36 @@ impl Numbered {
         u64::try_from(bits / (PACKET_BYTES as u128 * 8) + 1).unwrap_or(u64::MAX)
     }
 
-    /// Writes the packet at `place`, as sent at `sent_us`.
+    /// How many of the first packets carry numbers.
+    pub(in crate::sim) fn numbers_by(&self, packets: u64) -> u64 {
+        let (group, within) = (packets / self.psi_every(), packets % self.psi_every());
+        group * (self.psi_every() - 2) + within.saturating_sub(2)
+    }
+
+    /// Writes the packet at `place` of the first run, as sent at `sent_us`.
+    #[cfg(test)]
     pub(in crate::sim) fn write(&self, place: u64, sent_us: u64, out: &mut Packet) {
+        self.write_run(place, Start::default(), sent_us, out);
+    }
+
+    /// Writes the packet at `place` of a run that started so.
+    pub(in crate::sim) fn write_run(&self, place: u64, start: Start, sent_us: u64, out: &mut Packet) {
         let (group, within) = (place / self.psi_every(), place % self.psi_every());
         match within {
             0 => write_section(out, 0, group, &PAT),
             1 => write_section(out, MAP_PID, group, &PMT),
-            _ => self.write_numbered(group * (self.psi_every() - 2) + within - 2, place, sent_us, out),
+            _ => self.write_numbered(self.numbers_by(place), place, start, sent_us, out),
         }
     }
 
-    fn write_numbered(&self, number: u64, place: u64, sent_us: u64, out: &mut Packet) {
+    /// The packet with this number since the start of its run.
+    fn write_numbered(&self, number: u64, place: u64, start: Start, sent_us: u64, out: &mut Packet) {
         out.fill(FILL);
         header(out, STREAM_PID, number);
         let pes_every = self.pes_every.max(1);
         if number.is_multiple_of(pes_every) {
             let is_key = (number / pes_every).is_multiple_of(self.key_every.max(1));
-            let clock = FIRST_27MHZ + self.ticks_27mhz(place);
+            let clock = start.clock_27mhz.wrapping_add(self.ticks_27mhz(place));
             out[1] |= 0x40;
             out[3] |= 0x20;
             out[4] = 7;
@@ -141,7 +154,25 @@ impl Numbered {
             out[32..35].copy_from_slice(&[0, 0, 1]);
             out[35..38].copy_from_slice(&slice);
         }
-        write_trailer(out, self.tag, number, sent_us);
+        let number = start.number + number;
+        write_trailer(out, Trailer { tag: self.tag, run: start.run, number, sent_us });
+    }
+}
+
+/// Where a run of the broadcaster starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::sim) struct Start {
+    /// How many runs there were before.
+    pub(in crate::sim) run: u64,
+    /// Its first number: numbers go on, though nothing else does.
+    pub(in crate::sim) number: u64,
+    /// The PCR at its first packet.
+    pub(in crate::sim) clock_27mhz: u64,
+}
+
+impl Default for Start {
+    fn default() -> Self {
+        Self { run: 0, number: 0, clock_27mhz: FIRST_27MHZ }
     }
 }
 
@@ -183,17 +214,21 @@ fn with_crc(section: &[u8]) -> Vec<u8> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sim) struct Trailer {
     pub(in crate::sim) tag: u32,
+    /// How often its broadcaster had begun anew; 14 bits of it.
+    pub(in crate::sim) run: u64,
     pub(in crate::sim) number: u64,
     pub(in crate::sim) sent_us: u64,
 }
 
-fn write_trailer(out: &mut Packet, tag: u32, number: u64, sent_us: u64) {
+fn write_trailer(out: &mut Packet, says: Trailer) {
+    let says = Trailer { run: says.run & 0x3fff, ..says };
     let trailer = &mut out[PACKET_BYTES - TRAILER_BYTES..];
     trailer[..4].copy_from_slice(&MAGIC);
-    put_sevens(&mut trailer[4..9], u64::from(tag));
-    put_sevens(&mut trailer[9..19], number);
-    put_sevens(&mut trailer[19..29], sent_us);
-    put_sevens(&mut trailer[29..], u64::from(check_value(tag, number, sent_us)));
+    put_sevens(&mut trailer[4..9], u64::from(says.tag));
+    put_sevens(&mut trailer[9..11], says.run);
+    put_sevens(&mut trailer[11..21], says.number);
+    put_sevens(&mut trailer[21..31], says.sent_us);
+    put_sevens(&mut trailer[31..], u64::from(check_value(says)));
 }
 
 /// Reads a packet's trailer; `None` if there is none or a bit of it is wrong.
@@ -204,11 +239,12 @@ pub(in crate::sim) fn read_trailer(packet: &Packet) -> Option<Trailer> {
     }
     let found = Trailer {
         tag: u32::try_from(get_sevens(&trailer[4..9])?).ok()?,
-        number: get_sevens(&trailer[9..19])?,
-        sent_us: get_sevens(&trailer[19..29])?,
+        run: get_sevens(&trailer[9..11])?,
+        number: get_sevens(&trailer[11..21])?,
+        sent_us: get_sevens(&trailer[21..31])?,
     };
-    let check = u64::from(check_value(found.tag, found.number, found.sent_us));
-    (get_sevens(&trailer[29..])? == check).then_some(found)
+    let check = u64::from(check_value(found));
+    (get_sevens(&trailer[31..])? == check).then_some(found)
 }
 
 fn put_sevens(out: &mut [u8], mut value: u64) {
@@ -227,11 +263,11 @@ fn get_sevens(bytes: &[u8]) -> Option<u64> {
 }
 
 /// Mixes the fields so that each bit of them moves about half the bits of the result.
-fn check_value(tag: u32, number: u64, sent_us: u64) -> u32 {
+fn check_value(says: Trailer) -> u32 {
     // Any odd constant with well spread bits does; this one is 2^64 divided by the golden ratio.
     const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut mixed = u64::from(tag).wrapping_add(SPREAD);
-    for part in [number, sent_us] {
+    let mut mixed = u64::from(says.tag).wrapping_add(SPREAD);
+    for part in [says.run, says.number, says.sent_us] {
         mixed = (mixed ^ part).wrapping_mul(SPREAD);
         mixed ^= mixed >> 29;
     }
@@ -262,11 +298,11 @@ mod tests {
     #[test]
     fn a_trailer_says_what_was_written_and_no_bit_of_it_can_change() {
         let mut packet = [FILL; PACKET_BYTES];
-        write_trailer(&mut packet, u32::MAX, u64::MAX, u64::MAX - 1);
+        let says = Trailer { tag: u32::MAX, run: 0x3fff, number: u64::MAX, sent_us: u64::MAX - 1 };
+        write_trailer(&mut packet, says);
         let trailer = read_trailer(&packet).expect("a good trailer");
-        assert_eq!((trailer.tag, trailer.number), (u32::MAX, u64::MAX));
-        assert_eq!(trailer.sent_us, u64::MAX - 1);
-        write_trailer(&mut packet, 3, 1 << 40, 77);
+        assert_eq!(trailer, says);
+        write_trailer(&mut packet, Trailer { tag: 3, run: 1, number: 1 << 40, sent_us: 77 });
         let good = read_trailer(&packet);
         for bit in 0..TRAILER_BYTES * 8 {
             let mut changed = packet;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::super::{
-    Call, Entry, Event, Fill, Getstream, Head, Health, Order, Playback, Script, SimEngine, Steps,
+    BodyEvent, Call, Entry, Fill, Getstream, Head, Health, Order, PlaybackStep, Script, SimEngine, Steps,
 };
 use super::client::*;
 
@@ -23,7 +23,7 @@ fn with_getstream(step: Getstream) -> (SimEngine, Answer) {
     (engine, answer)
 }
 
-fn with_playback(playback: Playback) -> (SimEngine, Answer) {
+fn with_playback(playback: PlaybackStep) -> (SimEngine, Answer) {
     let engine = scripted(Script::new().playback(playback));
     let answer = play(&engine);
     (engine, answer)
@@ -96,7 +96,7 @@ fn a_script_counts_attempts_and_can_be_replaced() {
 #[test]
 fn the_playback_url_can_refuse_or_lead_astray() {
     let redirect = |entry: Entry| {
-        let engine = scripted(Script::new().playback(Playback::entry(entry)));
+        let engine = scripted(Script::new().playback(PlaybackStep::entry(entry)));
         let started = start_as(&engine, "1");
         let url = started.url("playback_url").to_owned();
         let mut answer = get(&engine, &url);
@@ -122,9 +122,9 @@ fn the_playback_url_can_refuse_or_lead_astray() {
 #[test]
 fn the_playback_url_can_be_late_silent_or_not_ready() {
     let engine = scripted(Script::new().playback(Steps::each([
-        Playback::entry(Entry::Direct),
-        Playback::entry(Entry::Never),
-        Playback::entry(Entry::Late(MOMENT)),
+        PlaybackStep::entry(Entry::Direct),
+        PlaybackStep::entry(Entry::Never),
+        PlaybackStep::entry(Entry::Late(MOMENT)),
     ])));
     let started = start_as(&engine, "1");
     let mut direct = get(&engine, started.url("playback_url"));
@@ -141,7 +141,7 @@ fn the_playback_url_can_be_late_silent_or_not_ready() {
     assert!(began.elapsed() >= MOMENT);
     let mut content = content(ID, INFOHASH);
     content.delivery.prebuffer = MOMENT;
-    content.script = Script::new().playback(Playback::entry(Entry::StartTimeout));
+    content.script = Script::new().playback(PlaybackStep::entry(Entry::StartTimeout));
     let engine = empty(super::super::Settings::default());
     engine.add(content);
     let started = start_as(&engine, "1");
@@ -155,17 +155,17 @@ fn the_playback_url_can_be_late_silent_or_not_ready() {
 
 #[test]
 fn the_head_of_a_body_can_be_wrong_late_or_missing() {
-    let (_engine, mut answer) = with_playback(Playback::head(Head::Status(404, "gone".to_owned())));
+    let (_engine, mut answer) = with_playback(PlaybackStep::head(Head::Status(404, "gone".to_owned())));
     assert_eq!((answer.status, answer.text().as_str()), (404, "gone"));
-    let (_engine, mut answer) = with_playback(Playback::head(Head::Text {
+    let (_engine, mut answer) = with_playback(PlaybackStep::head(Head::Text {
         content_type: "text/html".to_owned(),
         body: "<p>no</p>".to_owned(),
     }));
     assert_eq!((answer.status, answer.text().as_str()), (200, "<p>no</p>"));
     let began = Instant::now();
-    let (_engine, answer) = with_playback(Playback::head(Head::Late(MOMENT)));
+    let (_engine, answer) = with_playback(PlaybackStep::head(Head::Late(MOMENT)));
     assert!(answer.status == 200 && began.elapsed() >= MOMENT);
-    let engine = scripted(Script::new().playback(Playback::head(Head::Never)));
+    let engine = scripted(Script::new().playback(PlaybackStep::head(Head::Never)));
     let redirect = get(&engine, start_as(&engine, "1").url("playback_url"));
     let target = redirect.header("Location").expect("a Location").replacen(&engine.url(), "", 1);
     let socket = send(&engine, &target);
@@ -178,10 +178,10 @@ fn the_head_of_a_body_can_be_wrong_late_or_missing() {
 #[test]
 fn a_body_can_be_late_or_never_begin() {
     let began = Instant::now();
-    let (_engine, mut answer) = with_playback(Playback::first_byte_after(MOMENT));
+    let (_engine, mut answer) = with_playback(PlaybackStep::first_byte_after(MOMENT));
     answer.take(1);
     assert!(began.elapsed() >= MOMENT);
-    let (engine, mut answer) = with_playback(Playback::never_a_byte());
+    let (engine, mut answer) = with_playback(PlaybackStep::never_a_byte());
     assert!(answer.is_silent());
     drop(answer);
     assert!(engine.wait_for(LONG, |counts| counts.readers == 0));
@@ -190,24 +190,24 @@ fn a_body_can_be_late_or_never_begin() {
 
 #[test]
 fn a_body_can_stall_end_or_be_reset_at_any_byte() {
-    let (_engine, mut answer) = with_playback(Playback::after(100_001, Event::Stall));
+    let (_engine, mut answer) = with_playback(PlaybackStep::after(100_001, BodyEvent::Stall));
     answer.take(100_001);
     assert!(answer.is_silent());
-    let (_engine, mut answer) = with_playback(Playback::after(100_001, Event::End));
+    let (_engine, mut answer) = with_playback(PlaybackStep::after(100_001, BodyEvent::End));
     let (bytes, end) = answer.read_to_end();
     assert_eq!((bytes.len(), end), (100_001, End::Clean));
     // A reset may overtake what the client has not read; it never comes as a clean end.
-    let (engine, mut answer) = with_playback(Playback::after(100_001, Event::Reset));
+    let (engine, mut answer) = with_playback(PlaybackStep::after(100_001, BodyEvent::Reset));
     let (bytes, end) = answer.read_to_end();
     assert!(bytes.len() <= 100_001 && end == End::Reset);
     assert_eq!(engine.counts().bytes_sent, 100_001);
-    let (_engine, mut answer) = with_playback(Playback::after(0, Event::End));
+    let (_engine, mut answer) = with_playback(PlaybackStep::after(0, BodyEvent::End));
     assert_eq!(answer.read_to_end(), (Vec::new(), End::Clean));
 }
 
 #[test]
 fn a_body_can_pause_and_go_on() {
-    let (_engine, mut answer) = with_playback(Playback::after(1000, Event::Pause(MOMENT)));
+    let (_engine, mut answer) = with_playback(PlaybackStep::after(1000, BodyEvent::Pause(MOMENT)));
     let began = Instant::now();
     let report = check(&answer.take(188 * 1000));
     assert!(report.is_perfect() && began.elapsed() >= MOMENT / 2, "{report:?}");
@@ -215,10 +215,11 @@ fn a_body_can_pause_and_go_on() {
 
 #[test]
 fn a_body_can_hold_garbage_and_tears() {
-    let (_engine, mut answer) = with_playback(Playback::after(0, Event::Garbage(1001)));
+    let (_engine, mut answer) = with_playback(PlaybackStep::after(0, BodyEvent::Garbage(1001)));
     let report = check(&answer.take(200_000));
     assert_eq!((report.skipped_bytes, report.gap_count, report.first), (1001, 0, Some(0)));
-    let playback = Playback::after(18_850, Event::Garbage(77)).and_after(188_050 + 77, Event::Tear(40));
+    let playback =
+        PlaybackStep::after(18_850, BodyEvent::Garbage(77)).and_after(188_050 + 77, BodyEvent::Tear(40));
     let (_engine, mut answer) = with_playback(playback);
     let report = check(&answer.take(400_000));
     assert_eq!((report.sync_losses, report.psi_damaged), (2, 0), "{report:?}");

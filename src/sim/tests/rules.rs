@@ -150,6 +150,7 @@ fn without_the_rules_nobody_disturbs_anybody() {
             stop_ends_all_of_content: false,
             second_reader_is_broken: false,
             reuse: false,
+            late_stop_ends_newest: false,
             ended_readers: EndedReaders::End,
         },
         ..Settings::default()

@@ -26,7 +26,8 @@ fn publish(hub: &Fanout, count: usize) {
 fn publish_keyframe(hub: &Fanout, byte: u8) {
     let arrived = Instant::now();
     let prefix = Some(Arc::new(Chunk::inserted(arrived, &[byte; 376])));
-    let mark = Mark { offset: hub.head(), kind: StartKind::Keyframe, prefix, arrived };
+    let mark =
+        Mark { offset: hub.head(), kind: StartKind::Keyframe, prefix, arrived, time: None, is_jump: false };
     hub.publish(PACKETS, &mut vec![mark], arrived);
 }
 
@@ -76,7 +77,8 @@ fn a_joiner_begins_at_a_keyframe_with_its_tables() {
 fn a_joiner_may_begin_in_the_middle_of_a_chunk() {
     let hub = hub();
     let arrived = Instant::now();
-    let mark = Mark { offset: 188, kind: StartKind::Keyframe, prefix: None, arrived };
+    let mark =
+        Mark { offset: 188, kind: StartKind::Keyframe, prefix: None, arrived, time: None, is_jump: false };
     let packets: Vec<u8> = (0..3 * 188).map(|index| (index / 188) as u8).collect();
     hub.publish(&packets, &mut vec![mark], arrived);
     publish(&hub, 1);
@@ -116,13 +118,35 @@ fn the_first_client_waits_for_the_first_keyframe_but_not_long() {
 }
 
 #[test]
+fn a_cut_shares_the_chunks_and_costs_nobody_anything() {
+    let hub = hub();
+    publish_keyframe(&hub, 1);
+    publish(&hub, 2);
+    let mut client = hub.join(JoinAt::First);
+    client.attach_now();
+    let slices = hub.cut(100, 500).expect("it is there");
+    let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.as_ref().to_vec()).collect();
+    assert_eq!(bytes, [0x47; 400]);
+    let parts: Vec<Arc<dyn AsRef<[u8]> + Send + Sync>> =
+        slices.iter().map(|slice| Arc::clone(&slice.chunk) as Arc<_>).collect();
+    assert!(parts.iter().all(|part| part.as_ref().as_ref().len() == 188), "the packets without their frame");
+    let marks: Vec<_> = hub.marks_from(0).iter().map(|mark| (mark.offset, mark.kind)).collect();
+    assert_eq!((marks, hub.marks_from(1).len()), (vec![(0, StartKind::Keyframe)], 0));
+    assert_eq!(take(&mut client).0, [0, 0, 1, 2]);
+    assert!(hub.cut(0, 565).is_none(), "not yet there");
+    publish(&hub, 201);
+    assert!(hub.cut(100, 500).is_none(), "not there any more");
+    assert_eq!(slices[0].as_ref().len(), 88, "whoever has it keeps it");
+}
+
+#[test]
 fn at_the_end_everybody_gets_everything_first() {
     let hub = hub();
     let mut early = hub.join(JoinAt::First);
     publish(&hub, 3);
     hub.close(Ending::Complete);
     hub.close(Ending::Broken);
-    publish(&hub, 1);
+    assert!(!hub.publish(PACKETS, &mut Vec::new(), Instant::now()), "it takes nothing any more");
     let everything = (vec![0, 1, 2], Some(Ending::Complete));
     assert_eq!(take(&mut early), everything);
     assert_eq!(take(&mut hub.join(JoinAt::First)), everything);

@@ -11,13 +11,15 @@ const LIMITS: TimeLimits = TimeLimits {
     recover: Duration::from_secs(60),
     linger: Duration::from_secs(40),
     abandon: Duration::from_secs(15),
+    max_barren: MAX_BARREN,
 };
 
 fn tick(silent_s: u64) -> Event {
     Event::Tick(SourceReport {
         silent_for: Duration::from_secs(silent_s),
         given: Yield::Some,
-        engine_is_well: true,
+        engine: EngineState::Well,
+        others: Others::Again,
         is_filling: false,
         hint: Hint::NoPeers,
         refusal: None,
@@ -35,7 +37,7 @@ fn refused(silent_s: u64) -> Event {
 }
 
 fn lost(attempt: u32, given: Yield) -> Event {
-    Event::SourceLost { attempt, why: Why::SourceEnded(Ending::Broken), given }
+    Event::SourceLost { attempt, why: Why::SourceEnded(Ending::Broken), given, others: Others::None }
 }
 
 /// A life told by what happened at which second.
@@ -52,10 +54,13 @@ fn live(events: &[(u64, Event)]) -> (Life, Instant) {
 fn told(life: &Life, begin: Instant) -> String {
     let s = |at: &Instant| at.duration_since(begin).as_secs();
     match &life.state {
-        State::Starting { phase, deadline, abandon_at } => match abandon_at {
-            Some(at) => format!("{phase:?} until {}, abandoned at {}", s(deadline), s(at)),
-            None => format!("{phase:?} until {}", s(deadline)),
-        },
+        State::Starting(Start { phase, deadline, abandon_at, leaving, .. }) => {
+            let attempt =
+                if life.attempt > 0 { format!(", attempt {}", life.attempt) } else { String::new() };
+            let abandoned = abandon_at.map_or_else(String::new, |at| format!(", abandoned at {}", s(&at)));
+            let leaving = leaving.as_ref().map_or_else(String::new, |why| format!(", leaving: {why}"));
+            format!("{phase:?} until {}{attempt}{abandoned}{leaving}", s(deadline))
+        }
         State::Active => format!("active, attempt {}", life.attempt),
         State::Recovering { until, data_by, .. } => {
             let data_by = data_by.map_or_else(String::new, |by| format!(", data by {}", s(&by)));
@@ -70,15 +75,24 @@ fn told(life: &Life, begin: Instant) -> String {
 
 #[test]
 fn every_transition_is_the_one_of_the_table() {
-    use Event::{Connected, FetcherGone, FirstPackets, GiveWay, LastSeatLeft, SeatTaken, Stop};
+    use Event::{
+        Asking, Connected, FetcherGone, FirstPackets, GiveWay, LastSeatLeft, Opened, SeatTaken, Stop,
+    };
+    use Others::{Again, Fresh};
     use Yield::{Barren, Some};
     let ended = "the engine ended the stream";
-    let film_ends = || Event::SourceLost { attempt: 0, why: Why::SourceEnded(Ending::Complete), given: Some };
+    let film_ends = || Event::SourceLost {
+        attempt: 0,
+        why: Why::SourceEnded(Ending::Complete),
+        given: Some,
+        others: Others::None,
+    };
     let ill = |silent_s| {
         Event::Tick(SourceReport {
             silent_for: Duration::from_secs(silent_s),
             given: Some,
-            engine_is_well: false,
+            engine: EngineState::Down,
+            others: Again,
             is_filling: false,
             hint: Hint::None,
             refusal: None,
@@ -88,7 +102,8 @@ fn every_transition_is_the_one_of_the_table() {
         Event::Tick(SourceReport {
             silent_for: Duration::from_secs(silent_s),
             given: Some,
-            engine_is_well: true,
+            engine: EngineState::Well,
+            others: Again,
             is_filling: true,
             hint: Hint::None,
             refusal: None,
@@ -98,11 +113,25 @@ fn every_transition_is_the_one_of_the_table() {
         Event::Tick(SourceReport {
             silent_for: Duration::from_secs(25),
             given: Barren,
-            engine_is_well: true,
+            engine: EngineState::Well,
+            others: Again,
             is_filling: false,
             hint: Hint::None,
             refusal: None,
         })
+    };
+    let report = |silent_s, engine, others, is_filling| {
+        let silent_for = Duration::from_secs(silent_s);
+        let hint = Hint::None;
+        Event::Tick(SourceReport { silent_for, given: Some, engine, others, is_filling, hint, refusal: None })
+    };
+    let others = |others, is_filling| report(0, EngineState::Well, others, is_filling);
+    let dead = |silent_s, others| report(silent_s, EngineState::Dead, others, false);
+    let failed = |attempt, others| Event::SourceLost {
+        attempt,
+        why: Why::SourceEnded(Ending::Broken),
+        given: Barren,
+        others,
     };
     let active = || (5, FirstPackets(0));
     #[rustfmt::skip]
@@ -132,6 +161,32 @@ fn every_transition_is_the_one_of_the_table() {
         (vec![(2, GiveWay)], "Connecting until 30".into()),
         (vec![(3, LastSeatLeft), (4, GiveWay)], format!("stopping: {}", Why::GaveWay)),
         (vec![(3, LastSeatLeft), (4, SeatTaken), (4, GiveWay)], "Connecting until 30".into()),
+        // A start has several tries.
+        (vec![(9, others(Fresh, false))], "Connecting until 30".into()),
+        (vec![(10, others(Fresh, false))], "Connecting until 30, attempt 1".into()),
+        (vec![(10, others(Again, false))], "Connecting until 30".into()),
+        (vec![(10, others(Fresh, true)), (29, others(Fresh, true))], "Connecting until 30".into()),
+        (vec![(30, others(Fresh, true))], "Connecting until 40, attempt 1".into()),
+        (vec![(4, Connected(0)), (9, others(Fresh, false))], "AwaitingData until 24".into()),
+        (vec![(4, Connected(0)), (10, others(Fresh, false))], "Connecting until 30, attempt 1".into()),
+        (vec![(10, others(Fresh, false)), (12, Connected(0))], "Connecting until 30, attempt 1".into()),
+        (vec![(10, others(Fresh, false)), (28, Connected(1)), (47, tick(0))], "AwaitingData until 48, attempt 1".into()),
+        (vec![(10, others(Fresh, false)), (29, Connected(1)), (49, others(Again, false))],
+            format!("stopping: {}", Why::FirstDataTimeout(LIMITS.first_data, Hint::None))),
+        (vec![(2, failed(0, Fresh)), (3, failed(1, Again)), (4, failed(2, Others::None))], format!("stopping: {ended}")),
+        (vec![(2, failed(0, Fresh)), (3, failed(1, Again))], "Connecting until 30, attempt 2".into()),
+        (vec![(2, failed(0, Fresh)), (13, SeatTaken), (14, FirstPackets(1))], "active, attempt 1".into()),
+        (vec![(45, failed(0, Fresh))], "Connecting until 50, attempt 1".into()),
+        (vec![(50, failed(0, Fresh))], format!("stopping: {ended}")),
+        // A getstream in flight is never cut: what would end the start waits for its answer.
+        (vec![(1, Asking(0)), (3, LastSeatLeft), (4, GiveWay)],
+            format!("Connecting until 30, abandoned at 18, leaving: {}", Why::GaveWay)),
+        (vec![(1, Asking(0)), (3, LastSeatLeft), (4, GiveWay), (9, SeatTaken), (10, Opened(0))], "Connecting until 30".into()),
+        (vec![(1, Asking(0)), (3, LastSeatLeft), (4, GiveWay), (10, Opened(0))], format!("stopping: {}", Why::GaveWay)),
+        (vec![(1, Asking(0)), (3, LastSeatLeft), (18, tick(0)), (20, Opened(0))], "stopping: everybody left before it started".into()),
+        (vec![(1, Asking(0)), (3, LastSeatLeft), (4, GiveWay), (5, failed(0, Fresh))], format!("stopping: {}", Why::GaveWay)),
+        (vec![(1, Asking(0)), (2, Opened(0)), (3, LastSeatLeft), (4, GiveWay)], format!("stopping: {}", Why::GaveWay)),
+        (vec![(1, Asking(0)), (3, LastSeatLeft), (4, Stop(Why::Asked))], "stopping: stopped on request".into()),
         // Active.
         (vec![active()], "active, attempt 0".into()),
         (vec![active(), (6, SeatTaken), (7, Connected(0)), (8, FirstPackets(0))], "active, attempt 0".into()),
@@ -146,6 +201,19 @@ fn every_transition_is_the_one_of_the_table() {
         (vec![active(), (50, film_ends())], "stopping: the content ended".into()),
         (vec![active(), (50, Stop(Why::Shutdown))], format!("stopping: {}", Why::Shutdown)),
         (vec![active(), (50, FetcherGone)], format!("stopped: {}", Why::Panicked)),
+        // An engine that neither sends nor answers is not waited for if another one can be asked.
+        (vec![active(), (50, dead(8, Fresh))], "recovering until 110, attempt 1 after 0 s".into()),
+        (vec![active(), (50, dead(8, Again))], "active, attempt 0".into()),
+        (vec![active(), (50, dead(25, Again))], "recovering until 110, attempt 1 after 0 s".into()),
+        // Recovering: within a round there is no pause, and a try is short while another engine can be asked.
+        (vec![active(), (50, lost(0, Some)), (51, failed(1, Fresh))], "recovering until 110, attempt 2 after 0 s".into()),
+        (vec![active(), (50, lost(0, Some)), (51, failed(1, Fresh)), (52, failed(2, Again))],
+            "recovering until 110, attempt 3 after 1 s".into()),
+        (vec![active(), (50, lost(0, Some)), (51, Connected(1)), (60, others(Fresh, false))],
+            "recovering until 110, attempt 2 after 0 s".into()),
+        (vec![active(), (50, lost(0, Some)), (51, Connected(1)), (60, others(Fresh, true))],
+            "recovering until 110, attempt 1 after 0 s, data by 71".into()),
+        (vec![active(), (50, lost(0, Some)), (60, others(Again, false))], "recovering until 110, attempt 1 after 0 s".into()),
         // Recovering.
         (vec![active(), (50, lost(0, Some))], "recovering until 110, attempt 1 after 0 s".into()),
         (vec![active(), (50, lost(0, Barren))], "recovering until 110, attempt 1 after 1 s".into()),
@@ -224,12 +292,21 @@ fn who_waited_for_a_success_has_it_however_short() {
     assert_eq!(life.outcome_since(1), Some(Err(Why::Asked)));
 }
 
+fn any_engine_state() -> impl Strategy<Value = EngineState> {
+    prop_oneof![Just(EngineState::Well), Just(EngineState::Dead), Just(EngineState::Down)]
+}
+
+fn any_others() -> impl Strategy<Value = Others> {
+    prop_oneof![Just(Others::None), Just(Others::Again), Just(Others::Fresh)]
+}
+
 fn any_event() -> impl Strategy<Value = Event> {
-    let source = |(silent_s, engine_is_well, is_filling)| {
+    let source = |(silent_s, engine, others, is_filling)| {
         Event::Tick(SourceReport {
             silent_for: Duration::from_secs(silent_s),
             given: Yield::Some,
-            engine_is_well,
+            engine,
+            others,
             is_filling,
             hint: Hint::None,
             refusal: None,
@@ -240,18 +317,26 @@ fn any_event() -> impl Strategy<Value = Event> {
         Just(Event::LastSeatLeft),
         (0_u32..4).prop_map(Event::Connected),
         (0_u32..4).prop_map(Event::FirstPackets),
-        (0_u32..4).prop_map(|attempt| lost(attempt, Yield::Some)),
-        (0_u32..4).prop_map(|attempt| lost(attempt, Yield::Barren)),
+        (0_u32..4).prop_map(Event::Asking),
+        (0_u32..4).prop_map(Event::Opened),
+        ((0_u32..4), any::<bool>(), any_others()).prop_map(|(attempt, is_barren, others)| {
+            Event::SourceLost {
+                attempt,
+                why: Why::SourceEnded(Ending::Broken),
+                given: if is_barren { Yield::Barren } else { Yield::Some },
+                others,
+            }
+        }),
         Just(Event::Stop(Why::Asked)),
         Just(Event::GiveWay),
-        (0_u64..60, any::<bool>(), any::<bool>()).prop_map(source),
+        (0_u64..60, any_engine_state(), any_others(), any::<bool>()).prop_map(source),
         Just(Event::FetcherGone),
     ]
 }
 
 fn rank(state: &State) -> u8 {
     match state {
-        State::Starting { .. } => 0,
+        State::Starting(_) => 0,
         State::Active | State::Recovering { .. } | State::Lingering { .. } => 1,
         State::Stopping(_) => 2,
         State::Stopped(_) => 3,

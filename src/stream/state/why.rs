@@ -3,12 +3,15 @@
 //! It must not know which reason leads where.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::engine::blame::Fault;
 use crate::engine::choose::Unavailable;
 use crate::engine::error::EngineError;
 use crate::engine::stat::Stat;
 use crate::escape::Escaped;
+use crate::stream::candidates::Failure;
 use crate::stream::ending::Ending;
 use crate::wanted::Wanted;
 
@@ -33,8 +36,12 @@ pub enum Why {
     SourceEnded(Ending),
     /// The source was silent for so long.
     Stalled(Duration, Hint),
+    /// Neither packet nor answer for so long.
+    EngineDead(Duration),
     /// The engine does not know the session any more.
     SessionLost,
+    /// The last of several tries failed so; then what was tried, and how each failed.
+    Tried(Box<Why>, Arc<[String]>),
     /// The source was lost and did not come back within this time; first what was lost.
     NotRecovered(Box<Why>, Duration),
     /// So many sources in a row gave next to nothing.
@@ -92,11 +99,65 @@ impl Why {
         )
     }
 
-    /// Whether the next request within seconds would find the same: worth remembering for so long.
+    /// What it says of the engine and the content that were tried; `None` if it says nothing of them.
+    #[must_use]
+    pub(in crate::stream) fn failure(&self) -> Option<Failure> {
+        match self {
+            Self::Engine(error) => match Fault::of(error) {
+                Fault::Engine => Some(Failure::Engine),
+                Fault::Content => Some(Failure::Content),
+            },
+            Self::EngineDead(_) => Some(Failure::Engine),
+            Self::EndedWithoutData | Self::NotMpegTs => Some(Failure::Content),
+            Self::ConnectTimeout(..)
+            | Self::NotReady(..)
+            | Self::FirstDataTimeout(..)
+            | Self::SourceEnded(Ending::Broken)
+            | Self::Stalled(..)
+            | Self::SessionLost => Some(Failure::Open),
+            _ => None,
+        }
+    }
+
+    /// Whether the engine has done what it could, and it is the content that does not come.
+    #[must_use]
+    pub(in crate::stream) fn is_content_s(&self) -> bool {
+        matches!(
+            self,
+            Self::ConnectTimeout(..)
+                | Self::NotReady(..)
+                | Self::FirstDataTimeout(..)
+                | Self::Stalled(..)
+                | Self::EndedWithoutData
+                | Self::NotMpegTs
+        )
+    }
+
+    /// Whether its time was over.
+    #[must_use]
+    pub(in crate::stream) fn is_late(&self) -> bool {
+        matches!(self, Self::ConnectTimeout(..) | Self::NotReady(..) | Self::FirstDataTimeout(..))
+    }
+
+    /// Whether it is told of the stream that came, or did not come, from an engine.
+    #[must_use]
+    pub(in crate::stream) fn is_stream_s(&self) -> bool {
+        match self {
+            Self::Tried(last, _) => last.is_stream_s(),
+            Self::Engine(_) | Self::SessionLost => true,
+            why => why.is_content_s(),
+        }
+    }
+
+    /// Whether the next request within seconds would find the same, if no other engine can be asked: worth remembering for so
+    /// long.
     #[must_use]
     pub fn will_last(&self) -> bool {
         match self {
-            Self::Engine(error) => !matches!(error, EngineError::Unreachable(_)),
+            Self::Tried(last, _) => last.will_last(),
+            // Nobody was there, or not any more: that may be over the next moment.
+            Self::Engine(error) if error.is_nobody() => false,
+            Self::Engine(error) => !matches!(error.cause(), EngineError::Lost(_) | EngineError::Down),
             Self::ConnectTimeout(..)
             | Self::NotReady(..)
             | Self::FirstDataTimeout(..)
@@ -121,6 +182,9 @@ impl fmt::Display for Why {
             Self::NoEngine(Unavailable::AllStarting) => {
                 f.write_str("every AceStream engine is busy starting other streams")
             }
+            Self::NoEngine(Unavailable::AllTried) => {
+                f.write_str("every AceStream engine was asked, and none can play it")
+            }
             Self::NoEngine(Unavailable::OtherVariant) => {
                 f.write_str("every AceStream engine with room plays this content with other parameters")
             }
@@ -141,6 +205,14 @@ impl fmt::Display for Why {
             Self::Stalled(limit, hint) => {
                 write!(f, "the engine sent nothing for {:.1} s{hint}", limit.as_secs_f32())
             }
+            Self::EngineDead(limit) => {
+                write!(
+                    f,
+                    "the engine has neither sent nor answered anything for {:.1} s",
+                    limit.as_secs_f32()
+                )
+            }
+            Self::Tried(last, tried) => write!(f, "{last}; tried were {}", tried.join("; ")),
             Self::SessionLost => f.write_str("the engine does not know its playback session any more"),
             Self::NotRecovered(lost, limit) => {
                 write!(f, "{lost}, and it did not come back within {:.1} s", limit.as_secs_f32())

@@ -1,30 +1,33 @@
-//! How a stream judges its source: what the engine says of it, how long it has been silent, which attempt comes next.
+//! How a stream judges its source: what the engine says of it, how long it has been silent, what else could be tried.
 //!
 //! It must not know how a source is obtained or read.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::engine::playback::Interrupter;
-use crate::stream::state::{Event, Hint, SourceReport, State, Why};
+use crate::engine::stat::Watched;
+use crate::stream::candidates::{Failure, Others};
+use crate::stream::state::{EngineState, Event, Hint, SourceReport, Why};
 
 use super::Stream;
 
 /// After so much silence, an engine that does not know the session is believed; one that flows is not given up for a word.
 const ASK_AFTER_SILENCE: Duration = Duration::from_secs(5);
 
-/// What an engine says of a source.
+/// An engine that sends no packet and answers no question for so long is dead: it is asked about its sessions every three
+/// seconds, and each question waits two.
+const DEAD_AFTER: Duration = Duration::from_secs(8);
+
+/// What an engine says of the source of one attempt.
 pub(super) struct EngineReport {
     attempt: u32,
     is_unknown: bool,
-    engine_is_well: bool,
+    is_down: bool,
+    has_fallen_silent: bool,
     is_filling: bool,
     hint: Hint,
     refusal: Option<String>,
 }
-
-/// An attempt was given up before the fetcher got this far.
-#[derive(Debug)]
-pub struct Superseded;
 
 impl Stream {
     /// Lets time pass: deadlines and silence.
@@ -34,50 +37,70 @@ impl Stream {
 
     /// What the engine says of the current source.
     pub(super) fn hear(&self) -> EngineReport {
-        let (attempt, asked, refusal) = {
+        let (attempt, engine, session, opened_at, refusal) = {
             let core = self.core.lock();
-            (core.life.attempt, core.asked.clone(), core.refusal.clone())
+            let current = &core.current;
+            let session: Option<Arc<Watched>> = current.session.clone();
+            (core.life.attempt, current.engine.clone(), session, current.opened_at, current.refusal.clone())
         };
-        let last_picture = self.flow.last_picture();
-        let watched = asked.as_ref().and_then(|(_, watched)| watched.as_ref());
+        // What was said before the session was there is not said of it.
+        let since = opened_at.map_or_else(Instant::now, |at| at.max(self.flow.last_picture()));
+        let now = Instant::now();
         EngineReport {
             attempt,
-            is_unknown: watched.is_some_and(|watched| watched.is_unknown_since(last_picture)),
-            engine_is_well: asked.as_ref().is_none_or(|(engine, _)| engine.is_usable()),
-            is_filling: watched.is_some_and(|watched| watched.is_filling(last_picture, Instant::now())),
-            hint: Hint::of(watched.and_then(|watched| watched.last()).as_deref()),
+            is_unknown: session.as_ref().is_some_and(|session| {
+                session.is_unknown_since(since) && now.saturating_duration_since(since) >= ASK_AFTER_SILENCE
+            }),
+            is_down: engine.as_ref().is_some_and(|engine| !engine.is_usable()),
+            has_fallen_silent: engine.is_some_and(|engine| engine.is_silent_for(DEAD_AFTER)),
+            is_filling: session.as_ref().is_some_and(|session| session.is_filling(since, now)),
+            hint: Hint::of(session.and_then(|session| session.last()).as_deref()),
             refusal,
         }
     }
 
     pub(super) fn judge(&self, report: EngineReport) {
+        let at_hand = self.pool.at_hand();
         let core = self.core.lock();
-        // Looked at under the lock: first packets are seen before they are reported, so whoever finds the stream active
-        // does not find the silence before its recovery.
+        if core.life.attempt != report.attempt {
+            // It was said of a source that is gone; the present one is looked at a moment later.
+            return;
+        }
+        // Looked at under the lock: the fetcher sees first packets before it reports them, so that a housekeeper that finds
+        // the stream active does not find the silence before its recovery.
         let silent_for = Instant::now().saturating_duration_since(self.flow.last_picture());
         let given = self.flow.given();
+        let others = self.others_after(&core, Some(Failure::Open), at_hand);
         let event = if report.is_unknown && silent_for >= ASK_AFTER_SILENCE {
-            Event::SourceLost { attempt: report.attempt, why: Why::SessionLost, given }
+            Event::SourceLost { attempt: report.attempt, why: Why::SessionLost, given, others }
         } else {
-            let EngineReport { engine_is_well, is_filling, hint, refusal, .. } = report;
-            Event::Tick(SourceReport { silent_for, given, engine_is_well, is_filling, hint, refusal })
+            let engine = match report {
+                EngineReport { is_down: true, .. } => EngineState::Down,
+                EngineReport { has_fallen_silent: true, .. } if silent_for >= DEAD_AFTER => EngineState::Dead,
+                _ => EngineState::Well,
+            };
+            let EngineReport { is_filling, hint, refusal, .. } = report;
+            Event::Tick(SourceReport { silent_for, given, engine, others, is_filling, hint, refusal })
         };
         self.commit(core, &event);
     }
 
-    /// When the playback connection of the current attempt must be there, and how long to wait before it is begun. `None`
-    /// when there is nothing more to attempt.
-    #[must_use]
-    pub fn next_attempt(&self) -> Option<(Instant, Duration)> {
+    /// The source of this attempt is lost, or was not to be had, for this reason.
+    pub(in crate::stream) fn lose_source(&self, attempt: u32, why: Why) {
+        let at_hand = self.pool.at_hand();
         let core = self.core.lock();
-        match &core.life.state {
-            State::Starting { deadline, .. } => Some((*deadline, Duration::ZERO)),
-            State::Recovering { until, .. } => {
-                let pause = core.life.back_off();
-                Some(((Instant::now() + pause + self.limits.connect).min(*until), pause))
-            }
-            _ => None,
-        }
+        let others = match why.failure() {
+            // What ends a stream for a reason of its own is not mended by another engine.
+            None if !core.life.state.is_active() => Others::None,
+            failure => self.others_after(&core, failure, at_hand),
+        };
+        // Whoever was the last to be asked had all the time that was left.
+        let others = match others {
+            Others::Again if why.is_late() && !core.life.state.is_active() => Others::None,
+            others => others,
+        };
+        let given = self.flow.given();
+        self.commit(core, &Event::SourceLost { attempt, why, given, others });
     }
 
     /// What is said of an engine that did not begin to play in time.
@@ -85,33 +108,5 @@ impl Stream {
     pub(in crate::stream) fn connect_timeout(&self) -> Why {
         let EngineReport { hint, refusal, .. } = self.hear();
         Why::connect_timeout(self.limits.connect, hint, refusal)
-    }
-
-    /// Whether this attempt is the one to recover the source.
-    #[must_use]
-    pub(in crate::stream) fn is_recovering(&self, attempt: u32) -> bool {
-        let life = &self.core.lock().life;
-        life.attempt == attempt && matches!(life.state, State::Recovering { .. })
-    }
-
-    /// Whether this attempt is still to be made.
-    #[must_use]
-    pub fn is_current(&self, attempt: u32) -> bool {
-        let core = self.core.lock();
-        core.life.attempt == attempt && core.life.state.is_open()
-    }
-
-    /// Publishes what ends the reading of this attempt, before it begins.
-    ///
-    /// # Errors
-    ///
-    /// When the attempt was given up in the meantime: it must not begin.
-    pub fn arm(&self, attempt: u32, interrupter: Interrupter) -> Result<(), Superseded> {
-        let mut core = self.core.lock();
-        if core.life.attempt != attempt || !core.life.state.is_open() {
-            return Err(Superseded);
-        }
-        core.interrupter = Some(interrupter);
-        Ok(())
     }
 }

@@ -1,13 +1,11 @@
-//! What a session tells of itself, and what it is told for that.
+//! What is known of a stream: the fetcher records it here, and status and log are told it from here.
 //!
-//! It must not change what the stream does: it writes facts and reads the rest.
+//! It must not change what the stream does: nothing here is an event of its life.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::engine::api::EngineSession;
-use crate::engine::pool::Engine;
 use crate::id::Digest;
 use crate::stream::state::State;
 use crate::stream::view::{ClientView, StreamView};
@@ -15,30 +13,6 @@ use crate::stream::view::{ClientView, StreamView};
 use super::Stream;
 
 impl Stream {
-    /// Records which engine was chosen.
-    pub fn record_engine(&self, engine: &Engine) {
-        let settings = &engine.settings;
-        let engine = (settings.name.clone(), settings.host.as_str().to_owned(), settings.port);
-        Arc::make_mut(&mut self.core.lock().facts).engine = Some(engine);
-    }
-
-    /// Records what the engine told about its session, and where it can be asked about it.
-    pub fn record_opened(&self, engine: &Arc<Engine>, opened: &EngineSession) {
-        let watched = opened.stat.clone().map(|stat| engine.watch(stat));
-        let mut core = self.core.lock();
-        if core.life.state.is_open() {
-            core.asked = Some((Arc::clone(engine), watched));
-        }
-        let facts = Arc::make_mut(&mut core.facts);
-        facts.playback_session_id.clone_from(&opened.playback_session_id);
-        facts.liveness = opened.liveness;
-    }
-
-    /// Records in which words the engine said that it is not ready to play.
-    pub(in crate::stream) fn record_refusal(&self, text: &str) {
-        self.core.lock().refusal = Some(text.to_owned());
-    }
-
     /// Records which content it is.
     pub(in crate::stream) fn record_infohash(&self, infohash: Digest) {
         Arc::make_mut(&mut self.core.lock().facts).infohash = Some(infohash);
@@ -51,7 +25,7 @@ impl Stream {
         let (life, facts, seats, last_seat_left, watched, bytes_out_of_gone) = {
             let core = self.core.lock();
             let seats: Vec<_> = core.seats.values().cloned().collect();
-            let watched = core.asked.as_ref().and_then(|(_, watched)| watched.clone());
+            let watched = core.current.session.clone();
             let gone = self.bytes_out_of_gone.load(Ordering::Relaxed);
             (core.life.clone(), Arc::clone(&core.facts), seats, core.last_seat_left, watched, gone)
         };

@@ -10,15 +10,25 @@ fn the_silence_before_a_recovery_does_not_end_it() {
     let stall = Duration::from_secs(1);
     let settings = config::Stream { stall_timeout: stall, ..config::Stream::default() };
     let client = Arc::new(ClientRecord::new(1, SocketAddr::from(([127, 0, 0, 1], 1)), None));
-    let seat =
-        Stream::begin(key.expect("a good key").into(), &settings, Arc::default(), client, &Memory::new(0));
+    let seat = Stream::begin(
+        key.expect("a good key").into(),
+        &settings,
+        Arc::default(),
+        client,
+        &Memory::new(0),
+        Arc::new(Pool::new(Vec::new())),
+    );
     let stream = seat.stream();
     stream.flow.begin_source();
     stream.apply(&Event::FirstPackets(0));
     let silence = crossbeam_channel::never::<()>().recv_timeout(stall);
     assert!(silence.is_err(), "nobody sends");
     stream.tick();
-    assert!(stream.is_recovering(1), "{:?}", stream.state());
+    assert!(
+        stream.is_current(1) && matches!(stream.state(), State::Recovering { .. }),
+        "{:?}",
+        stream.state()
+    );
     // The housekeeper is slow, the engine is not.
     let report = stream.hear();
     stream.flow.begin_source();

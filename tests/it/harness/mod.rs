@@ -3,6 +3,7 @@
 //! Nothing here sleeps and hopes: a test waits for an event of an engine, for bytes, or for `/proxy/status` to say so,
 //! always with a deadline far longer than it takes.
 
+mod bare;
 mod http;
 mod program;
 mod viewer;
@@ -18,6 +19,7 @@ use acerelay::sim::{Begin, Content, Delivery, Media, Numbered, Script, SimEngine
 use acerelay::threads::Threads;
 use serde_json::Value;
 
+pub(crate) use self::bare::BareServer;
 pub(crate) use self::http::{Connection, End, Reply, reset};
 pub(crate) use self::program::{Running, Usage, alone_in_a_process, command, directory, is_alone, under};
 pub(crate) use self::viewer::{Bystander, Viewer, assert_seamed, assert_whole};

@@ -64,7 +64,7 @@ const CONFINED: [(&str, &[&str]); 6] = [
     ("unbounded", &["src/stream/fanout.rs"]),
 ];
 
-/// The modules that may name the whole `Config`; all others get their section by value.
+/// The modules that may name the whole `Config`; all others get their section.
 const SEE_THE_WHOLE_CONFIG: [&str; 4] = ["app", "cli", "config", "main"];
 
 /// No file is longer: one idea per file.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use acerelay::engine::api::Api;
+use acerelay::engine::api::{Api, Opening};
 use acerelay::engine::url::Target;
 use acerelay::id::ContentKey;
 use acerelay::sim::{Call, Getstream, Script, SimEngine};
@@ -89,7 +89,7 @@ fn key() -> ContentKey {
 #[test]
 fn any_answer_to_getstream_is_an_error_or_a_session_on_the_engine_itself() {
     let engine = engine();
-    let api = Api::new(engine.addr().to_string());
+    let api = Api::new(&engine.addr().to_string());
     let own = format!("http://{}", engine.addr());
     let is_ours = |target: &Target| {
         let url = target.on(&engine.addr().to_string());
@@ -100,7 +100,7 @@ fn any_answer_to_getstream_is_an_error_or_a_session_on_the_engine_itself() {
     };
     check(700, &(status(), any_answer()), |(status, text)| {
         engine.set_script(ID, Script::new().getstream(Getstream::Status(status, text.clone())));
-        match api.open(&key(), Instant::now() + LONG) {
+        match api.open(&key(), Opening::Plain, Instant::now() + LONG) {
             Ok(session) => {
                 prop_assert!((200..300).contains(&status), "{status}");
                 let parsed: Value =
@@ -219,8 +219,8 @@ fn a_good_answer_is_one_whatever_stands_beside_it_and_whichever_host_it_names() 
 #[test]
 fn any_answer_to_stat_is_an_error_or_as_many_numbers_as_it_has() {
     let engine = engine();
-    let api = Api::new(engine.addr().to_string());
-    let session = api.open(&key(), Instant::now() + LONG).expect("the engine is well");
+    let api = Api::new(&engine.addr().to_string());
+    let session = api.open(&key(), Opening::Plain, Instant::now() + LONG).expect("the engine is well");
     let stat = session.stat.clone().expect("it tells where to ask");
     check(400, &any_answer(), |text| {
         engine.set_script(ID, Script::new().stat(Call::Text(text.clone())));

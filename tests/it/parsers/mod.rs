@@ -3,8 +3,6 @@
 
 mod answers;
 mod ids;
-mod streams;
-mod tables;
 mod targets;
 
 use std::fmt::Debug;

@@ -138,6 +138,7 @@ fn any_target_has_a_clear_answer_or_none() {
         "content_id",
         "format",
         "pid",
+        "sid",
         "api_version",
         "method",
         "_idx",

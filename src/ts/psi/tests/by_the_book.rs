@@ -1,11 +1,12 @@
 //! Tables (ISO/IEC 13818-1 clause 2.4.4), written here by the book and read there.
 
-use acerelay::ts::crc::crc32;
-use acerelay::ts::{PACKET_BYTES, Pid, PsiCache, SYNC_BYTE, packets};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use super::check;
+use crate::ts::crc::crc32;
+use crate::ts::packet::{PACKET_BYTES, Pid, SYNC_BYTE, packets};
+use crate::ts::psi::PsiCache;
+use crate::ts::tests::check;
 
 /// A programme: its number, the PID of its map, and its streams with their types and descriptors.
 #[derive(Clone, Debug)]
@@ -87,12 +88,12 @@ type Entry = (u16, Pid, Vec<(u8, Pid)>);
 
 /// What was read, in the terms of what was written.
 fn read(tables: &PsiCache) -> Vec<Entry> {
-    let programmes = tables.programmes().iter();
+    let programmes = tables.programmes.iter();
     programmes
         .map(|programme| {
-            let streams = programme.pmt().map(|pmt| pmt.streams.clone()).unwrap_or_default();
+            let streams = super::pmt_of(programme).map(|pmt| pmt.streams.clone()).unwrap_or_default();
             let streams = streams.iter().map(|stream| (stream.stream_type, stream.pid));
-            (programme.number(), programme.pmt_pid(), streams.collect())
+            (programme.number, programme.pmt_pid, streams.collect())
         })
         .collect()
 }
@@ -173,7 +174,7 @@ fn sections_of_anything_with_a_good_checksum_are_read_within_bounds() {
             let pid = if is_map { 0x20 } else { 0 };
             let bytes = section(table, extension, version, &body);
             observe(&mut tables, &packetise(pid, &mut counters[usize::from(is_map)], &bytes));
-            prop_assert!(tables.programmes().len() <= 64, "{} programmes", tables.programmes().len());
+            prop_assert!(tables.programmes.len() <= 64, "{} programmes", tables.programmes.len());
             let prefix = tables.prefix().unwrap_or_default();
             prop_assert!(
                 prefix.len() % PACKET_BYTES == 0

@@ -1,0 +1,278 @@
+//! The attempts of a stream: which one is current, what belongs to it, and what becomes of one that is lost.
+//!
+//! It must not know how an engine is asked.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crate::engine::blame::Fault;
+use crate::engine::error::EngineError;
+use crate::engine::pool::Engine;
+use crate::engine::stat::Watched;
+use crate::id::{ContentName, Digest};
+use crate::stream::candidates::{Candidates, Failure, Others};
+use crate::stream::state::{Event, State, TRY, Why};
+use crate::stream::stopping::Opened;
+
+use super::{Core, Stream};
+
+/// What belongs to the current attempt, and goes with it.
+#[derive(Default)]
+pub(super) struct Current {
+    /// Who was asked.
+    pub(super) engine: Option<Arc<Engine>>,
+    /// Where the engine's stat of its session is found.
+    pub(super) session: Option<Arc<Watched>>,
+    /// When the engine had opened its session.
+    pub(super) opened_at: Option<Instant>,
+    /// The engine's words when it was asked to play and was not ready.
+    pub(super) refusal: Option<String>,
+    /// Ends the fetcher's waiting or reading.
+    pub(super) cut: Option<Box<dyn FnOnce() + Send>>,
+}
+
+/// An attempt that is due.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::stream) struct NextAttempt {
+    /// Its number.
+    pub(in crate::stream) number: u32,
+    /// Whether it is to bring back a picture that was there.
+    pub(in crate::stream) is_recovery: bool,
+    /// How long to wait before it is begun.
+    pub(in crate::stream) pause: Duration,
+    /// When a place on an engine must be there.
+    pub(in crate::stream) deadline: Instant,
+    /// When the playback connection must be there; the housekeeper may give the attempt up earlier.
+    pub(in crate::stream) play_by: Instant,
+    /// When an answer to a getstream is of no use any more, whatever becomes of the attempt.
+    pub(in crate::stream) answer_by: Instant,
+}
+
+/// Why an attempt is over.
+#[derive(Debug)]
+pub(in crate::stream) enum Lost {
+    /// For this reason.
+    Why(Why),
+    /// Somebody else has given it up, and knows why.
+    Superseded,
+}
+
+impl From<Why> for Lost {
+    fn from(why: Why) -> Self {
+        Self::Why(why)
+    }
+}
+
+/// An attempt was given up before the fetcher got this far.
+#[derive(Debug)]
+pub(in crate::stream) struct Superseded;
+
+impl From<Superseded> for Lost {
+    fn from(_: Superseded) -> Self {
+        Self::Superseded
+    }
+}
+
+/// An attempt that was lost, to be told to engine and log once the stream's lock is released.
+pub(super) struct Loss {
+    number: u32,
+    engine: Option<Arc<Engine>>,
+    content: ContentName,
+    why: Why,
+    /// What follows, if it is another attempt within the same start or recovery.
+    is_followed: bool,
+    had_started: bool,
+}
+
+impl Stream {
+    /// The attempt that is due; `None` when there is nothing more to attempt.
+    pub(in crate::stream) fn next_attempt(&self) -> Option<NextAttempt> {
+        let core = self.core.lock();
+        let now = Instant::now();
+        let (is_recovery, pause, play_by, answer_by) = match &core.life.state {
+            State::Starting(start) => (false, Duration::ZERO, start.deadline, start.deadline),
+            State::Recovering { until, .. } => {
+                let pause = core.life.back_off();
+                let play_by = (now + pause + self.limits.connect.max(TRY)).min(*until);
+                (true, pause, play_by, play_by)
+            }
+            _ => return None,
+        };
+        let number = core.life.attempt;
+        Some(NextAttempt { number, is_recovery, pause, deadline: play_by, play_by, answer_by })
+    }
+
+    /// Whether this attempt is still to be made.
+    #[must_use]
+    pub fn is_current(&self, attempt: u32) -> bool {
+        self.core.lock().is_current(attempt)
+    }
+
+    /// Takes the content to ask for next; `infohash_of` tells what is known of a content by its name.
+    pub(in crate::stream) fn choose_source(&self, infohash_of: impl FnOnce(&ContentName) -> Option<Digest>) {
+        let sources = self.wanted.sources().len();
+        if sources == 1 {
+            return;
+        }
+        let at_hand = self.pool.at_hand();
+        let mut core = self.core.lock();
+        let is_start = core.life.activations == 0;
+        let before = self.source.load(Ordering::Relaxed);
+        let next = core.candidates.next_source(sources, &at_hand, is_start).unwrap_or(before);
+        self.source.store(next, Ordering::Release);
+        drop(core);
+        if next != before {
+            // What was known is known of another content.
+            let infohash = infohash_of(&self.content().name);
+            core = self.core.lock();
+            Arc::make_mut(&mut core.facts).infohash = infohash;
+        }
+    }
+
+    /// How often this engine was asked for the present content; `None` when it is not to be asked again.
+    pub(in crate::stream) fn tries(&self, engine: &str, is_start: bool) -> Option<u32> {
+        let source = self.source.load(Ordering::Acquire);
+        let candidates = &self.core.lock().candidates;
+        let is_ruled_out = is_start && candidates.is_ruled_out(engine, source);
+        (!is_ruled_out).then(|| candidates.tries(engine, source))
+    }
+
+    /// This engine is asked now.
+    ///
+    /// # Errors
+    ///
+    /// When the attempt was given up in the meantime: the engine must not be asked.
+    pub(in crate::stream) fn begin_try(&self, attempt: u32, engine: &Arc<Engine>) -> Result<(), Superseded> {
+        let settings = &engine.settings;
+        let source = self.source.load(Ordering::Acquire);
+        let mut core = self.core.lock();
+        if !core.is_current(attempt) {
+            return Err(Superseded);
+        }
+        core.candidates.begin(&settings.name, source);
+        core.current = Current { engine: Some(Arc::clone(engine)), ..Current::default() };
+        let told = (settings.name.clone(), settings.host.as_str().to_owned(), settings.port);
+        Arc::make_mut(&mut core.facts).engine = Some(told);
+        self.commit(core, &Event::Asking(attempt));
+        Ok(())
+    }
+
+    /// The engines that were asked since the last picture.
+    pub(in crate::stream) fn engines_tried(&self) -> Vec<String> {
+        self.core.lock().candidates.engines()
+    }
+
+    /// Whether the present engine was asked for the present content before, since the last picture.
+    pub(in crate::stream) fn is_asked_again(&self, engine: &Engine) -> bool {
+        let source = self.source.load(Ordering::Acquire);
+        self.core.lock().candidates.tries(&engine.settings.name, source) > 1
+    }
+
+    /// Records what the engine told about its session, and where it can be asked about it.
+    pub(in crate::stream) fn record_opened(&self, attempt: u32, engine: &Engine, opened: &Opened) {
+        let Some(session) = opened.session() else { return };
+        let watched = session.stat.clone().map(|stat| engine.watch(stat));
+        let mut core = self.core.lock();
+        if core.is_current(attempt) {
+            (core.current.session, core.current.opened_at) = (watched, Some(Instant::now()));
+        }
+        let facts = Arc::make_mut(&mut core.facts);
+        facts.playback_session_id.clone_from(&session.playback_session_id);
+        facts.liveness = session.liveness;
+        self.commit(core, &Event::Opened(attempt));
+    }
+
+    /// Records in which words the engine said that it is not ready to play.
+    pub(in crate::stream) fn record_refusal(&self, text: &str) {
+        self.core.lock().current.refusal = Some(text.to_owned());
+    }
+
+    /// Publishes what ends the waiting or reading of this attempt, before it begins.
+    ///
+    /// # Errors
+    ///
+    /// When the attempt was given up in the meantime: it must not begin.
+    pub(in crate::stream) fn arm(
+        &self,
+        attempt: u32,
+        cut: impl FnOnce() + Send + 'static,
+    ) -> Result<(), Superseded> {
+        let mut core = self.core.lock();
+        if !core.is_current(attempt) {
+            return Err(Superseded);
+        }
+        core.current.cut = Some(Box::new(cut));
+        Ok(())
+    }
+
+    /// What else there is to try on these engines, once the current attempt has failed so.
+    pub(super) fn others_after(
+        &self,
+        core: &Core,
+        failure: Option<Failure>,
+        mut at_hand: Vec<String>,
+    ) -> Others {
+        let Some(engine) = &core.current.engine else {
+            // Nobody was asked yet.
+            return if at_hand.is_empty() { Others::None } else { Others::Again };
+        };
+        let (name, source) = (&engine.settings.name, self.source.load(Ordering::Acquire));
+        if engine.is_usable() && !at_hand.contains(name) {
+            // It is full, and one of its places is ours.
+            at_hand.push(name.clone());
+        }
+        let mut candidates = core.candidates.clone();
+        if let Some(failure) = failure {
+            candidates.fail(name, source, failure, String::new());
+        }
+        let is_start = core.life.activations == 0;
+        candidates.others((name, source), self.wanted.sources().len(), &at_hand, is_start)
+    }
+
+    /// Notes that the current attempt was lost, whose parts these are. The rest is [`Loss::tell`]'s.
+    pub(super) fn note_loss(&self, core: &mut Core, was_active: bool, number: u32) -> Option<Loss> {
+        let why = core.life.last_loss()?.clone();
+        let source = self.source.load(Ordering::Acquire);
+        let engine = core.current.engine.clone();
+        if was_active && !core.life.is_barren() {
+            // It played: whatever was tried before is as good as new.
+            core.candidates = Candidates::default();
+        } else if let (Some(engine), Some(failure)) = (&engine, why.failure()) {
+            core.candidates.fail(&engine.settings.name, source, failure, why.to_string());
+        }
+        let content = self.wanted.sources()[source].name;
+        let is_followed = core.life.state.is_open() && !was_active;
+        Some(Loss { number, engine, content, why, is_followed, had_started: core.life.activations > 0 })
+    }
+}
+
+impl Core {
+    fn is_current(&self, attempt: u32) -> bool {
+        self.life.attempt == attempt && self.life.state.is_open()
+    }
+}
+
+impl Loss {
+    /// Tells engine and log.
+    pub(super) fn tell(&self, stream_id: &str) {
+        let Self { number, engine, content, why, .. } = self;
+        let name = engine.as_ref().map_or("no engine", |engine| &engine.settings.name);
+        if self.is_followed && self.had_started {
+            log::warn!("Attempt {number} at {stream_id} failed on {name}: {why}");
+        } else if self.is_followed {
+            log::warn!("HTTP error streaming {stream_id} from {name}: {why}; trying on");
+        }
+        let Some(engine) = engine else { return };
+        match why {
+            Why::Engine(error) if !self.had_started || self.is_followed => {
+                engine.record_failure(*content, error, Fault::of(error));
+            }
+            Why::EngineDead(limit) => {
+                engine.record_failure(*content, &EngineError::Silent(*limit), Fault::Engine);
+            }
+            why if why.is_content_s() => engine.doubt(*content),
+            _ => {}
+        }
+    }
+}
