@@ -26,6 +26,9 @@ use crate::web::context::Context;
 use crate::web::routes;
 use crate::web::status::Snapshot;
 
+#[cfg(test)]
+mod limits;
+
 /// At shutdown a listener that outlives the proxy is left within this time; it takes milliseconds.
 const LEAVE_LIMIT: Duration = Duration::from_millis(500);
 
@@ -42,6 +45,9 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_millis(4500);
 /// A client that takes nothing is looked after at least this often, so that shutting down never waits for its whole
 /// time-out.
 const MAX_WRITE_SLICE: Duration = Duration::from_secs(5);
+
+/// The housekeeper beats several times a second and makes no calls; it waits for locks that are held for moments.
+const HOUSEKEEPER_SILENCE_LIMIT: Duration = Duration::from_secs(30);
 
 /// The running proxy.
 pub struct App {
@@ -177,7 +183,10 @@ impl App {
 
     fn start_services(&self, health: config::Health, stopped: &Receiver<()>) -> io::Result<()> {
         let (streams, stop) = (Arc::clone(&self.context.streams), stopped.clone());
-        let keep_house = move || streams::keep_house(&streams, &stop, allocator::give_memory_back);
+        let heartbeats = self.service_threads.heartbeats();
+        let heartbeat = heartbeats.add("housekeeper", HOUSEKEEPER_SILENCE_LIMIT);
+        let beat = move || heartbeat.beat();
+        let keep_house = move || streams::keep_house(&streams, &stop, beat, allocator::give_memory_back);
         self.service_threads.spawn("housekeeper", SMALL_STACK_BYTES, keep_house)?;
 
         let (server, stop) = (Arc::clone(&self.server), stopped.clone());
@@ -227,6 +236,13 @@ impl App {
     #[must_use]
     pub fn headline(&self) -> String {
         Snapshot::take(&self.context).headline()
+    }
+
+    /// The threads that must never stop.
+    #[must_use]
+    #[allow(dead_code, reason = "tests look at their beats, and add one that does not beat")]
+    pub fn service_threads(&self) -> &Threads {
+        &self.service_threads
     }
 
     /// All streams.

@@ -96,8 +96,9 @@ impl ContentName {
         let Some(link) = strip_prefix_ignoring_case(value, "acestream:") else {
             return value.parse().map(Self::Id);
         };
-        if let Some(rest) = link.strip_prefix("//") {
-            return rest.trim_end_matches('/').parse().map(Self::Id);
+        // A proxy on the way may have made one slash of the two.
+        if let Some(rest) = link.strip_prefix('/') {
+            return rest.trim_matches('/').parse().map(Self::Id);
         }
         // Some links carry their `?` percent-encoded (engine-contract.md section 9).
         let decoded = percent_encoding::percent_decode_str(link).decode_utf8_lossy();

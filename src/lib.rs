@@ -56,10 +56,13 @@
 //! | client-N | one connection's requests, in turn: the stream's Condvars, a socket write | fetcher, kernel, deadlines |
 //! | fetch-ID | connect, head, body, stop: each with a deadline | its interrupter, the stop channel |
 //! | housekeeper | a timer; drives all deadlines of streams | the stop channel |
+//! | log | the queue of lines; a write that may block for good, so that nobody else does | a line |
 //! | engine-N | a timer, health checks | the stop channel, its interrupter, whoever needs an engine now |
 //! | look-up | the system's look-up of one engine's name; one at a time for each engine | nobody: it ends by itself |
 //!
-//! All are started by [`threads`] and, but for a look-up, joined at shutdown. No crate starts one for a call to an engine.
+//! All are started by [`threads`] and joined at shutdown, but for the log's and a look-up's, which end with the process. No
+//! crate starts one for a call to an engine. The threads http, self-check, housekeeper and engine-N must never stop: they beat
+//! ([`threads::heartbeat`]), and `/healthz` is 503 when one does not.
 //!
 //! # The order of the locks
 //!

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use acerelay::app::App;
-use acerelay::cli::{self, Command, EngineSource, Settings};
+use acerelay::cli::{self, Command, EngineSource, HealthUrl, Settings};
 use acerelay::config::{Config, Engine};
 use acerelay::http::listener::Inherited;
 use acerelay::logging::{self, LogFile};
@@ -39,6 +39,10 @@ fn main() -> ExitCode {
             Ok(loaded) => print(&loaded.to_toml()),
             Err(error) => return fail(EXIT_USAGE, &error),
         },
+        Command::Health(settings, url) => match url.map(Ok).unwrap_or_else(|| listener_url(&settings)) {
+            Ok(url) => url.ask().map_err(Box::from).and_then(|()| print("ok\n")),
+            Err(error) => return fail(EXIT_USAGE, &*error),
+        },
         Command::Run(settings) => match (settings.load(), notify::passed_port()) {
             (Ok(loaded), Ok(port)) => run(&settings, loaded.config, port),
             (Err(error), _) => return fail(EXIT_USAGE, &error),
@@ -49,6 +53,11 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(1, &*error),
     }
+}
+
+/// Where a proxy with these settings can be asked.
+fn listener_url(settings: &Settings) -> Result<HealthUrl, Box<dyn Error>> {
+    Ok(HealthUrl::of_listener(settings.load()?.config.server.listen)?)
 }
 
 fn fail(code: u8, error: &dyn Error) -> ExitCode {
@@ -64,12 +73,15 @@ fn print(text: &str) -> Result<(), Box<dyn Error>> {
 }
 
 fn run(settings: &Settings, mut config: Config, port: Option<Inherited>) -> Result<(), Box<dyn Error>> {
-    let log_file = logging::start(&config.log, env::var_os("JOURNAL_STREAM").as_deref())?;
+    let log = logging::start(&config.log, env::var_os("JOURNAL_STREAM").as_deref())?;
     threads::log_panics();
+    if let Some(unknown) = cli::unknown_variables(env::vars_os().map(|(name, _)| name)) {
+        log::warn!("{unknown}");
+    }
     let threads = Threads::new();
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let signals_handle = signals.handle();
-    let first_signal = watch_signals(signals, log_file, &threads)?;
+    let first_signal = watch_signals(signals, log.file.clone(), &threads)?;
 
     let demo = match settings.engines {
         EngineSource::Configured => None,

@@ -2,7 +2,8 @@
 //! (sd_listen_fds(3)).
 //!
 //! Without `NOTIFY_SOCKET` in the environment nothing is told. Alive is said only when the server has answered a
-//! request of its own since the last time, so that a process that runs but serves nobody is started anew.
+//! request of its own since the last time, so that a process that runs but serves nobody is started anew. It gives itself
+//! no good answer when one of its service threads has stopped.
 
 use std::time::Duration;
 use std::{env, fmt, io};

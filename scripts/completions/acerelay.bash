@@ -4,10 +4,10 @@ _acerelay() {
     case $before in
         --config) mapfile -t COMPREPLY < <(compgen -f -- "$current") ;;
         --log-level) mapfile -t COMPREPLY < <(compgen -W 'error warn info debug trace' -- "$current") ;;
-        --listen | --engine) COMPREPLY=() ;;
+        --listen | --engine | --health) COMPREPLY=() ;;
         *)
             mapfile -t COMPREPLY < <(compgen -W '--config --listen --engine --log-level --demo --check-config
-                --print-config --version --help' -- "$current")
+                --print-config --health --version --help' -- "$current")
             ;;
     esac
 }

@@ -7,5 +7,6 @@ complete -c acerelay -l log-level -x -a 'error warn info debug trace' -d 'how mu
 complete -c acerelay -l demo -d 'use a simulated engine'
 complete -c acerelay -l check-config -d 'check the configuration and exit'
 complete -c acerelay -l print-config -d 'print the effective configuration and exit'
+complete -c acerelay -l health -d 'ask a running acerelay whether it is well'
 complete -c acerelay -s V -l version -d 'print the version and exit'
 complete -c acerelay -s h -l help -d 'print help and exit'

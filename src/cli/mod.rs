@@ -5,6 +5,8 @@
 //! file over the defaults. An empty variable counts as one that is not set. The admin token may also come as a
 //! credential of systemd's: a file that only this process can read, which goes over the configuration's.
 
+mod health;
+
 use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
@@ -15,6 +17,8 @@ use log::LevelFilter;
 
 use crate::config::{self, AdminToken, Config, ConfigError, Engine, Refused};
 use crate::escape::Escaped;
+
+pub use self::health::{HealthUrl, NoUrl};
 
 /// What `--help` prints: a screen of 24 lines of 80 columns.
 pub const HELP: &str = "\
@@ -30,6 +34,7 @@ Usage: acerelay [OPTIONS]
   --demo              use a simulated engine with a test picture of its own
   --check-config      check the configuration and exit
   --print-config      print the effective configuration as TOML and exit
+  --health [URL]      ask a running acerelay: exit code 0 if it is well
   -V, --version       print the version and exit
   -h, --help          print this and exit
 
@@ -51,6 +56,13 @@ const SEARCHED: [&str; 2] = ["config.toml", "/etc/acerelay/config.toml"];
 /// The name of the credential that holds the admin token, as in `LoadCredential=` of the unit (systemd.exec(5)).
 const TOKEN_CREDENTIAL: &str = "admin_token";
 
+/// What all variables of ours begin with.
+const PREFIX: &str = "ACERELAY_";
+
+/// The variables of ours that there are.
+const VARIABLES: [&str; 5] =
+    ["ACERELAY_CONFIG", "ACERELAY_LISTEN", "ACERELAY_ENGINES", "ACERELAY_LOG_LEVEL", "ACERELAY_ADMIN_TOKEN"];
+
 /// What the program is asked to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
@@ -60,6 +72,8 @@ pub enum Command {
     CheckConfig(Settings),
     /// Print the effective configuration and end.
     PrintConfig(Settings),
+    /// Ask a running proxy whether it is well, at this URL or where the configuration says that it listens, and end.
+    Health(Settings, Option<HealthUrl>),
     /// Print [`HELP`] and end.
     PrintHelp,
     /// Print [`VERSION`] and end.
@@ -201,6 +215,8 @@ pub enum UsageError {
         /// The flag or variable that has it.
         origin: &'static str,
     },
+    /// A URL that cannot be asked.
+    HealthUrl(NoUrl),
     /// Flags that contradict each other.
     Exclusive(&'static str, &'static str),
 }
@@ -224,6 +240,7 @@ impl fmt::Display for UsageError {
             Self::Flag(other) => other.fmt(f)?,
             Self::Value { origin, refused } => return write!(f, "{origin}: {refused}"),
             Self::NotUnicode { origin } => return write!(f, "{origin}: the value is not UTF-8"),
+            Self::HealthUrl(wrong) => return write!(f, "--health: {wrong}"),
             Self::Exclusive(one, other) => return write!(f, "{one} and {other} exclude each other"),
         }
         f.write_str("; acerelay --help names all flags")
@@ -243,6 +260,7 @@ pub fn parse(
     variable: impl Fn(&str) -> Option<OsString>,
 ) -> Result<Command, UsageError> {
     let mut command: fn(Settings) -> Command = Command::Run;
+    let mut health = None;
     let mut file = None;
     let mut engines = EngineSource::Configured;
     let mut listed = Vec::new();
@@ -259,6 +277,7 @@ pub fn parse(
             Long("demo") => engines = EngineSource::Demo,
             Long("check-config") => command = Command::CheckConfig,
             Long("print-config") => command = Command::PrintConfig,
+            Long("health") => health = Some(health_url(&mut parser)?),
             Short('h') | Long("help") => return Ok(Command::PrintHelp),
             Short('V') | Long("version") => return Ok(Command::PrintVersion),
             other => return Err(other.unexpected().into()),
@@ -280,13 +299,49 @@ pub fn parse(
     };
     let file = file.or(environment.get("ACERELAY_CONFIG").map(PathBuf::from));
     let credentials = environment.get("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-    Ok(command(Settings {
+    let settings = Settings {
         file: file
             .map_or_else(|| FileSource::FirstOf(SEARCHED.map(PathBuf::from).to_vec()), FileSource::Named),
         engines,
         overrides,
         token_file: credentials.map(|directory| directory.join(TOKEN_CREDENTIAL)),
-    }))
+    };
+    Ok(match health {
+        Some(url) => Command::Health(settings, url),
+        None => command(settings),
+    })
+}
+
+/// The URL behind `--health`, if there is one: what follows and is no flag.
+fn health_url(parser: &mut lexopt::Parser) -> Result<Option<HealthUrl>, UsageError> {
+    let text = match parser.optional_value() {
+        Some(text) => Some(text),
+        None => parser.raw_args()?.next_if(|next| !next.to_string_lossy().starts_with('-')),
+    };
+    let read = |text: OsString| {
+        let text = text.to_str().ok_or(UsageError::NotUnicode { origin: "--health" })?;
+        text.parse().map_err(UsageError::HealthUrl)
+    };
+    text.map(read).transpose()
+}
+
+/// What a warning says of variables at most: more are some program's that names its own so.
+const MAX_UNKNOWN: usize = 10;
+
+/// Names the variables of this environment that look as if they were meant for us and are not ours: a misspelt one would
+/// else pass in silence. Not an error, since others set such, too: Kubernetes does for a service of our name.
+#[must_use]
+pub fn unknown_variables(names: impl IntoIterator<Item = OsString>) -> Option<String> {
+    let names = names.into_iter().filter_map(|name| name.into_string().ok());
+    let mut unknown: Vec<_> =
+        names.filter(|name| name.starts_with(PREFIX) && !VARIABLES.contains(&name.as_str())).collect();
+    unknown.sort_unstable();
+    let more = unknown.len().saturating_sub(MAX_UNKNOWN);
+    unknown.truncate(MAX_UNKNOWN);
+    let list: Vec<_> = unknown.iter().map(|name| Escaped(name).to_string()).collect();
+    let list = list.join(", ") + &if more > 0 { format!(" and {more} more") } else { String::new() };
+    (!unknown.is_empty())
+        .then(|| format!("In the environment nothing here reads {list}; there are {}", VARIABLES.join(", ")))
 }
 
 /// The value of the flag that was just read.

@@ -59,6 +59,45 @@ fn each_command_is_told_by_its_flag() {
 }
 
 #[test]
+fn health_is_asked_for_at_a_url_or_where_the_proxy_listens() {
+    let url = |arguments: &[&str]| match parsed(arguments, &[("ACERELAY_LISTEN", "0.0.0.0:81")]) {
+        Ok(Command::Health(settings, url)) => {
+            let url = url.map(Ok).unwrap_or_else(|| {
+                let FileSource::FirstOf(_) = settings.file else { panic!("no file is named") };
+                HealthUrl::of_listener(settings.overrides.listen.expect("the variable"))
+            });
+            url.expect("a port").to_string()
+        }
+        other => panic!("{arguments:?}: {other:?}"),
+    };
+    assert_eq!(url(&["--health"]), "http://127.0.0.1:81/healthz");
+    assert_eq!(url(&["--health", "--listen", "127.0.0.1:82"]), "http://127.0.0.1:82/healthz");
+    for arguments in [&["--health", "http://box:83"][..], &["--health=http://box:83", "--log-level", "info"]]
+    {
+        assert_eq!(url(arguments), "http://box:83/healthz");
+    }
+    for wrong in
+        [&["--health", "box"][..], &["--health=https://box"], &["--health", "http://box", "http://b"]]
+    {
+        parsed(wrong, &[]).expect_err("no such URL");
+    }
+}
+
+#[test]
+fn variables_that_nobody_reads_are_named_in_one_line() {
+    let unknown = |names: &[&str]| unknown_variables(names.iter().map(OsString::from));
+    assert_eq!(unknown(&["PATH", "ACERELAY_ENGINES", "ACERELAY_LISTEN", "XACERELAY_X"]), None);
+    assert!(VARIABLES.iter().all(|name| HELP.contains(name)) && unknown(&VARIABLES).is_none());
+    let told = unknown(&["ACERELAY_PORT", "ACERELAY_LOGLEVEL", "ACERELAY_A\n"]).expect("three");
+    let list =
+        "nothing here reads ACERELAY_A\\n, ACERELAY_LOGLEVEL, ACERELAY_PORT; there are ACERELAY_CONFIG, ";
+    assert!(told.contains(list), "{told}");
+    let many: Vec<_> = (10..90).map(|number| format!("ACERELAY_{number}")).collect();
+    let told = unknown(&many.iter().map(String::as_str).collect::<Vec<_>>()).expect("many");
+    assert!(told.contains("ACERELAY_19 and 70 more;") && told.len() < 400, "{told}");
+}
+
+#[test]
 fn help_comes_before_what_follows_it_and_before_a_bad_environment() {
     let command = parsed(&["--help", "--nonsense"], &[("ACERELAY_LISTEN", "x")]);
     assert_eq!(command.expect("help"), Command::PrintHelp);

@@ -8,12 +8,13 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 
 use crate::config;
+use crate::threads::heartbeat::Heartbeat;
 use crate::threads::{LARGE_STACK_BYTES, Threads};
 
 use super::choose::{Unavailable, choose};
@@ -21,6 +22,12 @@ use super::news::News;
 use super::watch::Watch;
 
 pub use super::member::{Content, Engine, Reservation, Wish};
+
+/// An engine's watch may be silent for so many of its longest turns, ...
+const WATCH_TURNS: u32 = 3;
+
+/// ... and as long as the system takes to say that a name cannot be resolved.
+const WATCH_SILENCE_LIMIT: Duration = Duration::from_secs(30);
 
 /// All engines of the configuration, in its order.
 pub struct Pool {
@@ -44,6 +51,8 @@ struct Watching {
 struct Running {
     engine: Arc<Engine>,
     watch: Arc<Watch>,
+    threads: Threads,
+    heartbeat: Heartbeat,
     /// Nothing is ever sent: the channel's end is the signal.
     stop: Option<Sender<()>>,
 }
@@ -52,6 +61,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.stop = None;
         self.watch.interrupt();
+        self.threads.heartbeats().forget(&self.heartbeat);
     }
 }
 
@@ -60,10 +70,19 @@ impl Watching {
         let (stop, stopped) = crossbeam_channel::bounded(0);
         let watch = Arc::new(Watch::new(Arc::clone(engine), self.rhythm));
         let name = format!("engine-{}", self.started);
-        let runs = Arc::clone(&watch);
-        self.threads.spawn(&name, LARGE_STACK_BYTES, move || runs.run(&stopped))?;
+        let limit = WATCH_SILENCE_LIMIT + WATCH_TURNS * watch.longest_turn();
+        let heartbeat = self.threads.heartbeats().add(&name, limit);
+        let (runs, beats) = (Arc::clone(&watch), heartbeat.clone());
+        let running = Running {
+            engine: Arc::clone(engine),
+            watch,
+            threads: self.threads.clone(),
+            heartbeat,
+            stop: Some(stop),
+        };
+        self.threads.spawn(&name, LARGE_STACK_BYTES, move || runs.run(&stopped, || beats.beat()))?;
         self.started += 1;
-        self.running.push(Running { engine: Arc::clone(engine), watch, stop: Some(stop) });
+        self.running.push(running);
         Ok(())
     }
 

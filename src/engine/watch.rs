@@ -19,6 +19,9 @@ const STAT_INTERVAL: Duration = Duration::from_secs(3);
 /// A session that was just created has nothing to say yet (engine-contract.md section 3); it is asked again sooner.
 const EMPTY_STAT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// A health check asks so many questions at most.
+const MAX_QUESTIONS: u32 = 3;
+
 /// For each of these calls.
 const STAT_LIMIT: Duration = Duration::from_secs(2);
 
@@ -45,14 +48,21 @@ impl Watch {
         Self { engine, api, rhythm }
     }
 
-    /// Asks again and again, until `stop` is closed. A panic is not the end of it.
-    pub fn run(&self, stop: &Receiver<()>) {
-        undaunted(&self.engine.settings.name, stop, || self.watch(stop));
+    /// How long one turn takes at most, when the engine answers nothing: all calls, and the pause.
+    #[must_use]
+    pub fn longest_turn(&self) -> Duration {
+        MAX_QUESTIONS * self.rhythm.timeout + STAT_LIMIT + STAT_INTERVAL
     }
 
-    fn watch(&self, stop: &Receiver<()>) {
+    /// Asks again and again, until `stop` is closed; says so by `beat` each time. A panic is not the end of it.
+    pub fn run(&self, stop: &Receiver<()>, beat: impl Fn()) {
+        undaunted(&self.engine.settings.name, stop, || self.watch(stop, &beat));
+    }
+
+    fn watch(&self, stop: &Receiver<()>, beat: &impl Fn()) {
         let mut last_check = None;
         loop {
+            beat();
             let is_due = last_check.is_none_or(|last| self.next_check(last) <= Instant::now());
             let last = match last_check {
                 Some(last) if !is_due && !self.engine.is_check_wanted() => last,

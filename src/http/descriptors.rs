@@ -16,7 +16,7 @@ use super::socket::{Handle, cookie_if_closed, descriptors, has_port, peer_of, re
 
 /// Descriptors kept for the moment when there are none: for a listener, a connection to itself with its two ends and
 /// their duplicates, and a look at the list of descriptors, several times over.
-const SPARE_DESCRIPTORS: usize = 16;
+pub(crate) const SPARE_DESCRIPTORS: usize = 16;
 
 /// A connection among the descriptors of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

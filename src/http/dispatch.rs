@@ -21,11 +21,11 @@ use super::socket::Options;
 use super::turnstile::{Pass, Turnstile};
 
 /// Connections beside streams that may have requests in work at once: status pages, playlists, probes.
-const SPARE_REQUESTS: usize = 64;
+pub(crate) const SPARE_REQUESTS: usize = 64;
 
 /// Questions after the server's health that may be in work at once, so that none is refused because of a rush: all of
 /// the server's own, and as many of others.
-const HEALTH_REQUESTS: usize = 2 * selfcheck::MAX_WAITING;
+pub(crate) const HEALTH_REQUESTS: usize = 2 * selfcheck::MAX_WAITING;
 
 /// A connection's first requests can be answered by a thread that must not wait: the answers fit into its buffer.
 const QUICK_REQUESTS: u64 = 8;
@@ -64,13 +64,10 @@ impl Dispatcher {
     pub(super) fn dispatch(self: &Arc<Self>, request: Incoming, is_health: bool) {
         let (peer, verdict) = (request.peer(), request.verdict());
         let control = &self.control;
-        if matches!(verdict, Verdict::Cut | Verdict::Forget) {
-            let ended = control.abort(peer);
-            if verdict == Verdict::Forget || ended.is_err() {
-                mem::forget(request);
-                control.guard.parked().add_forgotten();
-                return;
-            }
+        if verdict == Verdict::Cut && control.abort(peer).is_err() {
+            mem::forget(request);
+            control.guard.parked().add_forgotten(peer.ip());
+            return;
         }
         match control.guard.arrive(peer, self.job(request, verdict), Instant::now()) {
             Arrival::Now(job) => {
@@ -148,7 +145,7 @@ impl Dispatcher {
                 Ok(()) => drop(job),
                 Err(_) => {
                     mem::forget(job);
-                    guard.parked().add_forgotten();
+                    guard.parked().add_forgotten(peer.ip());
                 }
             }
         }

@@ -32,7 +32,7 @@ const SPARE_BYTES: u64 = 64 * 1024;
 
 /// Connections without a request in work that may be there at once, however few streams are allowed: each costs a
 /// thread of `tiny_http`.
-const MIN_IDLE: usize = 1024;
+pub(crate) const MIN_IDLE: usize = 1024;
 
 /// While descriptors are short, a connection is left alone for so long after it was opened or its last request was
 /// done: its next request may be on its way.
@@ -97,8 +97,14 @@ struct Connection<J> {
     stream: Option<Arc<Handle>>,
     /// Nothing it asks for is answered any more.
     is_condemned: bool,
+    /// The request in work is its last.
+    is_last: bool,
+    /// Since when a body is read that was not announced with a length.
+    reading_since: Option<Instant>,
     /// When it was said to have to go.
     cut_at: Option<Instant>,
+    /// What had come on it at the last look.
+    seen_bytes: u64,
 }
 
 impl<J> Connection<J> {
@@ -110,7 +116,10 @@ impl<J> Connection<J> {
             waiting: VecDeque::new(),
             stream: None,
             is_condemned: false,
+            is_last: false,
+            reading_since: None,
             cut_at: None,
+            seen_bytes: 0,
         }
     }
 }
@@ -133,6 +142,18 @@ pub(super) struct Inspection {
     pub(super) to_end: Vec<Seen>,
     /// So many had to go longer ago than [`Patience::end`], and are still there.
     pub(super) stuck: usize,
+    /// These are there no more.
+    pub(super) departed: Vec<Departed>,
+}
+
+/// A connection that is there no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Departed {
+    pub(super) peer: SocketAddr,
+    /// It has asked for something.
+    pub(super) has_asked: bool,
+    /// It had sent something, when it was last looked at.
+    pub(super) has_spoken: bool,
 }
 
 /// What is next on a connection whose request is done.
@@ -154,7 +175,7 @@ impl<J> Guard<J> {
     pub(super) fn arrive(&self, peer: SocketAddr, job: J, now: Instant) -> Arrival<J> {
         let mut table = self.table.lock();
         let connection = table.entry(peer).or_insert_with(|| Connection::new(now));
-        let is_over = connection.cut_at.is_some() || connection.is_condemned;
+        let is_over = connection.cut_at.is_some() || connection.is_condemned || connection.is_last;
         if is_over && !connection.is_busy {
             // Its peer has closed it and opened a new one from the same port, before a look has seen that it is gone.
             *connection = Connection::new(now);
@@ -193,6 +214,11 @@ impl<J> Guard<J> {
         self.table.lock().get(&peer).map_or(0, |connection| connection.requests)
     }
 
+    /// Whether a connection from this address and port is in the table, whatever its zone.
+    pub(super) fn knows(&self, peer: SocketAddr) -> bool {
+        self.table.lock().keys().any(|known| known.ip() == peer.ip() && known.port() == peer.port())
+    }
+
     /// Gives up the request in work and drops those that wait behind it, in the order in which they came: the answers
     /// of a connection go out in that order, too.
     pub(super) fn abandon(&self, peer: SocketAddr) {
@@ -207,13 +233,29 @@ impl<J> Guard<J> {
         let connection = table.get_mut(&peer)?;
         connection.stream = None;
         match connection.waiting.pop_front() {
-            Some(job) if connection.is_condemned => Some(NextJob::Drop(job)),
+            Some(job) if connection.is_condemned || connection.is_last => Some(NextJob::Drop(job)),
             Some(job) => Some(NextJob::Serve(job)),
             None => {
                 connection.is_busy = false;
                 connection.idle_since = now;
                 None
             }
+        }
+    }
+
+    /// The body of the request in work is being read, which has to be done within [`Patience::head`]. Nothing behind that
+    /// request can be trusted to be one, so it is the connection's last.
+    pub(super) fn begin_reading(&self, peer: SocketAddr, now: Instant) {
+        if let Some(connection) = self.table.lock().get_mut(&peer) {
+            connection.is_last = true;
+            connection.reading_since = Some(now);
+        }
+    }
+
+    /// The body was read.
+    pub(super) fn end_reading(&self, peer: SocketAddr) {
+        if let Some(connection) = self.table.lock().get_mut(&peer) {
+            connection.reading_since = None;
         }
     }
 
@@ -242,15 +284,29 @@ impl<J> Guard<J> {
         let mut idle = Vec::new();
         let mut table = self.table.lock();
         let known: HashMap<_, _> = seen.iter().map(|seen| (seen.peer, seen)).collect();
-        table.retain(|peer, connection| connection.is_busy || known.contains_key(peer));
+        let has_gone = |peer: &SocketAddr, connection: &mut Connection<J>| {
+            !connection.is_busy && !known.contains_key(peer)
+        };
+        let departed = table.extract_if(has_gone).map(|(peer, connection)| Departed {
+            peer,
+            has_asked: connection.requests > 0,
+            has_spoken: connection.seen_bytes > 0,
+        });
+        let departed = departed.collect();
         for seen in seen {
             let connection = table.entry(seen.peer).or_insert_with(|| Connection::new(now));
+            connection.seen_bytes = seen.received_bytes;
             let allowed = SPARE_BYTES + connection.requests * self.max_head_bytes;
             let idle_for = now.saturating_duration_since(connection.idle_since);
+            let is_late = |since| now.saturating_duration_since(since) >= self.patience.head;
+            let reads_too_long = connection.reading_since.is_some_and(is_late);
             if let Some(at) = connection.cut_at {
                 let is_over = now.saturating_duration_since(at) >= self.patience.end;
                 stuck += usize::from(is_over && !connection.is_busy);
-            } else if seen.received_bytes > allowed || !connection.is_busy && idle_for >= self.patience.head {
+            } else if seen.received_bytes > allowed
+                || reads_too_long
+                || !connection.is_busy && idle_for >= self.patience.head
+            {
                 connection.cut_at = Some(now);
                 to_end.push(*seen);
             } else if !connection.is_busy {
@@ -269,7 +325,7 @@ impl<J> Guard<J> {
             }
             to_end.push(seen);
         }
-        Inspection { to_end, stuck }
+        Inspection { to_end, stuck, departed }
     }
 }
 

@@ -6,23 +6,24 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::announced;
 use super::request::{ConnectionControl, Method, Request, RequestHead};
 use super::response::{Code, Response};
 
 /// Bodies up to this size were read before the request was handed out; larger ones were not.
 const MAX_BODY_BYTES: usize = 1024;
 
-/// Dropping a request whose body was announced larger than this makes `tiny_http` allocate as much in one piece, which
-/// can abort the process; such a request is never dropped.
-const MAX_DROPPABLE_BODY_BYTES: usize = 64 * 1024 * 1024;
-
 /// Heads above this are refused; browsers and players stay below 4 KiB, cookies of other services on the host included.
 pub(super) const MAX_HEAD_BYTES: u64 = 16 * 1024;
 
 /// More headers than this are refused.
 const MAX_HEADERS: usize = 100;
+
+/// The end of an empty body follows its head at once; who takes longer than a packet that is sent again has something else
+/// to say.
+const EMPTY_BODY_LIMIT: Duration = Duration::from_secs(1);
 
 /// What a header line has beside name and value: colon, blank and line end.
 const LINE_BYTES: usize = 4;
@@ -31,6 +32,8 @@ const LINE_BYTES: usize = 4;
 pub(super) type Handler = dyn Fn(Request) + Send + Sync;
 
 const NO_BODY: &str = "a request here has no body";
+const NO_CODING: &str = "a request here has no body; if a proxy in front of acerelay adds Transfer-Encoding to requests, \
+                         tell it not to";
 const TOO_LARGE: &str = "the head of the request is too large";
 const MALFORMED: &str = "the head of the request is malformed";
 
@@ -39,6 +42,9 @@ const MALFORMED: &str = "the head of the request is malformed";
 pub(super) enum Verdict {
     /// It is answered.
     Answer,
+    /// It is answered if its body, whose length is not announced, turns out to be empty, and its connection ends behind
+    /// that: some proxies send every GET so.
+    AnswerIfEmpty,
     /// It is wrong, and whole: the connection goes on.
     Decline(&'static str),
     /// It is wrong, and nothing behind it can be trusted to be a request.
@@ -46,8 +52,6 @@ pub(super) enum Verdict {
     /// A body is to come, which `tiny_http` reads to its end when the request is dropped: its connection has to end
     /// first.
     Cut,
-    /// The same, but the body is so large that the request can never be dropped.
-    Forget,
 }
 
 /// A request that has just come.
@@ -72,9 +76,6 @@ impl Incoming {
     /// What is to become of it.
     pub(super) fn verdict(&self) -> Verdict {
         let length = self.inner.body_length().unwrap_or(0);
-        if length > MAX_DROPPABLE_BODY_BYTES {
-            return Verdict::Forget;
-        }
         if length > MAX_BODY_BYTES {
             return Verdict::Cut;
         }
@@ -93,9 +94,26 @@ impl Incoming {
             [text] => !is_digits(text) || self.inner.body_length().is_none(),
             _ => true,
         };
-        if self.values("Transfer-Encoding").next().is_some() || has_bad_length {
+        let codings: Vec<_> = self.values("Transfer-Encoding").collect();
+        if has_bad_length {
             // `tiny_http` and a proxy in front of us may read another length from this (CVE-2026-66752).
             return Verdict::Refuse(NO_BODY);
+        }
+        let is_plain = |coding: &str| coding.trim().eq_ignore_ascii_case("chunked");
+        let may_be_empty = match codings[..] {
+            [] => false,
+            [coding] => {
+                let has_length = self.values("Content-Length").next().is_some();
+                let is_new = *self.inner.http_version() >= tiny_http::HTTPVersion(1, 1);
+                let is_question = matches!(method_of(&self.inner), Method::Get | Method::Head);
+                let is_unexpected = self.values("Expect").next().is_none();
+                is_plain(coding) && is_new && is_question && is_unexpected && !has_length
+            }
+            _ => false,
+        };
+        if !codings.is_empty() && !may_be_empty {
+            // The same.
+            return Verdict::Refuse(NO_CODING);
         }
         let is_all_clean =
             is_clean(self.inner.url()) && headers.iter().all(|header| is_clean(header.value.as_str()));
@@ -103,6 +121,7 @@ impl Incoming {
             return Verdict::Refuse(MALFORMED);
         }
         match (length, self.values("Expect").next()) {
+            _ if may_be_empty => Verdict::AnswerIfEmpty,
             (0, _) => Verdict::Answer,
             (_, None) => Verdict::Decline(NO_BODY),
             // Its sender waits to be told that it may send the body, and never will be.
@@ -118,17 +137,22 @@ impl Incoming {
     /// The same request by what is to become of it, to wait for its connection's turn.
     pub(super) fn into_pending(self, verdict: Verdict, control: &Arc<ConnectionControl>) -> PendingRequest {
         match verdict {
-            Verdict::Answer => PendingRequest::Answer(self.into_request(control)),
-            Verdict::Decline(why) => PendingRequest::Decline(self.into_request(control), why),
+            Verdict::Answer => PendingRequest::Answer(self.into_request(control, false)),
+            Verdict::AnswerIfEmpty => {
+                PendingRequest::Read(UnreadRequest { incoming: self, control: Arc::clone(control) })
+            }
+            Verdict::Decline(why) => PendingRequest::Decline(self.into_request(control, false), why),
             Verdict::Refuse(why) => {
                 PendingRequest::Refuse(RefusedRequest { incoming: self, control: Arc::clone(control), why })
             }
-            Verdict::Cut | Verdict::Forget => PendingRequest::LetGo(self),
+            Verdict::Cut => {
+                PendingRequest::LetGo(CutRequest { incoming: Some(self), control: Arc::clone(control) })
+            }
         }
     }
 
     /// Takes over the connection's other half. Only for one whose body, if there is any, was read.
-    fn into_request(self, control: &Arc<ConnectionControl>) -> Request {
+    fn into_request(self, control: &Arc<ConnectionControl>, is_last: bool) -> Request {
         let Self { inner, peer } = self;
         let text = |header: &tiny_http::Header| (header.field.to_string(), header.value.to_string());
         let head = RequestHead {
@@ -136,6 +160,7 @@ impl Incoming {
             target: inner.url().to_owned(),
             is_http_1_0: *inner.http_version() < tiny_http::HTTPVersion(1, 1),
             headers: inner.headers().iter().map(text).collect(),
+            is_last,
         };
         Request::new(head, peer, Arc::clone(control), inner.into_writer())
     }
@@ -155,12 +180,14 @@ fn method_of(request: &tiny_http::Request) -> Method {
 pub(super) enum PendingRequest {
     /// It is answered.
     Answer(Request),
+    /// Its body is read first.
+    Read(UnreadRequest),
     /// It is told what is wrong with it.
     Decline(Request, &'static str),
     /// The same, and its connection ends.
     Refuse(RefusedRequest),
-    /// Its connection has ended: dropping it costs nothing now.
-    LetGo(Incoming),
+    /// Its connection has ended: dropping it waits for nothing now.
+    LetGo(CutRequest),
 }
 
 impl PendingRequest {
@@ -170,6 +197,7 @@ impl PendingRequest {
     pub(super) fn serve(self, handler: &Handler) {
         match self {
             Self::Answer(request) => handler(request),
+            Self::Read(unread) => unread.serve(handler),
             Self::Decline(request, why) => request.respond(Response::error(Code::BadRequest, &why)),
             Self::Refuse(refused) => refused.answer(),
             Self::LetGo(request) => drop(request),
@@ -185,6 +213,47 @@ impl PendingRequest {
     pub(super) fn turn_away(self, why: &'static str) {
         if let Self::Answer(request) | Self::Decline(request, _) = self {
             request.respond(Response::error(Code::AtCapacity, &why));
+        }
+    }
+}
+
+/// A request whose body never comes, since its connection has ended. Dropping it costs nothing, or is left undone.
+pub(super) struct CutRequest {
+    incoming: Option<Incoming>,
+    control: Arc<ConnectionControl>,
+}
+
+impl Drop for CutRequest {
+    fn drop(&mut self) {
+        let Some(incoming) = self.incoming.take() else { return };
+        let (address, bytes) = (incoming.peer.ip(), incoming.inner.body_length().unwrap_or(0));
+        if !announced::drop_or_forget(incoming, bytes) {
+            self.control.guard.parked().add_forgotten(address);
+        }
+    }
+}
+
+/// A request whose body may be empty.
+pub(super) struct UnreadRequest {
+    incoming: Incoming,
+    control: Arc<ConnectionControl>,
+}
+
+impl UnreadRequest {
+    /// Reads the body, and has the request answered if there is nothing in it. The guard ends a connection that takes too
+    /// long for that.
+    fn serve(mut self, handler: &Handler) {
+        let peer = self.incoming.peer;
+        if let Ok(connection) = self.control.find(peer) {
+            connection.set_read_limit(EMPTY_BODY_LIMIT);
+        }
+        self.control.guard.begin_reading(peer, Instant::now());
+        let read = self.incoming.inner.as_reader().read(&mut [0]);
+        self.control.guard.end_reading(peer);
+        let Self { incoming, control } = self;
+        match read {
+            Ok(0) => handler(incoming.into_request(&control, true)),
+            Ok(_) | Err(_) => RefusedRequest { incoming, control, why: NO_CODING }.answer(),
         }
     }
 }

@@ -10,6 +10,7 @@ use std::os::fd::RawFd;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+use super::filter;
 use super::socket::{self, Options};
 
 /// Connections that may wait to be accepted: a house that switches on at once, or a storm of resets.
@@ -73,6 +74,8 @@ impl Listener {
     /// When the system does not let it be set up.
     pub fn inherit(inherited: Inherited, options: Options) -> io::Result<Self> {
         options.set(&inherited.socket)?;
+        // Whoever had it before us may have ended before it could say that all are welcome again.
+        filter::drop_packets_of(&inherited.socket, &[])?;
         Self::new(inherited.socket, options, true)
     }
 
@@ -119,6 +122,15 @@ impl Listener {
             self.socket.set_nonblocking(false)?;
         }
         self.socket.try_clone()
+    }
+
+    /// From now on nobody of these networks, and of no others, can connect.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not let it.
+    pub(super) fn refuse(&self, networks: &[IpAddr]) -> io::Result<()> {
+        filter::drop_packets_of(&self.socket, networks)
     }
 
     /// Connections that wait to be accepted.

@@ -4,8 +4,11 @@
 //! so that the process can say when it had better be started anew. It must not know what was asked.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use super::refused::Refused;
 
 /// Parked connections after which the process says that it is not well, so that it is started anew: each costs a thread
 /// (30 kB) and two descriptors.
@@ -20,6 +23,7 @@ pub struct ParkedThreads {
     forgotten: AtomicU64,
     parked: AtomicU64,
     max: u64,
+    refused: Refused,
 }
 
 impl ParkedThreads {
@@ -27,12 +31,24 @@ impl ParkedThreads {
     #[must_use]
     pub fn new(descriptors: u64) -> Self {
         let max = MAX_PARKED.min(descriptors / DESCRIPTORS_PER_PARKED).max(1);
-        Self { forgotten: AtomicU64::new(0), parked: AtomicU64::new(0), max }
+        Self { forgotten: AtomicU64::new(0), parked: AtomicU64::new(0), max, refused: Refused::default() }
     }
 
-    /// Counts a connection whose request must never be dropped: its thread is parked from now on.
-    pub(super) fn add_forgotten(&self) {
+    /// How many are borne, as tests of the service's limits want to know.
+    #[cfg(test)]
+    pub(crate) fn max(&self) -> u64 {
+        self.max
+    }
+
+    /// Counts a connection from this address whose request must never be dropped: its thread is parked from now on.
+    pub(super) fn add_forgotten(&self, address: IpAddr) {
         self.forgotten.fetch_add(1, Ordering::Relaxed);
+        self.refused.add(address, Instant::now());
+    }
+
+    /// Whose connections are not taken any more, since they have cost too much.
+    pub(super) fn refused(&self) -> &Refused {
+        &self.refused
     }
 
     /// So many connections look parked: they should have ended long ago. Those that were counted one by one as
@@ -50,6 +66,14 @@ impl ParkedThreads {
     #[must_use]
     pub fn parked(&self) -> u64 {
         self.forgotten().max(self.parked.load(Ordering::Relaxed))
+    }
+
+    /// What made them hang: so many by bodies that were announced, and so many by request lines of HTTP/2.0 or 3.0, of
+    /// which nothing is seen but that their connections never go.
+    #[must_use]
+    pub fn by_kind(&self) -> (u64, u64) {
+        let forgotten = self.forgotten();
+        (forgotten, self.parked().saturating_sub(forgotten))
     }
 
     /// Whether the process had better be started anew.
@@ -100,7 +124,7 @@ mod tests {
         for (descriptors, bearable) in [(0, 0), (200, 24), (1024, 127), (16_000, 1999), (u64::MAX, 1999)] {
             let parked = ParkedThreads::new(descriptors);
             let count = (0..=MAX_PARKED).take_while(|_| {
-                parked.add_forgotten();
+                parked.add_forgotten([127, 0, 0, 1].into());
                 !parked.is_worn_out()
             });
             assert_eq!(count.count(), bearable, "{descriptors}");
@@ -109,6 +133,8 @@ mod tests {
             assert!(!parked.is_worn_out(), "{descriptors}");
             parked.set_parked(bearable + 1);
             assert!(parked.is_worn_out());
+            parked.add_forgotten([127, 0, 0, 1].into());
+            assert_eq!(parked.by_kind(), (1, bearable as u64));
         }
     }
 }

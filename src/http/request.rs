@@ -4,10 +4,12 @@
 //! (`incoming`), and of `tiny_http` there is nothing left here but the other half of the connection, whose turns
 //! it orders.
 
+use std::cell::RefCell;
 use std::io::{self, Write};
 use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::config::{self, Live};
 
@@ -15,7 +17,7 @@ use super::body::is_timeout;
 use super::descriptors::Reserve;
 use super::guard::{Guard, Job};
 use super::response::{self, Response};
-use super::socket::{Handle, Options};
+use super::socket::{Handle, Options, Presence};
 
 /// A request's method, as far as it matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +76,21 @@ pub(super) struct RequestHead {
     pub(super) target: String,
     pub(super) is_http_1_0: bool,
     pub(super) headers: Vec<(String, String)>,
+    /// Its connection ends behind the answer, whatever the client wishes.
+    pub(super) is_last: bool,
+}
+
+/// The pause from one sign of life to the next, to a client that says nothing more; it doubles.
+const FIRST_SIGN_PAUSE: Duration = Duration::from_millis(500);
+
+/// An answer that has not begun, or hardly.
+struct Answer {
+    /// Until it is answered.
+    writer: Option<Box<dyn Write + Send>>,
+    /// So many bytes of it have been sent as signs of life.
+    sent: usize,
+    next_sign: Option<Instant>,
+    pause: Duration,
 }
 
 /// A request without a body. Dropped without an answer, it is answered with 500.
@@ -81,8 +98,7 @@ pub struct Request {
     head: RequestHead,
     peer: SocketAddr,
     control: Arc<ConnectionControl>,
-    /// Until it is answered.
-    writer: Option<Box<dyn Write + Send>>,
+    answer: RefCell<Answer>,
 }
 
 impl Request {
@@ -92,7 +108,8 @@ impl Request {
         control: Arc<ConnectionControl>,
         writer: Box<dyn Write + Send>,
     ) -> Self {
-        Self { head, peer, control, writer: Some(writer) }
+        let answer = Answer { writer: Some(writer), sent: 0, next_sign: None, pause: FIRST_SIGN_PAUSE };
+        Self { head, peer, control, answer: RefCell::new(answer) }
     }
 
     /// Its method.
@@ -114,10 +131,10 @@ impl Request {
         headers.find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
-    /// Where it comes from.
+    /// Where it comes from, as a person writes it: one of IPv4 that came through a port of IPv6 is one of IPv4.
     #[must_use]
     pub fn peer(&self) -> SocketAddr {
-        self.peer
+        SocketAddr::new(self.peer.ip().to_canonical(), self.peer.port())
     }
 
     /// Takes hold of its connection, for a stream: another request on it, from now until the stream is over, ends it.
@@ -138,10 +155,40 @@ impl Request {
         Ok(held)
     }
 
+    /// Whether its client still waits for an answer, as far as is known now.
+    ///
+    /// One that has ended its own half of the connection may have closed the other, too. It is sent what every answer
+    /// begins with, a byte at a time and less and less often; if it is gone, that comes back as a reset, and the next
+    /// question finds it so.
+    #[must_use]
+    pub fn is_awaited(&self, connection: &StreamConnection) -> bool {
+        match connection.handle.presence() {
+            Presence::There => true,
+            Presence::Mute => self.send_sign(Instant::now()).is_ok(),
+            Presence::Gone => false,
+        }
+    }
+
+    fn send_sign(&self, now: Instant) -> io::Result<()> {
+        let mut answer = self.answer.borrow_mut();
+        let Answer { writer, sent, next_sign, pause } = &mut *answer;
+        if next_sign.is_some_and(|at| now < at) {
+            return Ok(());
+        }
+        if let (Some(writer), Some(byte)) = (writer, self.version().as_bytes().get(*sent)) {
+            writer.write_all(&[*byte])?;
+            *sent += 1;
+            *next_sign = Some(now + *pause);
+            *pause *= 2;
+            writer.flush()?;
+        }
+        Ok(())
+    }
+
     /// What a whole answer says of the connection; `tiny_http` ends or keeps it by the same rule.
     fn connection(&self) -> Option<&'static str> {
         let wishes = self.header("Connection").unwrap_or_default().to_ascii_lowercase();
-        let is_last = wishes.contains("close") || wishes.contains("upgrade");
+        let is_last = self.head.is_last || wishes.contains("close") || wishes.contains("upgrade");
         match self.head.is_http_1_0 {
             _ if is_last => Some("close"),
             true if wishes.contains("keep-alive") => Some("keep-alive"),
@@ -160,7 +207,9 @@ impl Request {
     }
 
     fn answer(&mut self, response: Response) {
-        let Some(mut writer) = self.writer.take() else { return };
+        let Answer { writer, sent, .. } = self.answer.get_mut();
+        let Some(writer) = writer.take() else { return };
+        let mut writer = Remainder { writer, to_skip: *sent };
         let response = match self.connection() {
             Some(connection) => response.with("Connection", connection),
             None => response,
@@ -176,6 +225,12 @@ impl Request {
                 log::debug!("The connection from {} cannot be ended: {error}", self.peer);
             }
         }
+        // Before the writer is dropped: that lets `tiny_http` answer what it may have read behind this request.
+        if self.head.is_last
+            && let Ok(handle) = self.control.find(self.peer)
+        {
+            handle.shutdown();
+        }
     }
 
     /// Begins an endless body. Its head goes out with the first bytes, or when it is flushed.
@@ -186,7 +241,9 @@ impl Request {
     // Not inlined: a stream goes on for hours in the frames below, whose stack holds what this needs once.
     #[inline(never)]
     pub fn stream(mut self, headers: &[(&str, &str)]) -> io::Result<Body> {
-        let writer = self.writer.take().ok_or(io::ErrorKind::NotConnected)?;
+        let is_last = self.head.is_last;
+        let Answer { writer, sent, .. } = self.answer.get_mut();
+        let (writer, sent) = (writer.take().ok_or(io::ErrorKind::NotConnected)?, *sent);
         // A client of HTTP/1.0 knows no chunks: only the end of the connection tells it the end of the body, also when
         // it asked to keep the connection.
         let (coding, transfer, connection) = if self.head.is_http_1_0 {
@@ -197,15 +254,16 @@ impl Request {
         let headers = headers.iter().copied();
         let headers = headers.chain(transfer.map(|value| ("Transfer-Encoding", value)));
         let headers = headers.chain(connection.map(|value| ("Connection", value)));
-        let head = response::head(self.version(), 200, headers).into_bytes();
-        Ok(Body { writer, coding, head, is_unflushed: false })
+        let mut head = response::head(self.version(), 200, headers).into_bytes();
+        head.drain(..sent);
+        Ok(Body { writer, coding, head, is_unflushed: false, is_last })
     }
 
     /// Sends the head of an endless body to one who asked for no more than that.
     pub fn stream_head(self, headers: &[(&str, &str)]) {
         let (control, peer) = (Arc::clone(&self.control), self.peer);
-        let outcome = self.stream(headers).and_then(|mut body| body.flush().map(|_| body.coding));
-        let is_over = !matches!(outcome, Ok(Coding::Chunked));
+        let outcome = self.stream(headers).and_then(|mut body| body.flush().map(|_| body.goes_on_behind()));
+        let is_over = !matches!(outcome, Ok(true));
         if let Err(error) = &outcome {
             log::debug!("{peer} left while it was answered: {error}");
         }
@@ -265,6 +323,8 @@ pub struct Body {
     head: Vec<u8>,
     /// Something lies in the buffer of `tiny_http`'s writer, which keeps small writes until it is flushed.
     is_unflushed: bool,
+    /// The connection ends behind it.
+    is_last: bool,
 }
 
 impl Body {
@@ -272,6 +332,12 @@ impl Body {
     #[must_use]
     pub fn coding(&self) -> Coding {
         self.coding
+    }
+
+    /// Whether a client may ask for something else once it has read all of it.
+    #[must_use]
+    pub fn goes_on_behind(&self) -> bool {
+        self.coding == Coding::Chunked && !self.is_last
     }
 
     /// Writes some of these bytes and tells how many; zero when the client took nothing for a slice of time.
@@ -327,6 +393,29 @@ impl Body {
     }
 }
 
+/// What is left of an answer whose first bytes were sent before.
+struct Remainder {
+    writer: Box<dyn Write + Send>,
+    to_skip: usize,
+}
+
+impl Write for Remainder {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let skipped = self.to_skip.min(bytes.len());
+        if skipped == bytes.len() {
+            self.to_skip -= skipped;
+            return Ok(skipped);
+        }
+        let written = self.writer.write(&bytes[skipped..])?;
+        self.to_skip = 0;
+        Ok(skipped + written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+}
+
 /// Whether the connection has ended by itself.
 fn is_gone(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
@@ -371,7 +460,7 @@ mod tests {
             let slow = Slow { at_once, ..Slow::default() };
             let taken = Arc::clone(&slow.taken);
             let mut writer =
-                Body { writer: Box::new(slow), coding: Coding::Raw, head: vec![b'h'; head], is_unflushed: false };
+                Body { writer: Box::new(slow), coding: Coding::Raw, head: vec![b'h'; head], is_unflushed: false, is_last: false };
             while is_flushed && !writer.flush().expect("it goes on") {}
             let bytes = vec![b'b'; body];
             let mut rest = &bytes[..];

@@ -78,6 +78,13 @@ impl Response {
         self
     }
 
+    /// This answer, for a page of any site to read.
+    #[must_use]
+    pub fn for_every_page(self) -> Self {
+        const NAME: &str = "Access-Control-Allow-Origin";
+        if self.headers.iter().any(|(name, _)| *name == NAME) { self } else { self.with(NAME, "*") }
+    }
+
     /// This answer with this body.
     #[must_use]
     pub fn with_body(mut self, body: impl Into<ResponseBody>) -> Self {

@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
+use crate::threads::heartbeat::Heartbeat;
+
 use super::descriptors::Reserve;
 
 /// How often the server asks itself for an answer. An `accept` that waits longer than the sockets' read timeout fails,
@@ -34,6 +36,9 @@ pub(super) const TARGET: &str = "/healthz";
 
 /// Longer than a healthy server ever needs for its own small answer.
 const LIMIT: Duration = Duration::from_secs(5);
+
+/// It beats each second, and each of its checks ends within [`LIMIT`] or two.
+pub(super) const SILENCE_LIMIT: Duration = Duration::from_secs(60);
 
 /// Checks sent at once.
 const MAX_CHECKS: u64 = 16;
@@ -62,10 +67,12 @@ pub(super) fn run(
     signs: &Signs<'_>,
     reserve: &Reserve,
     answers: &AtomicU64,
+    heartbeat: &Heartbeat,
     stop: &Receiver<()>,
 ) {
     let mut failed_since: Option<Instant> = None;
     loop {
+        heartbeat.beat();
         let unread = signs.unread.swap(0, Ordering::Relaxed) as u64;
         let pause = if unread > 0 { Duration::ZERO } else { INTERVAL };
         crossbeam_channel::select! {

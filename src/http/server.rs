@@ -15,7 +15,7 @@
 
 use std::io;
 use std::mem;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -24,17 +24,20 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::config::{self, Live};
+use crate::threads::heartbeat::Heartbeat;
 use crate::threads::{SMALL_STACK_BYTES, Threads};
 
-use super::descriptors::{self, Reserve};
+use super::descriptors::{self, Reserve, Seen};
 use super::dispatch::Dispatcher;
 use super::guard::{Guard, Inspection, Patience};
 use super::incoming::{Handler, Incoming, MAX_HEAD_BYTES};
 use super::leave::{Drain, Leave};
 use super::listener::Listener;
 use super::parked::{ClosedSockets, ParkedThreads};
+use super::refused::Refused;
 use super::request::ConnectionControl;
 use super::selfcheck::{self, Signs};
+use super::strangers::{self, Strangers};
 
 /// How often the sockets are looked at: what a peer can send until then is what its endless head costs.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -54,8 +57,12 @@ const RETIRED_KEPT: Duration = Duration::from_secs(60);
 /// attempt costs five threads for five seconds.
 const REBUILD_PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
+/// The thread that takes requests beats each second, or more often, and never waits for a peer. Looking at 20,000
+/// descriptors on a busy machine takes it a second.
+const SILENCE_LIMIT: Duration = Duration::from_secs(30);
+
 /// Descriptors that streams leave to everything else: their sources, status, the log; a quarter where there are few.
-const DESCRIPTOR_MARGIN: u64 = 64;
+pub(crate) const DESCRIPTOR_MARGIN: u64 = 64;
 
 /// What a server allows.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +76,7 @@ pub struct ServerLimits {
 /// A listening server.
 pub struct Server {
     shared: Arc<Shared>,
+    service_threads: Threads,
 }
 
 struct Shared {
@@ -123,10 +131,13 @@ impl Server {
             answers: AtomicU64::new(0),
             unread: AtomicUsize::new(0),
         });
+        let strangers = Strangers::new(strangers::closed_by_us(shared.listener.address()), Instant::now());
         let server = shared.build()?;
         let serving = Arc::clone(&shared);
-        service_threads.spawn("http", SMALL_STACK_BYTES, move || Serving::new(serving, server).run())?;
-        Ok(Self { shared })
+        let heartbeat = service_threads.heartbeats().add("http", SILENCE_LIMIT);
+        let serve = move || Serving::new(serving, server, strangers).run(&heartbeat);
+        service_threads.spawn("http", SMALL_STACK_BYTES, serve)?;
+        Ok(Self { shared, service_threads: service_threads.clone() })
     }
 
     /// Where it listens.
@@ -158,7 +169,8 @@ impl Server {
         let Shared { listener, came, unread, dispatcher, answers, leave, .. } = &*self.shared;
         let control = &dispatcher.control;
         let signs = Signs { came: &came.1, unread, opened: &|| control.guard.opened() };
-        selfcheck::run(listener.loopback(), &signs, &control.reserve, answers, stop);
+        let heartbeat = self.service_threads.heartbeats().add("self-check", selfcheck::SILENCE_LIMIT);
+        selfcheck::run(listener.loopback(), &signs, &control.reserve, answers, &heartbeat, stop);
         leave.checks_ended.set();
     }
 
@@ -177,16 +189,19 @@ struct Serving {
     retired: Vec<(Instant, tiny_http::Server)>,
     next_look: Instant,
     closed_sockets: ClosedSockets,
+    strangers: Strangers,
     /// Connections so far when some waited to be accepted at the last look.
     opened_at_backlog: Option<u64>,
     rebuild_at: Option<Instant>,
     rebuilt: Instant,
     pause: Duration,
     drain: Drain,
+    /// Whose connections are not taken, since they have cost too much.
+    refused: Vec<IpAddr>,
 }
 
 impl Serving {
-    fn new(shared: Arc<Shared>, server: tiny_http::Server) -> Self {
+    fn new(shared: Arc<Shared>, server: tiny_http::Server, strangers: Strangers) -> Self {
         let now = Instant::now();
         Self {
             shared,
@@ -194,19 +209,24 @@ impl Serving {
             retired: Vec::new(),
             next_look: now,
             closed_sockets: ClosedSockets::default(),
+            strangers,
             opened_at_backlog: None,
             rebuild_at: None,
             rebuilt: now,
             pause: Duration::ZERO,
             drain: Drain::default(),
+            refused: Vec::new(),
         }
     }
 
-    fn run(mut self) {
+    fn run(mut self, heartbeat: &Heartbeat) {
         while !self.shared.is_stopping.load(Ordering::Acquire) {
+            heartbeat.beat();
             let now = Instant::now();
-            if now >= self.next_look {
-                let looked = self.shared.look(&mut self.closed_sockets, now);
+            if now >= self.next_look || self.shared.dispatcher.control.guard.parked().refused().has_grown() {
+                self.refuse(now);
+                let Self { shared, closed_sockets, strangers, refused, .. } = &mut self;
+                let looked = shared.look(closed_sockets, strangers, refused, now);
                 self.next_look = now + if looked.is_short { SHORTAGE_INTERVAL } else { LOOK_INTERVAL };
                 if looked.ended > 0 {
                     // Descriptors have become free: what failed for want of them may work at once.
@@ -243,11 +263,34 @@ impl Serving {
             self.take_from_retired();
         }
         if self.shared.listener.is_inherited() {
+            self.refuse(Instant::now());
             // A server that is dropped connects to its own port. That connection would wait in the backlog, and systemd
             // would start the next process for it.
             mem::forget((self.server, self.retired));
         }
         // A listener of our own is closed by now, and that connect is refused at once.
+    }
+
+    /// Has the kernel take no connections of those who have cost too much; while the port is left to the next process, of
+    /// everybody.
+    fn refuse(&mut self, now: Instant) {
+        let Shared { listener, leave, dispatcher, .. } = &*self.shared;
+        let networks = if leave.has_begun() {
+            Vec::new()
+        } else {
+            dispatcher.control.guard.parked().refused().networks(listener.loopback().ip(), now)
+        };
+        if networks == self.refused {
+            return;
+        }
+        match listener.refuse(&networks) {
+            Ok(()) if networks.is_empty() => log::info!("Everybody can connect again"),
+            Ok(()) => log::warn!(
+                "Nobody can connect from {networks:?} for a while: requests from there have cost threads for good"
+            ),
+            Err(error) => log::warn!("Nobody can be kept from connecting: {error}"),
+        }
+        self.refused = networks;
     }
 
     fn next_event(&self) -> Instant {
@@ -335,7 +378,13 @@ impl Shared {
     }
 
     /// Looks at all connections and ends those that have to go.
-    fn look(&self, closed_sockets: &mut ClosedSockets, now: Instant) -> Looked {
+    fn look(
+        &self,
+        closed_sockets: &mut ClosedSockets,
+        strangers: &mut Strangers,
+        refused: &[IpAddr],
+        now: Instant,
+    ) -> Looked {
         let ConnectionControl { guard, reserve, local_port, stream_ceiling, settings } =
             &*self.dispatcher.control;
         let found = match reserve.lend(|| descriptors::look(*local_port)) {
@@ -348,13 +397,24 @@ impl Shared {
         let descriptors = found.count as u64;
         let too_many = descriptors.saturating_sub(*stream_ceiling);
         let streams = settings.get().max_clients;
-        let Inspection { to_end, stuck } = guard.inspect(&found.connections, too_many as usize, streams, now);
+        let Inspection { to_end, stuck, departed } =
+            guard.inspect(&found.connections, too_many as usize, streams, now);
         let parked = closed_sockets.count_parked(&found.closed, self.limits.patience.end, now);
         guard.parked().set_parked(stuck + parked);
         // Connections whose thread hangs are closed and unread for ever; no self-check frees them.
         let unread = found.closed.len().saturating_sub(parked.max(guard.parked().forgotten() as usize));
         self.unread.store(unread, Ordering::Relaxed);
-        for connection in &to_end {
+        strangers.add_departed(&departed);
+        // What the next process answers on this port is not for us to judge.
+        if !self.leave.has_begun() {
+            let closed = || reserve.lend(|| strangers::closed_by_us(self.listener.address()));
+            strangers.look(closed, |peer| guard.knows(peer), now);
+        }
+        for line in strangers.tell(now) {
+            log::warn!("{line}");
+        }
+        let is_refused = |seen: &&Seen| Refused::has(refused, seen.peer.ip());
+        for connection in to_end.iter().chain(found.connections.iter().filter(is_refused)) {
             if let Err(error) = reserve.lend(|| connection.abort()) {
                 log::warn!("The connection from {} cannot be ended: {error}", connection.peer);
             }

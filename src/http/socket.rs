@@ -26,6 +26,19 @@ const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration:
 /// From the kernel's list of states.
 const TCP_ESTABLISHED: u8 = 1;
 const TCP_CLOSE: u8 = 7;
+const TCP_CLOSE_WAIT: u8 = 8;
+
+/// How a peer stands to its connection, as far as the kernel knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It has not ended anything.
+    There,
+    /// It says nothing more. Whether it still listens, or has closed both halves and is gone, only a write tells: one that
+    /// is gone answers it by a reset.
+    Mute,
+    /// It has reset the connection, or we have ended it.
+    Gone,
+}
 
 /// Where the kernel's `struct tcp_info` has the unacknowledged segments, of a listener the connections that wait to be
 /// accepted (`tcpi_unacked`), and the bytes that came (`tcpi_bytes_received`, since Linux 4.1).
@@ -107,11 +120,15 @@ impl Handle {
         self.socket.as_raw_fd().unsigned_abs().into()
     }
 
-    /// Whether the peer is still there. Only the TCP state tells: of a client that said `Connection: close`,
-    /// `tiny_http` has shut the reading side, so that reading and polling say nothing.
+    /// How the peer stands to it. Only the TCP state tells: of a client that said `Connection: close`, `tiny_http` has shut
+    /// the reading side, so that reading and polling say nothing.
     #[must_use]
-    pub fn is_established(&self) -> bool {
-        info(self.socket.as_raw_fd()).is_ok_and(|info| info[0] == TCP_ESTABLISHED)
+    pub fn presence(&self) -> Presence {
+        match info(self.socket.as_raw_fd()).map(|info| info[0]) {
+            Ok(TCP_ESTABLISHED) => Presence::There,
+            Ok(TCP_CLOSE_WAIT) => Presence::Mute,
+            _ => Presence::Gone,
+        }
     }
 
     /// Whether it is closed for both sides, as after a reset: its peer's port may belong to a new connection by now.
@@ -127,6 +144,12 @@ impl Handle {
     /// When the peer has ended it.
     pub(super) fn set(&self, options: Options) -> io::Result<()> {
         options.set(&SockRef::from(&self.socket))
+    }
+
+    /// The peer may from now on say nothing for so long, while it is its turn.
+    pub(super) fn set_read_limit(&self, limit: Duration) {
+        // An error means that the peer has ended it.
+        let _set = SockRef::from(&self.socket).set_read_timeout(Some(limit));
     }
 
     /// Breaks the connection off: as [`Handle::shutdown`], but the peer is told by a reset. One that has filled its own
@@ -275,7 +298,7 @@ mod tests {
         let mut client = TcpStream::connect(local).expect("a connection");
         let (mut accepted, peer) = listener.accept().expect("the connection");
         let handle = Handle::find(peer, local.port()).expect("it is there");
-        assert!(handle.is_established());
+        assert_eq!(handle.presence(), Presence::There);
         // A stranger's port is not ours, and the client's own end is not the server's.
         assert!(Handle::find(peer, local.port() ^ 1).is_err());
         accepted.write_all(b"last words").expect("room in the buffer");
@@ -283,7 +306,7 @@ mod tests {
         let mut text = String::new();
         client.read_to_string(&mut text).expect("what was written before is delivered");
         assert_eq!(text, "last words");
-        assert!(!handle.is_established());
+        assert_eq!(handle.presence(), Presence::Gone);
         drop(accepted);
         drop(handle);
         assert!(Handle::find(peer, local.port()).is_err(), "the last duplicate is closed");
@@ -297,16 +320,28 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_leaves_is_noticed_by_state() {
+    fn a_write_tells_a_peer_that_only_says_nothing_more_from_one_that_left() {
         let listener = open("127.0.0.1:0");
         let local = listener.local_addr().expect("it listens");
-        let client = TcpStream::connect(local).expect("a connection");
-        let (mut accepted, peer) = listener.accept().expect("the connection");
-        let handle = Handle::find(peer, local.port()).expect("it is there");
-        drop(client);
-        // Its end has arrived when a read says so.
-        assert_eq!(accepted.read(&mut [0; 1]).expect("an end"), 0);
-        assert!(!handle.is_established());
+        for is_gone in [false, true] {
+            let client = TcpStream::connect(local).expect("a connection");
+            let (mut accepted, peer) = listener.accept().expect("the connection");
+            let handle = Handle::find(peer, local.port()).expect("it is there");
+            let held = if is_gone {
+                drop(client);
+                None
+            } else {
+                client.shutdown(Shutdown::Write).expect("a live socket");
+                Some(client)
+            };
+            // Its end has arrived when a read says so.
+            assert_eq!(accepted.read(&mut [0; 1]).expect("an end"), 0);
+            assert_eq!(handle.presence(), Presence::Mute);
+            accepted.write_all(b"H").expect("room in the buffer");
+            // On the loopback interface the answer has arrived when the write returns.
+            assert_eq!(handle.presence(), if is_gone { Presence::Gone } else { Presence::Mute });
+            drop(held);
+        }
     }
 
     #[test]

@@ -18,6 +18,16 @@ const PES_MARKS_APART: Duration = Duration::from_millis(500);
 /// What counts as recent for the bit rate: long enough to even out the bursts of an engine.
 pub(super) const RECENT: Duration = Duration::from_secs(5);
 
+/// Times of 90 kHz begin anew after so many ticks.
+const TIME_CYCLE: u64 = 1 << 33;
+
+/// A backlog holds no two keyframes further apart than five minutes; what seems so went back.
+const MAX_INTERVAL_TICKS: u64 = 300 * 90_000;
+
+/// A joiner does not begin so far behind for a keyframe: the longest distance in use is 10 s, so that the stream will not show
+/// another one soon. An encoder that refreshes its pictures bit by bit sends one at its start, and never again.
+const MAX_KEYFRAME_AGE: Duration = Duration::from_secs(15);
+
 /// How much a backlog keeps; the harder bound counts.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
@@ -183,14 +193,18 @@ impl Backlog {
         self.chunks.get(self.index_of(self.floor)).map(|chunk| chunk.arrived)
     }
 
-    /// Where a client of the running stream begins: at the newest keyframe at least this old, else at the oldest. Where no
-    /// keyframe is known, and so none is to be expected, at the newest PES start that is as old, else at the newest chunk that
+    /// Where a client of the running stream begins: at the newest keyframe at least this old, else at the oldest. Where none is
+    /// known that is not far older, and so none is to be expected, at the newest PES start that is as old, else at the newest chunk that
     /// is: a client that began at the oldest would stay so far behind for ever.
     #[must_use]
     pub fn place_behind(&self, behind: Duration, now: Instant) -> Place {
         let is_old = |arrived: Instant| now.saturating_duration_since(arrived) >= behind;
         let old_mark = |mark: &&Mark| is_old(mark.arrived);
-        if let Some(mark) = self.keyframes().rev().find(old_mark).or_else(|| self.keyframes().next()) {
+        let is_recent = |mark: &&Mark| {
+            now.saturating_duration_since(mark.arrived) <= behind.saturating_add(MAX_KEYFRAME_AGE)
+        };
+        let keyframe = self.keyframes().rev().find(old_mark).or_else(|| self.keyframes().next());
+        if let Some(mark) = keyframe.filter(is_recent) {
             return Place::at(mark);
         }
         if let Some(mark) = self.places().rev().find(old_mark).or_else(|| self.places().next()) {
@@ -262,12 +276,17 @@ impl Backlog {
         }
     }
 
-    /// Time between the last two keyframes.
+    /// Time between the last two keyframes: by the stream's own time, else by their arrival.
     #[must_use]
     pub fn keyframe_interval(&self) -> Option<Duration> {
         let mut keyframes = self.keyframes().rev();
         let (newest, before) = (keyframes.next()?, keyframes.next()?);
-        Some(newest.arrived.saturating_duration_since(before.arrived))
+        let jumps = self.marks_from(before.offset).skip(1).any(|mark| mark.is_jump);
+        let times = newest.time.zip(before.time).filter(|_| !jumps);
+        let ticks = times.map(|(newest, before)| newest.wrapping_sub(before) % TIME_CYCLE);
+        let by_time = ticks.filter(|ticks| *ticks <= MAX_INTERVAL_TICKS);
+        let by_time = by_time.map(|ticks| Duration::from_micros(ticks * 100 / 9));
+        by_time.or_else(|| Some(newest.arrived.saturating_duration_since(before.arrived)))
     }
 
     /// The next chunk is of another source: once it is here, nobody begins before it.

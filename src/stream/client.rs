@@ -6,6 +6,10 @@ use std::time::SystemTime;
 
 use super::fanout::Progress;
 
+/// What a client calls itself is kept up to so many characters: the longest that players and browsers send have about 200, a
+/// hostile one could have 16 KiB, and every status repeats them all.
+const MAX_USER_AGENT_CHARACTERS: usize = 256;
+
 /// What is known of a client.
 #[derive(Debug)]
 pub struct ClientRecord {
@@ -13,7 +17,7 @@ pub struct ClientRecord {
     pub id: u64,
     /// Where it comes from.
     pub address: SocketAddr,
-    /// What it calls itself, as it came: to be escaped when shown.
+    /// What it calls itself, as it came but for what is too long: to be escaped when shown.
     pub user_agent: Option<String>,
     /// When it asked.
     pub connected_at: SystemTime,
@@ -25,6 +29,8 @@ impl ClientRecord {
     /// A client that has just asked.
     #[must_use]
     pub fn new(id: u64, address: SocketAddr, user_agent: Option<String>) -> Self {
+        // Made anew, so that nothing of the rest is kept.
+        let user_agent = user_agent.map(|text| text.chars().take(MAX_USER_AGENT_CHARACTERS).collect());
         Self { id, address, user_agent, connected_at: SystemTime::now(), progress: OnceLock::new() }
     }
 }

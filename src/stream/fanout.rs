@@ -3,7 +3,9 @@
 //! Four operations: [`Fanout::publish`], [`Fanout::join`], leaving (dropping a [`Subscription`], or being left behind)
 //! and [`Fanout::close`]; a fifth, [`Fanout::cut`], only reads. Each client has a crossbeam channel of its own. The channels have no bound of their own, since
 //! a bounded one allocates all its places at once; the bound is the client's offset: who is further behind the head
-//! than the backlog is long is left behind, its queue is emptied, and it joins again when it comes back.
+//! than the backlog is long, or twice as long by time, is left behind, its queue is emptied, and it joins again when it
+//! comes back. What the slowest client's queue keeps beyond the backlog is counted with it: chunks are shared, so it is all
+//! that queues keep.
 //!
 //! Lock rule: the one lock guards backlog and list of clients; it is held for copying `Arc`s only. What is evicted is
 //! dropped after it. Whoever changes something ticks after releasing it.
@@ -22,10 +24,12 @@ use super::ending::Ending;
 use super::marks::Mark;
 use super::ticker::Ticker;
 
+mod past;
 mod subscription;
 #[cfg(test)]
 mod tests;
 
+use past::Past;
 pub use subscription::{Next, Subscription};
 
 /// While every client is further behind than this, the fetcher lets the engine wait: its start burst is tens of
@@ -37,6 +41,10 @@ const FIRST_KEYFRAME_WAIT: Duration = Duration::from_millis(500);
 
 /// A client is moved ahead at most so often, unless it is at the end of what memory allows.
 const MIN_MOVE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// By time a client may fall so many times the backlog's age behind: it is moved ahead to what the backlog has, and a queue
+/// much longer than that would be all the memory that a slow stream takes.
+const MAX_AGES_BEHIND: u32 = 2;
 
 /// However short memory is, a client may be so far behind: a second of a fast stream, which any player needs.
 const MIN_BOUND_BYTES: u64 = 1024 * 1024;
@@ -57,7 +65,7 @@ pub enum JoinAt {
 pub struct Fanout {
     bound_bytes: u64,
     budget: Arc<Budget>,
-    /// Bytes of packets in the backlog. Written under the lock of `shared`, read without it.
+    /// Bytes of packets in the backlog, and beyond it in queues. Written under the lock of `shared`, read without it.
     kept_bytes: AtomicU64,
     /// Offset of the byte behind the newest chunk. Written under the lock of `shared`, read without it.
     head: AtomicU64,
@@ -68,6 +76,7 @@ pub struct Fanout {
 #[derive(Debug)]
 struct Shared {
     backlog: Backlog,
+    past: Past,
     /// The backlog is shorter than its bounds, since memory is short.
     is_cut_short: bool,
     clients: Vec<Subscriber>,
@@ -88,11 +97,21 @@ struct Subscriber {
 
 impl Subscriber {
     /// Whether it is so far behind the head that it has to be moved ahead.
-    fn is_left_behind(&self, head: u64, now: Instant, bound: u64) -> bool {
-        let behind = (head - self.progress.offset()).saturating_sub(self.began_behind);
+    fn is_left_behind(&self, head: u64, now: Instant, bound: Bound) -> bool {
+        let own = self.progress.offset().saturating_add(self.began_behind);
         let may_move = now.saturating_duration_since(self.joined_at) >= MIN_MOVE_INTERVAL;
-        behind > bound.saturating_mul(if may_move { 1 } else { 2 })
+        let times = if may_move { 1 } else { 2 };
+        head.saturating_sub(own) > bound.bytes.saturating_mul(times) || may_move && own < bound.old
     }
+}
+
+/// How far a client may fall behind; the harder bound counts.
+#[derive(Clone, Copy)]
+struct Bound {
+    /// Bytes behind the head.
+    bytes: u64,
+    /// Where the head was long ago: what lies before that has waited too long.
+    old: u64,
 }
 
 /// How far one client is; shared between its own thread and the stream.
@@ -137,13 +156,20 @@ struct Joined {
 }
 
 impl Fanout {
-    /// A hub whose backlog has these bounds and is counted in this budget. Its byte bound is also how far a client may fall
-    /// behind.
+    /// A hub whose backlog has these bounds and is counted in this budget. Its byte bound, and twice its age, is also how far
+    /// a client may fall behind.
     #[must_use]
     pub fn new(bounds: Bounds, budget: &Arc<Budget>) -> Arc<Self> {
-        let backlog = Backlog::new(bounds);
-        let shared =
-            Shared { backlog, is_cut_short: false, clients: Vec::new(), had_clients: false, ending: None };
+        // Nobody is moved sooner, however short the backlog is.
+        let longest = bounds.age.saturating_mul(MAX_AGES_BEHIND).max(MIN_MOVE_INTERVAL);
+        let shared = Shared {
+            backlog: Backlog::new(bounds),
+            past: Past::new(longest),
+            is_cut_short: false,
+            clients: Vec::new(),
+            had_clients: false,
+            ending: None,
+        };
         Arc::new(Self {
             bound_bytes: bounds.bytes,
             budget: Arc::clone(budget),
@@ -160,7 +186,7 @@ impl Fanout {
         self.head.load(Ordering::Relaxed)
     }
 
-    /// Bytes of packets in the backlog.
+    /// Bytes of packets in the backlog, and what queues of slow clients keep beyond it.
     #[must_use]
     pub fn kept_bytes(&self) -> u64 {
         self.kept_bytes.load(Ordering::Relaxed)
@@ -179,17 +205,17 @@ impl Fanout {
                 return false;
             }
             self.head.store(chunk.end, Ordering::Relaxed);
+            let old = shared.past.advance(arrived, chunk.start());
+            let bound = Bound { bytes: self.bound_bytes(&shared), old };
+            let is_left = |client: &Subscriber| client.is_left_behind(chunk.end, arrived, bound);
+            let mut is_any_left = false;
             for client in &shared.clients {
                 // Cannot fail: this very list holds a receiver of the channel.
                 let _sent = client.sender.send(Arc::clone(&chunk));
+                is_any_left |= is_left(client);
             }
-            let bound = self.bound(&shared);
-            let is_left = |client: &Subscriber| client.is_left_behind(chunk.end, arrived, bound);
-            if shared.clients.iter().any(is_left) {
-                for client in shared.clients.extract_if(.., |client| is_left(client)) {
-                    client.progress.is_left_behind.store(true, Ordering::Release);
-                    dropped_later.extend(client.queue.try_iter());
-                }
+            if is_any_left {
+                dropped_later.extend(shared.leave_behind(is_left));
             }
             let evicted = shared.backlog.push(Arc::clone(&chunk), marks.drain(..));
             // What its own bounds took is not what memory took.
@@ -202,25 +228,38 @@ impl Fanout {
         true
     }
 
-    /// How far a client may fall behind.
-    fn bound(&self, shared: &Shared) -> u64 {
+    /// How many bytes a client may fall behind.
+    fn bound_bytes(&self, shared: &Shared) -> u64 {
         // Chunks that the backlog had to give up are not to live on in queues.
         let kept = if shared.is_cut_short { shared.backlog.bytes().max(MIN_BOUND_BYTES) } else { u64::MAX };
         self.bound_bytes.min(kept)
     }
 
     fn account(&self, shared: &Shared) {
-        let kept = shared.backlog.bytes();
+        let head = self.head();
+        let kept = head - shared.kept_from(head);
         let before = self.kept_bytes.swap(kept, Ordering::Relaxed);
         self.budget.change(before, kept);
     }
 
-    /// Gives up the oldest chunks, so many bytes of them if there are; the newest stays.
+    /// Gives up the oldest chunks, so many bytes of them if there are; the newest stays. Clients that would keep them in
+    /// their queues are left behind, but for those that are hardly behind the head.
     #[must_use = "dropping the chunks is work that belongs outside every lock"]
     pub(super) fn give_up(&self, bytes: u64) -> Vec<Arc<Chunk>> {
         let mut shared = self.shared.lock();
-        let given_up = shared.backlog.give_up(bytes);
-        shared.is_cut_short |= !given_up.is_empty();
+        let head = self.head();
+        let until = shared.kept_from(head).saturating_add(bytes);
+        let mut given_up = shared.leave_behind(|client| {
+            let offset = client.progress.offset();
+            offset < until && head - offset > MIN_BOUND_BYTES
+        });
+        // What a queue keeps all the same is not won by taking it from the backlog.
+        let tail = head - shared.backlog.bytes();
+        if shared.slowest() >= tail {
+            let from_backlog = shared.backlog.give_up(until.saturating_sub(tail));
+            shared.is_cut_short |= !from_backlog.is_empty();
+            given_up.extend(from_backlog);
+        }
         self.account(&shared);
         given_up
     }
@@ -280,6 +319,7 @@ impl Fanout {
         let mut shared = self.shared.lock();
         let gone = shared.clients.iter().position(|client| Arc::ptr_eq(&client.progress, progress));
         let gone = gone.map(|index| shared.clients.swap_remove(index));
+        self.account(&shared);
         drop(shared);
         drop(gone);
     }
@@ -325,7 +365,7 @@ impl Fanout {
     pub fn is_everybody_behind(&self) -> bool {
         let shared = self.shared.lock();
         // Well before the bound at which a client is left behind, however small that is.
-        let far = HOLD_BEHIND_BYTES.min(self.bound(&shared) / 2);
+        let far = HOLD_BEHIND_BYTES.min(self.bound_bytes(&shared) / 2);
         let is_behind = |offset| self.head() - offset > far;
         if shared.clients.is_empty() {
             return !shared.had_clients && is_behind(0);
@@ -358,6 +398,27 @@ impl Fanout {
 }
 
 impl Shared {
+    /// Takes these clients off the list, and what was in their queues.
+    fn leave_behind(&mut self, is_left: impl Fn(&Subscriber) -> bool) -> Vec<Arc<Chunk>> {
+        let mut dropped = Vec::new();
+        for client in self.clients.extract_if(.., |client| is_left(client)) {
+            client.progress.is_left_behind.store(true, Ordering::Release);
+            dropped.extend(client.queue.try_iter());
+        }
+        dropped
+    }
+
+    /// Where the slowest client is.
+    fn slowest(&self) -> u64 {
+        self.clients.iter().map(|client| client.progress.offset()).min().unwrap_or(u64::MAX)
+    }
+
+    /// Offset of the oldest byte in the backlog or in a queue; of the head, if there is none.
+    fn kept_from(&self, head: u64) -> u64 {
+        let tail = head - self.backlog.bytes();
+        tail.min(self.slowest())
+    }
+
     /// Where the stream begins for those who waited for it. While it is young and shows no keyframe, until when one is
     /// worth waiting for.
     fn first_place(&self, now: Instant) -> Result<Place, Instant> {

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use crate::ts::continuity::Continuity;
 use crate::ts::follow::ClockFollower;
+use crate::ts::media::{Media, MediaReader};
 use crate::ts::packet::{PACKET_BYTES, Packet, packets};
 use crate::ts::pes::decoding_time;
 use crate::ts::psi::PsiCache;
@@ -37,6 +38,15 @@ pub struct Mark {
     pub is_jump: bool,
 }
 
+/// What there is in packets beside tables and null packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Picture, sound or text.
+    pub media: bool,
+    /// Picture, of whichever programme. `None` if the tables list none: radio.
+    pub picture: Option<bool>,
+}
+
 /// Finds the marks of one stream.
 #[derive(Debug, Default)]
 pub struct Marker {
@@ -50,6 +60,8 @@ pub struct Marker {
     clock: ClockFollower,
     timeline: Timeline,
     published: Published,
+    reader: MediaReader,
+    media: Option<Arc<Media>>,
 }
 
 impl Marker {
@@ -60,9 +72,9 @@ impl Marker {
     }
 
     /// Looks at the next whole packets of the stream. Appends what it finds; a mark that comes again at the same offset
-    /// replaces the first. Tells whether there is picture or sound in them, not only tables and null packets.
-    pub fn observe(&mut self, aligned: &[u8], arrived: Instant, found: &mut Vec<Mark>) -> bool {
-        let mut has_picture = false;
+    /// replaces the first. Tells what else there is in them.
+    pub fn observe(&mut self, aligned: &[u8], arrived: Instant, found: &mut Vec<Mark>) -> Seen {
+        let mut seen = Seen::default();
         for packet in packets(aligned) {
             // First, since the packet that starts a PES may say that its time is another one.
             if let Some(step) = self.clock.observe(&packet, &self.tables) {
@@ -73,11 +85,25 @@ impl Marker {
                 found.push(self.mark(start, &packet, arrived));
             }
             self.tables.observe(&packet);
+            self.reader.observe(&packet, &self.tables);
             self.continuity.observe(&packet, &self.tables);
-            has_picture = has_picture || packet.has_payload() && self.tables.is_media(packet.pid());
+            if packet.has_payload() {
+                seen.media = seen.media || self.tables.is_media(packet.pid());
+                if seen.picture != Some(true) && self.tables.is_video(packet.pid()) {
+                    seen.picture = Some(true);
+                }
+            }
             self.count += 1;
         }
-        has_picture
+        seen.picture = seen.picture.or_else(|| self.tables.has_video().then_some(false));
+        seen
+    }
+
+    /// What the stream consists of, if it is not what it was when this was asked last.
+    pub(super) fn news_of_media(&mut self) -> Option<Arc<Media>> {
+        let media = Arc::new(self.reader.changed(&self.tables, self.media.as_deref())?);
+        self.media = Some(Arc::clone(&media));
+        Some(media)
     }
 
     /// All that was looked at, of whichever source.
@@ -204,9 +230,11 @@ mod tests {
         let (mut marker, mut marks) = (Marker::new(), Vec::new());
         let tables = &CLIP[..3 * PACKET_BYTES];
         assert!(packets(tables).all(|packet| !packet.random_access()));
-        assert!(!marker.observe(tables, Instant::now(), &mut marks));
-        assert!(!marker.observe(&crate::ts::packet::null_packet(), Instant::now(), &mut marks));
-        assert!(marker.observe(&CLIP[..20 * PACKET_BYTES], Instant::now(), &mut marks));
+        let mut seen = |packets: &[u8]| marker.observe(packets, Instant::now(), &mut marks);
+        let nothing = Seen { media: false, picture: Some(false) };
+        assert_eq!(seen(tables), nothing);
+        assert_eq!(seen(&crate::ts::packet::null_packet()), nothing);
+        assert_eq!(seen(&CLIP[..20 * PACKET_BYTES]), Seen { media: true, picture: Some(true) });
     }
 
     #[test]
@@ -214,6 +242,18 @@ mod tests {
         let marks = marks_of(&CLIP[400 * PACKET_BYTES..]);
         assert!(marks.iter().all(|mark| mark.prefix.is_some() || mark.kind == StartKind::Pes));
         assert!(marks.iter().any(|mark| mark.kind == StartKind::Keyframe));
+    }
+
+    #[test]
+    fn without_its_picture_the_clip_is_marked_at_its_sound_after_a_while() {
+        let video = Pid::new(0x0100);
+        let sound: Vec<_> =
+            packets(CLIP).filter(|packet| packet.pid() != video).flat_map(|p| *p.bytes()).collect();
+        let marks = marks_of(&sound);
+        assert!(!marks.is_empty(), "a joiner begins near live, with tables");
+        assert!(marks.iter().all(|mark| mark.kind == StartKind::Keyframe && mark.prefix.is_some()));
+        let times: Vec<_> = marks.iter().map(|mark| mark.time.expect("sound has one")).collect();
+        assert!((360_000..460_000).contains(&(times[times.len() - 1] - times[0])), "5 s of 8: {times:?}");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crossbeam_channel::TryRecvError;
 
 use crate::engine::error::EngineError;
 use crate::engine::playback::Playback;
-use crate::ts::align::Aligner;
+use crate::ts::align::{Aligner, foreign_packet_bytes};
 
 use super::ending::Ending;
 use super::marks::{Mark, Marker};
@@ -60,6 +60,8 @@ struct Intake {
     splice: Option<Splice>,
     pacing: Pacing,
     has_published: bool,
+    /// The length of packets that are none of ours.
+    packet_bytes: Option<usize>,
     /// Picture or sound was published. Tables and null packets alone are no beginning: an encoder that has lost its input
     /// sends them for ever.
     has_begun: bool,
@@ -73,6 +75,7 @@ impl Intake {
             splice,
             pacing: Pacing::new(),
             has_published: false,
+            packet_bytes: None,
             has_begun: false,
         }
     }
@@ -120,8 +123,10 @@ impl<'a> Pump<'a> {
             self.intake.aligner.push(&buffer[..read], &mut self.aligned);
             self.publish();
             if !self.intake.has_published {
+                let seen = self.intake.packet_bytes.take();
+                self.intake.packet_bytes = seen.or_else(|| foreign_packet_bytes(&buffer[..read]));
                 if self.intake.aligner.skipped_bytes() > MAX_GARBAGE_BYTES {
-                    return Why::NotMpegTs.into();
+                    return Why::NotMpegTs(self.intake.packet_bytes).into();
                 }
                 continue;
             }
@@ -161,7 +166,7 @@ impl<'a> Pump<'a> {
         self.publish();
         match why {
             Why::SourceEnded(_) if !self.intake.has_published && self.intake.aligner.skipped_bytes() > 0 => {
-                Why::NotMpegTs
+                Why::NotMpegTs(self.intake.packet_bytes)
             }
             Why::SourceEnded(_) if !self.intake.has_begun => Why::EndedWithoutData,
             why => why,
@@ -182,15 +187,18 @@ impl<'a> Pump<'a> {
             self.aligned.clear();
             return;
         }
-        let has_picture = self.marker.observe(&self.aligned, now, &mut self.marks);
-        if has_picture {
-            self.stream.flow().see_picture();
+        let seen = self.marker.observe(&self.aligned, now, &mut self.marks);
+        self.stream.flow().see(seen);
+        if !self.marks.is_empty()
+            && let Some(media) = self.marker.news_of_media()
+        {
+            self.stream.record_media(media);
         }
         let is_taken = self.stream.publish(&self.aligned, &mut self.marks, now);
         self.aligned.clear();
         self.marks.clear();
         self.intake.has_published |= is_taken;
-        if is_taken && has_picture && !self.intake.has_begun {
+        if is_taken && seen.media && !self.intake.has_begun {
             self.intake.has_begun = true;
             self.report_first_packets();
         }
@@ -216,8 +224,7 @@ impl<'a> Pump<'a> {
             if self.stream.attempt() != self.intake.attempt {
                 return true;
             }
-            // A source that is made to wait is not silent.
-            self.stream.flow().see_picture();
+            self.stream.flow().hold();
             if self.is_stopped_after(MIN_PAUSE) {
                 return true;
             }

@@ -457,7 +457,8 @@ mod tests {
             }
             if is_video {
                 let idr = packet.windows(4).position(|bytes| bytes == [0, 0, 1, 0x65]);
-                idr.into_iter().for_each(|at| packet[at + 3] = 0x41);
+                // A slice of type P, of another picture than an IDR one.
+                idr.into_iter().for_each(|at| packet[at + 3..at + 5].copy_from_slice(&[0x41, 0x9A]));
             }
         }
         packets_of

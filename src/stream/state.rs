@@ -183,6 +183,8 @@ pub enum Yield {
 pub struct SourceReport {
     /// Time since picture or sound came.
     pub silent_for: Duration,
+    /// For how long sound has come without the picture that was there before.
+    pub picture_overdue: Duration,
     /// How much it had given.
     pub given: Yield,
     /// How its engine is.
@@ -525,6 +527,10 @@ impl Life {
                     EngineState::Dead => Why::EngineDead(source.silent_for),
                     _ => Why::Stalled(source.silent_for, source.hint),
                 };
+                self.lose(&why, source.given, source.others, now, limits);
+            }
+            State::Active | State::Lingering { .. } if source.picture_overdue >= limits.stall => {
+                let why = Why::PictureLost(source.picture_overdue);
                 self.lose(&why, source.given, source.others, now, limits);
             }
             _ => {}

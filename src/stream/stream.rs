@@ -119,6 +119,7 @@ impl Stream {
             started_at: None,
             ended_at: None,
             first_data_after: None,
+            media: None,
         });
         let core = Core {
             life: Life::new(now, &limits),
@@ -284,7 +285,10 @@ impl Stream {
         }
         let is_free = matches!(core.life.state, State::Stopped(_)) && core.seats.is_empty();
         if before.state == State::Active
-            && matches!(core.life.state.why(), Some(Why::Stalled(..) | Why::EngineDead(_)))
+            && matches!(
+                core.life.state.why(),
+                Some(Why::Stalled(..) | Why::PictureLost(_) | Why::EngineDead(_))
+            )
         {
             self.stats.add_stall();
         }

@@ -150,17 +150,6 @@ impl Streams {
         self.resources.directory.list()
     }
 
-    /// The stream that runs under this stream id, else content id or infohash as asked, else infohash.
-    #[must_use]
-    pub fn live(&self, id: &str) -> Option<Arc<Stream>> {
-        let id = id.to_ascii_lowercase();
-        let live = self.resources.directory.live();
-        let by = |is_meant: &dyn Fn(&Stream) -> bool| live.iter().find(|stream| is_meant(stream)).cloned();
-        by(&|stream| stream.stream_id() == id)
-            .or_else(|| by(&|stream| stream.content().name.digest().to_string() == id))
-            .or_else(|| by(&|stream| stream.infohash().is_some_and(|infohash| infohash.to_string() == id)))
-    }
-
     /// Takes no new streams any more and stops all there are. Their threads end by themselves.
     pub fn close(&self) {
         for stream in self.resources.directory.close() {
@@ -188,8 +177,9 @@ impl Streams {
 }
 
 /// Drives every deadline of every stream, until `stop` is closed; `give_back` is called when much memory has become free.
-pub fn keep_house(streams: &Streams, stop: &Receiver<()>, give_back: impl Fn()) {
+pub fn keep_house(streams: &Streams, stop: &Receiver<()>, beat: impl Fn(), give_back: impl Fn()) {
     while stop.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+        beat();
         streams.tick();
         if streams.memory.budget().has_shrunk() {
             give_back();
@@ -242,7 +232,7 @@ mod tests {
         };
         let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
         let house = Arc::clone(&streams);
-        let body = move || keep_house(&house, &stopped, || {});
+        let body = move || keep_house(&house, &stopped, || {}, || {});
         threads.spawn("house", LARGE_STACK_BYTES, body).expect("a thread");
         let deadline = Instant::now() + LONG;
         while !is_empty() && Instant::now() < deadline {

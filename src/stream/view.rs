@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use crate::engine::api::Liveness;
 use crate::engine::stat::Stat;
 use crate::id::{ContentKey, Digest};
+use crate::ts::media::Media;
 
 use super::client::ClientRecord;
 use super::state::State;
@@ -29,6 +30,8 @@ pub struct Facts {
     pub ended_at: Option<SystemTime>,
     /// First request to first packets.
     pub first_data_after: Option<Duration>,
+    /// What it consists of, once its tables came.
+    pub media: Option<Arc<Media>>,
 }
 
 /// A stream as it is at one moment, for status and metrics.
@@ -58,6 +61,8 @@ pub struct StreamView {
     pub bytes_out: u64,
     /// Of the last seconds.
     pub bitrate_bps: u64,
+    /// For how long the sound has come without the picture; `None` where no picture that moves was there.
+    pub picture_missing: Option<Duration>,
     /// Between the last two keyframes.
     pub keyframe_interval: Option<Duration>,
 }

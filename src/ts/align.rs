@@ -19,6 +19,13 @@ const SYNCS: usize = 5;
 /// Sync bytes 188 apart that make sync in what is left at the end of a body.
 const SYNCS_AT_END: usize = 3;
 
+/// Other lengths of packets of the same content: with a time stamp in front of each, as discs and their players have them
+/// (BDAV), and with the parity of a broadcast behind each (EN 300 429).
+const FOREIGN_PACKET_BYTES: [usize; 2] = [192, 204];
+
+/// So many sync bytes of them say that it is so.
+const FOREIGN_SYNCS: usize = 8;
+
 /// What may have to wait for more: a packet under suspicion, and behind it what the last position in it needs
 /// to be tried.
 const UNSETTLED_BYTES: usize = PACKET_BYTES + (SYNCS - 1) * PACKET_BYTES + 1;
@@ -240,6 +247,16 @@ impl Aligner {
 
     #[cfg(not(test))]
     fn count_loss(&mut self) {}
+}
+
+/// The length of packets if these bytes are some of another length than this crate takes.
+#[must_use]
+pub fn foreign_packet_bytes(bytes: &[u8]) -> Option<usize> {
+    FOREIGN_PACKET_BYTES.into_iter().find(|&length| {
+        let is_sync =
+            |at: usize| (0..FOREIGN_SYNCS).all(|packet| bytes.get(at + packet * length) == Some(&SYNC_BYTE));
+        (0..length).any(is_sync)
+    })
 }
 
 #[cfg(test)]

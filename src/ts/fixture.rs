@@ -160,7 +160,18 @@ impl Build {
     /// With this content in a PES packet with a time stamp, spread over full packets with counters from this
     /// one on. Only the first has flags.
     pub(crate) fn pes(self, stream_id: u8, content: &[u8]) -> Vec<u8> {
-        let unit = [&pes_head(stream_id)[..], content].concat();
+        self.pes_at(stream_id, 0, content)
+    }
+
+    /// The same with this time stamp, of 90 kHz.
+    pub(crate) fn pes_at(self, stream_id: u8, time: u64, content: &[u8]) -> Vec<u8> {
+        let mut head = pes_head(stream_id);
+        head[9] |= (time >> 29) as u8 & 0x0E;
+        head[10] = (time >> 22) as u8;
+        head[11] |= (time >> 14) as u8;
+        head[12] = (time >> 7) as u8;
+        head[13] |= (time << 1) as u8;
+        let unit = [&head[..], content].concat();
         let first = if self.flags == 0 { 184 } else { 176 }.min(unit.len());
         let mut out = self.starts_unit().payload(&unit[..first]).to_vec();
         for (index, part) in unit[first..].chunks(184).enumerate() {

@@ -16,6 +16,10 @@ const LOOK_BYTES: u32 = 64 * 1024;
 /// `payloadType` of a recovery point SEI message (H.264 clause D.1.1).
 const RECOVERY_POINT: u32 = 6;
 
+/// `nal_unit_type` of sequence parameter sets (H.264 table 7-1, H.265 table 7-1).
+const H264_SPS: u8 = 7;
+const HEVC_SPS: u8 = 33;
+
 /// `sequence_header_code` without its prefix (H.262 table 6-1).
 const SEQUENCE_HEADER: u8 = 0xB3;
 
@@ -37,7 +41,9 @@ pub(super) struct PictureFinder {
     unit: Unit,
     /// Zero bytes in a row just before, up to two.
     zeros: u8,
-    /// A recovery point SEI message (H.264) or a sequence header (MPEG-2) came in front of the picture.
+    /// Something says that a decoder may start here, if the picture is an intra picture: the multiplexer, a sequence
+    /// parameter set or a recovery point SEI message (H.264), a sequence header (MPEG-2). Broadcast encoders often send
+    /// open groups of pictures without any IDR picture, and repeat their parameter sets just there.
     announced: bool,
     looked_bytes: u32,
 }
@@ -75,12 +81,17 @@ enum SliceOf {
 }
 
 impl PictureFinder {
-    /// At the begin of a PES packet's content.
-    pub(super) const fn new(codec: VideoCodec) -> Self {
-        Self { codec, unit: Unit::Skipped, zeros: 0, announced: false, looked_bytes: 0 }
+    /// At the begin of a PES packet's content, which the multiplexer may have announced as a place to start.
+    pub(super) const fn new(codec: VideoCodec, announced: bool) -> Self {
+        Self { codec, unit: Unit::Skipped, zeros: 0, announced, looked_bytes: 0 }
     }
 
-    /// Takes the next byte; gives an answer once. What comes after it means nothing.
+    /// Goes on behind a picture that was another: with the next one in the same PES packet.
+    pub(super) fn go_on(&mut self) {
+        *self = Self { zeros: self.zeros, ..Self::new(self.codec, false) };
+    }
+
+    /// Takes the next byte; gives an answer once. What comes after it means nothing, unless the search goes on.
     pub(super) fn push(&mut self, byte: u8) -> Option<Picture> {
         self.looked_bytes += 1;
         if self.zeros == 2 && byte == 1 {
@@ -103,7 +114,10 @@ impl PictureFinder {
         self.unit = match self.unit {
             Unit::Skipped => Unit::Skipped,
             Unit::Head => match self.codec {
-                VideoCodec::H264 => h264_unit(byte),
+                VideoCodec::H264 => {
+                    self.announced |= byte & 0x1F == H264_SPS;
+                    h264_unit(byte)
+                }
                 VideoCodec::Hevc => Unit::HevcHead { unit_type: byte >> 1 & 0x3F, layer_bit: byte & 1 },
                 VideoCodec::Mpeg2 => self.mpeg2_head(byte),
             },
@@ -129,10 +143,14 @@ impl PictureFinder {
             Unit::HevcHead { unit_type, layer_bit } if unit_type < 32 && layer_bit == 0 && byte >> 3 == 0 => {
                 Unit::HevcSlice { unit_type }
             }
-            Unit::HevcHead { .. } => Unit::Skipped,
-            // BLA, IDR and CRA: the pictures with intra random access (H.265 table 7-1).
+            Unit::HevcHead { unit_type, .. } => {
+                self.announced |= unit_type == HEVC_SPS;
+                Unit::Skipped
+            }
             Unit::HevcSlice { unit_type } => {
-                return decided((16..=21).contains(&unit_type) && byte & 0x80 != 0);
+                // BLA, IDR and CRA: the pictures with intra random access (H.265 table 7-1).
+                let has_random_access = (16..=21).contains(&unit_type) && byte & 0x80 != 0;
+                return decided(has_random_access || self.announced && begins_hevc_intra_picture(byte));
             }
             Unit::PictureHead => Unit::PictureType,
             // 1 is an I picture (H.262 table 6-12).
@@ -169,4 +187,11 @@ const fn h264_unit(head: u8) -> Unit {
 /// values of `slice_type` fit into the seven bits, and with the first bit set no byte was inserted before.
 const fn begins_intra_picture(byte: u8) -> bool {
     byte >> 4 == 0b1011 || byte == 0b1000_1000
+}
+
+/// The same of an HEVC slice segment of another picture than one with random access (H.265 clause 7.3.6.1):
+/// `first_slice_segment_in_pic_flag`, `slice_pic_parameter_set_id` 0 to 2, `1`, `010` or `011`, and `slice_type` 2, `011`. It
+/// is read as if no parameter set told of further bits in between: encoders in use do not.
+const fn begins_hevc_intra_picture(byte: u8) -> bool {
+    byte >> 3 == 0b1_1011 || byte >> 1 == 0b101_0011 || byte >> 1 == 0b101_1011
 }

@@ -131,6 +131,18 @@ impl PsiCache {
         !are_all_known || self.lists(pid)
     }
 
+    /// Whether a PMT lists video on this PID.
+    #[must_use]
+    pub fn is_video(&self, pid: Pid) -> bool {
+        self.streams().any(|stream| stream.pid == pid && stream.kind().is_video())
+    }
+
+    /// Whether a PMT lists any video.
+    #[must_use]
+    pub fn has_video(&self) -> bool {
+        self.streams().any(|stream| stream.kind().is_video())
+    }
+
     fn lists(&self, pid: Pid) -> bool {
         self.streams().any(|stream| stream.pid == pid && stream.kind() != StreamKind::Sections)
     }
@@ -148,11 +160,8 @@ impl PsiCache {
     #[must_use]
     pub fn clock_pid(&self) -> Option<Pid> {
         let maps = || self.programmes.iter().filter_map(|programme| Some(&programme.map.as_ref()?.0));
-        let has_video = |pmt: &&Pmt| {
-            let mut kinds = pmt.streams.iter().map(ElementaryStream::kind);
-            pmt.pcr_pid.is_some()
-                && kinds.any(|kind| matches!(kind, StreamKind::Video(_) | StreamKind::OtherVideo))
-        };
+        let has_video =
+            |pmt: &&Pmt| pmt.pcr_pid.is_some() && pmt.streams.iter().any(|stream| stream.kind().is_video());
         let first_with_video = maps().find(has_video).and_then(|pmt| pmt.pcr_pid);
         first_with_video.or_else(|| maps().find_map(|pmt| pmt.pcr_pid))
     }

@@ -1,17 +1,33 @@
 //! Where a decoder may start.
 //!
 //! One elementary stream decides: the first video stream of the first programme that has one, else the first
-//! audio stream, else the first private one. While no table is known, every PID that is not reserved for
-//! tables does. Of the deciding stream each PES packet is looked into until its first picture is known for one
+//! audio stream, else the first private one. One that sends nothing for some seconds is stood in for by the next that
+//! does, until it sends again: a picture that is announced and never comes, one still picture in half a minute, a picture
+//! that has died. While no table is known, every PID that is not reserved for tables decides. Of the deciding stream each PES packet is looked into until its first picture is known for one
 //! that can be decoded by itself or for another; of all other packets only PID and flags are looked at.
 //!
 //! It holds the state of one PES packet, a few dozen bytes, and keeps no list of what it found.
 
 use super::packet::{Packet, Pid};
-use super::pes::{PesHead, starts_pes};
+use super::pes::{PesHead, decoding_time, starts_pes};
 use super::picture::{Picture, PictureFinder};
 use super::pmt::{StreamKind, VideoCodec};
 use super::psi::PsiCache;
+
+/// After so much of the time of another stream, in 90 kHz ticks, a stream that has sent nothing decides no more. Pictures and
+/// their sound lie up to a second or two apart in a multiplex.
+const STAND_IN_AFTER: u64 = 3 * 90_000;
+
+/// A longer step from one PES packet to the next is a jump, and tells nothing of time that has passed.
+const MAX_STEP: u64 = 10 * 90_000;
+
+/// What a PES packet without time stamps is taken to last: that of a frame of sound.
+const UNSTAMPED_STEP: u64 = 1_920;
+
+/// After so many PES packets without a keyframe at their begin they are looked into to their end: some multiplexers put
+/// several pictures into one, or begin one seldom, and the keyframe may be any of them. Four seconds of ordinary ones; where
+/// keyframes are found as they should be, nothing behind the first picture is looked at.
+const SHALLOW_PES: u32 = 100;
 
 /// A place in the stream where a client may begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,9 +50,13 @@ pub enum StartKind {
 /// Finds the places in a stream where a client may begin.
 #[derive(Debug, Default)]
 pub struct StartFinder {
+    /// By the tables.
     decider: Decider,
+    stand_in: StandIn,
     /// The PES packet that is not decided yet.
     open: Option<Open>,
+    /// PES packets in a row without a keyframe.
+    without_keyframe: u32,
 }
 
 /// The stream whose PES packets count.
@@ -53,6 +73,17 @@ enum Decider {
     Audio(Pid),
 }
 
+/// Who decides while the stream that should sends nothing.
+#[derive(Debug, Default)]
+struct StandIn {
+    /// The first by the tables of those that have sent since.
+    decider: Decider,
+    /// The time of its last PES packet.
+    time: Option<u64>,
+    /// How long the silence is, in 90 kHz ticks.
+    silence: u64,
+}
+
 /// A PES packet of video that is being looked into.
 #[derive(Debug)]
 struct Open {
@@ -64,6 +95,8 @@ struct Open {
     random_access: RandomAccess,
     head: PesHead,
     picture: PictureFinder,
+    /// It began with a picture that is no keyframe, and is looked into all the same.
+    is_beyond_first: bool,
 }
 
 /// `random_access_indicator` of a packet that starts a PES packet.
@@ -86,11 +119,15 @@ impl StartFinder {
     /// not known for a keyframe yet. If it turns out to be one, perhaps packets later, a
     /// [`StartKind::Keyframe`] with the same packet number follows.
     pub fn observe(&mut self, number: u64, packet: &Packet<'_>, tables: &PsiCache) -> Option<Start> {
+        if self.stand_in.silence > 0 && packet.has_payload() && Some(packet.pid()) == self.decider.pid() {
+            self.stand_in = StandIn::default();
+        }
         if packet.starts_unit() {
             return self.begin(number, packet, tables);
         }
+        let is_deep = self.without_keyframe >= SHALLOW_PES;
         let open = self.open.as_mut().filter(|open| open.pid == packet.pid())?;
-        let finding = open.follow(packet);
+        let finding = open.follow(packet, is_deep);
         self.settle(finding)
     }
 
@@ -100,11 +137,12 @@ impl StartFinder {
     }
 
     fn begin(&mut self, number: u64, packet: &Packet<'_>, tables: &PsiCache) -> Option<Start> {
-        let decider = Decider::of(tables);
-        if decider != self.decider {
-            self.decider = decider;
-            self.open = None;
+        let declared = Decider::of(tables);
+        if declared != self.decider {
+            *self = Self { decider: declared, ..Self::default() };
         }
+        self.stand_in.observe(packet, declared, tables);
+        let decider = if self.stand_in.silence > STAND_IN_AFTER { self.stand_in.decider } else { declared };
         if !decider.listens_to(packet.pid(), tables) || packet.has_error() {
             return None;
         }
@@ -118,7 +156,9 @@ impl StartFinder {
             Decider::Audio(_) => StartKind::Keyframe,
             Decider::Video(pid, codec) if !packet.is_scrambled() => {
                 let mut open = Open::new(number, pid, packet.continuity(), indicator, codec);
-                let finding = open.look_into(packet.payload().unwrap_or_default());
+                self.without_keyframe = self.without_keyframe.saturating_add(1);
+                let is_deep = self.without_keyframe >= SHALLOW_PES;
+                let finding = open.look_into(packet.payload().unwrap_or_default(), is_deep);
                 self.open = Some(open);
                 let keyframe = self.settle(finding);
                 return late.or(keyframe).or(Some(Start { packet: number, kind: StartKind::Pes }));
@@ -138,7 +178,10 @@ impl StartFinder {
             _ => self.open.take()?,
         };
         match finding {
-            Finding::Picture(Picture::Key) => Some(Start { packet: open.start, kind: StartKind::Keyframe }),
+            Finding::Picture(Picture::Key) => {
+                self.without_keyframe = if open.is_beyond_first { self.without_keyframe } else { 0 };
+                Some(Start { packet: open.start, kind: StartKind::Keyframe })
+            }
             Finding::Picture(Picture::Unreadable) => open.by_indicator(),
             Finding::Picture(Picture::Other) | Finding::Torn | Finding::Open => None,
         }
@@ -164,29 +207,34 @@ impl Open {
         random_access: RandomAccess,
         codec: VideoCodec,
     ) -> Self {
-        let picture = PictureFinder::new(codec);
-        Self { start, pid, continuity, random_access, head: PesHead::new(), picture }
+        let picture = PictureFinder::new(codec, matches!(random_access, RandomAccess::Set));
+        let head = PesHead::new();
+        Self { start, pid, continuity, random_access, head, picture, is_beyond_first: false }
     }
 
     /// Takes the next packet of its PID.
-    fn follow(&mut self, packet: &Packet<'_>) -> Finding {
+    fn follow(&mut self, packet: &Packet<'_>, is_deep: bool) -> Finding {
         let Some(payload) = packet.payload() else { return Finding::Open };
         let is_next = packet.continuity() == (self.continuity + 1) % 16;
         if packet.has_error() || packet.is_scrambled() || !is_next {
             return Finding::Torn;
         }
         self.continuity = packet.continuity();
-        self.look_into(payload)
+        self.look_into(payload, is_deep)
     }
 
-    fn look_into(&mut self, payload: &[u8]) -> Finding {
+    fn look_into(&mut self, payload: &[u8], is_deep: bool) -> Finding {
         for &byte in payload {
             match self.head {
                 PesHead::Open { .. } => self.head.push(byte),
                 PesHead::Read => {
-                    if let Some(picture) = self.picture.push(byte) {
+                    let Some(picture) = self.picture.push(byte) else { continue };
+                    let goes_on = is_deep && (picture == Picture::Other || self.is_beyond_first);
+                    if picture == Picture::Key || !goes_on {
                         return Finding::Picture(picture);
                     }
+                    self.is_beyond_first = true;
+                    self.picture.go_on();
                 }
                 PesHead::Unreadable => return Finding::Picture(Picture::Unreadable),
             }
@@ -196,23 +244,64 @@ impl Open {
 
     /// What the multiplexer says of it.
     fn by_indicator(&self) -> Option<Start> {
-        (self.random_access == RandomAccess::Set)
+        (self.random_access == RandomAccess::Set && !self.is_beyond_first)
             .then_some(Start { packet: self.start, kind: StartKind::Keyframe })
+    }
+}
+
+impl StandIn {
+    /// Looks at a packet that starts a unit.
+    fn observe(&mut self, packet: &Packet<'_>, declared: Decider, tables: &PsiCache) {
+        let pid = packet.pid();
+        if declared == Decider::Any || Some(pid) == declared.pid() || !starts_pes(packet) {
+            return;
+        }
+        if Some(pid) != self.decider.pid() {
+            let mut by_rank = Decider::candidates(tables);
+            let better = by_rank.find(|candidate| [Some(pid), self.decider.pid()].contains(&candidate.pid()));
+            if let Some(better) = better.filter(|better| better.pid() == Some(pid)) {
+                (self.decider, self.time) = (better, None);
+            } else {
+                return;
+            }
+        }
+        let before = self.time;
+        self.time = decoding_time(packet);
+        self.silence += match (before, self.time) {
+            // 33 bits, which begin anew.
+            (Some(before), Some(time)) => match time.wrapping_sub(before) % (1 << 33) {
+                step if step <= MAX_STEP => step,
+                _ => 0,
+            },
+            _ => UNSTAMPED_STEP,
+        };
     }
 }
 
 impl Decider {
     fn of(tables: &PsiCache) -> Self {
-        let video = tables.streams().find_map(|stream| match stream.kind() {
+        Self::candidates(tables).next().unwrap_or_default()
+    }
+
+    /// Who may decide, the best first.
+    fn candidates(tables: &PsiCache) -> impl Iterator<Item = Self> {
+        let video = tables.streams().filter_map(|stream| match stream.kind() {
             StreamKind::Video(codec) => Some(Self::Video(stream.pid, codec)),
             StreamKind::OtherVideo => Some(Self::OtherVideo(stream.pid)),
             _ => None,
         });
-        let first = |kind| {
-            let mut streams = tables.streams();
-            streams.find(|stream| stream.kind() == kind).map(|stream| Self::Audio(stream.pid))
-        };
-        video.or_else(|| first(StreamKind::Audio)).or_else(|| first(StreamKind::Private)).unwrap_or_default()
+        let others = [StreamKind::Audio, StreamKind::Private].into_iter().flat_map(|kind| {
+            let of_this_kind = tables.streams().filter(move |stream| stream.kind() == kind);
+            of_this_kind.map(|stream| Self::Audio(stream.pid))
+        });
+        video.chain(others)
+    }
+
+    const fn pid(self) -> Option<Pid> {
+        match self {
+            Self::Any => None,
+            Self::Video(pid, _) | Self::OtherVideo(pid) | Self::Audio(pid) => Some(pid),
+        }
     }
 
     fn listens_to(self, pid: Pid, tables: &PsiCache) -> bool {

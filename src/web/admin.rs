@@ -1,7 +1,7 @@
-//! Who may change something: stop a stream, disconnect a client.
+//! Who may change something, stop a stream, disconnect a client; and who may see who watches.
 //!
 //! Pure: what a request's headers claim is weighed against the configuration. Two kinds of people are kept out. Whoever
-//! lacks the token, if there is one. And the author of a web page that somebody in the house looks at: a page of
+//! lacks the token, if there is one, changes nothing. And the author of a web page that somebody in the house looks at: a page of
 //! another origin gives itself away by its `Origin`, and one whose name was rebound to our address by its `Host`, which
 //! is a public name, where ours is an address or a name of the house.
 
@@ -87,13 +87,28 @@ impl Admin<'_> {
         }
     }
 
+    /// Whether whoever claims this may see who watches what. A browser always says under which name it asks; whoever says
+    /// none is no page of another site.
+    ///
+    /// # Errors
+    ///
+    /// When it asks under a name that is not ours.
+    pub fn check_reader(&self, claim: Claim<'_>) -> Result<(), Denied> {
+        match claim.host.map(str::trim) {
+            Some(host) if !host.is_empty() && !self.is_ours(host) => Err(Denied::ForeignHost),
+            _ => Ok(()),
+        }
+    }
+
     fn is_ours(&self, authority: &str) -> bool {
         let Some(name) = host_of(authority) else {
             return false;
         };
         let name = name.to_ascii_lowercase();
         if let Some(inner) = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            return inner.parse::<Ipv6Addr>().is_ok();
+            // The zone of a link-local address (RFC 4007 section 11) is the client's own matter.
+            let address = inner.split('%').next().unwrap_or_default();
+            return address.parse::<Ipv6Addr>().is_ok();
         }
         let public = self.public_url.map(|url| url.host().as_str().to_ascii_lowercase());
         let name = name.strip_suffix('.').unwrap_or(&name);
@@ -163,6 +178,8 @@ mod tests {
             "192.168.1.5:8000",
             "[::1]:8000",
             "[fe80::1]",
+            "[fe80::1%eth0]:8000",
+            "[fe80::1%25eth0]",
             "localhost:8000",
             "LOCALHOST",
             "box:8000",
@@ -198,6 +215,24 @@ mod tests {
             check(Claim { host: Some(host), ..Claim::default() }, Err(Denied::ForeignHost));
         }
         check(Claim::default(), Err(Denied::ForeignHost));
+    }
+
+    #[test]
+    fn whoever_asks_under_a_public_name_sees_nothing() {
+        let public_url = "https://tv.example.org/ace".parse().expect("a URL");
+        let token = "secret".parse().expect("a token");
+        let admin = Admin { token: Some(&token), public_url: Some(&public_url) };
+        let check = |host, expected| {
+            let claim = Claim { host, origin: Some("http://evil.example"), authorization: None };
+            assert_eq!(admin.check_reader(claim), expected, "{host:?}");
+        };
+        for ours in ["127.0.0.1:8000", "box", "box.lan:8000", "[::1]:8000", "tv.example.org", ""] {
+            check(Some(ours), Ok(()));
+        }
+        check(None, Ok(()));
+        for foreign in ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "[evil]", "box/"] {
+            check(Some(foreign), Err(Denied::ForeignHost));
+        }
     }
 
     #[test]

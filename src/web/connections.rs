@@ -5,7 +5,7 @@
 //! Lock rule: the one lock is held for a look-up, alone.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,7 +36,7 @@ impl Connections {
         handle: Arc<Handle>,
         max_per_address: Option<NonZeroUsize>,
     ) -> Option<Registration<'_>> {
-        let address = address.to_canonical();
+        let address = household_of(address);
         let entry = Arc::new(Connection { address, handle, is_asked_to_leave: AtomicBool::new(false) });
         let mut clients = self.by_client.lock();
         let of_address = || clients.values().filter(|other| other.address == address).count();
@@ -63,6 +63,15 @@ impl Connections {
     }
 }
 
+/// What counts as one address: of IPv6 the network of 64 bits that a house has for itself, in which a device takes another
+/// address every day (RFC 8981).
+fn household_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
+        address => address,
+    }
+}
+
 /// Forgets a client's connection when dropped.
 #[derive(Debug)]
 pub struct Registration<'a> {
@@ -83,5 +92,23 @@ impl Drop for Registration<'_> {
     fn drop(&mut self) {
         let entry = self.connections.by_client.lock().remove(&self.client);
         drop(entry);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_house_is_one_address() {
+        let check = |one: &str, other: &str, is_same| {
+            let [one, other] = [one, other].map(|text| text.parse().expect("an address"));
+            assert_eq!(household_of(one) == household_of(other), is_same, "{one} {other}");
+        };
+        check("2001:db8:0:1::1", "2001:db8:0:1:a:b:c:d", true);
+        check("2001:db8:0:1::1", "2001:db8:0:2::1", false);
+        check("192.0.2.1", "::ffff:192.0.2.1", true);
+        check("192.0.2.1", "192.0.2.2", false);
+        check("::ffff:192.0.2.1", "::ffff:192.0.2.2", false);
     }
 }

@@ -38,3 +38,20 @@ pub struct Context {
     /// All threads of the proxy, to be counted.
     pub threads: Vec<Threads>,
 }
+
+impl Context {
+    /// Why the process had better be started anew, if it had; for a person.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        if self.parked.is_worn_out() {
+            let (bodies, versions) = self.parked.by_kind();
+            return Some(format!(
+                "hostile connections have used up too many threads, {bodies} by announced bodies and {versions} by \
+                 HTTP/2.0; start the proxy anew"
+            ));
+        }
+        let silent = self.threads.iter().find_map(|threads| threads.heartbeats().silent())?;
+        let (name, seconds) = (silent.name, silent.since.as_secs());
+        Some(format!("the thread \"{name}\" has not done its work for {seconds} s; start the proxy anew"))
+    }
+}

@@ -17,6 +17,7 @@ use crate::config;
 use crate::escape::Escaped;
 use crate::http::request::{Body, Coding, Request, StreamConnection};
 use crate::http::response::{Code, Response};
+use crate::http::socket::Presence;
 use crate::http::turnstile::Pass;
 use crate::id::ContentKey;
 use crate::stream::chunk::Chunk;
@@ -119,12 +120,12 @@ fn admit<'a>(
         NotAdmitted::ClientLeft
     };
     loop {
-        let seat = context.streams.seat(&wanted, &record, || connection.handle().is_established());
+        let seat = context.streams.seat(&wanted, &record, || request.is_awaited(&connection));
         let seat = seat.map_err(|no_seat| match no_seat {
             NoSeat::Gone => client_left(&wanted),
             no_seat => NotAdmitted::Refused(Response::from(&no_seat)),
         })?;
-        match wait_started(&seat, &connection, &registration, deadline) {
+        match wait_started(&seat, request, &connection, &registration, deadline) {
             StartOutcome::Running => {
                 return Ok(ClientPlace { seat, registration, _pass: pass, connection });
             }
@@ -146,7 +147,8 @@ fn refuse(context: &Context, request: Request, response: Response) {
     if let Some(code) = response.code {
         context.stats.add_refusal(code.name());
     }
-    request.respond(response);
+    // A web player may read why there is no picture.
+    request.respond(response.for_every_page());
 }
 
 /// Told to a client whose stream has neither started nor said why at the end of all limits.
@@ -171,6 +173,7 @@ enum StartOutcome {
 
 fn wait_started(
     seat: &Seat,
+    request: &Request,
     connection: &StreamConnection,
     registration: &Registration<'_>,
     deadline: Instant,
@@ -181,7 +184,7 @@ fn wait_started(
             Some(Ok(())) => return StartOutcome::Running,
             Some(Err(Why::SameAs(key))) => return StartOutcome::SameAs(key),
             Some(Err(why)) => return StartOutcome::Failed(Response::from(&why)),
-            None if !connection.handle().is_established() => return StartOutcome::ClientLeft,
+            None if !request.is_awaited(connection) => return StartOutcome::ClientLeft,
             None if registration.is_asked_to_leave() => {
                 return StartOutcome::Failed(Response::from(&Why::Asked));
             }
@@ -307,22 +310,26 @@ impl ClientStream<'_> {
                     skips = skips_now;
                     last_sent = Some((Instant::now(), self.keepalive));
                 }
-                Next::Quiet if !self.place.connection.handle().is_established() => {
-                    return Departure::ClientLeft;
-                }
                 Next::Quiet => {
+                    let presence = self.place.connection.handle().presence();
+                    if presence == Presence::Gone {
+                        return Departure::ClientLeft;
+                    }
                     // The head waits to go out with the first chunk; while none comes, it goes alone.
                     if let Err(error) = body.flush() {
                         return error.into();
                     }
-                    // Never before the first packets: a player that probes the stream would take it for empty.
-                    if let Some((at, Some(quiet))) = last_sent
+                    // Never before the first packets: a player that probes the stream would take it for empty. To one that
+                    // says nothing more they are sent at each look, since only a write tells whether it has left.
+                    if let Some((at, keepalive)) = last_sent
+                        && let Some(quiet) =
+                            if presence == Presence::Mute { Some(LOOK_INTERVAL) } else { keepalive }
                         && at.elapsed() >= quiet
                     {
                         if let Err(departure) = self.send(body, &NULL_CHUNK) {
                             return departure;
                         }
-                        last_sent = Some((Instant::now(), Some(NULL_INTERVAL.min(quiet))));
+                        last_sent = Some((Instant::now(), keepalive.map(|quiet| NULL_INTERVAL.min(quiet))));
                     }
                 }
                 Next::End(ending) => return Departure::StreamEnded(ending),
@@ -361,5 +368,6 @@ impl ClientStream<'_> {
         self.place.connection.release();
         body.write(LAST_CHUNK).is_ok_and(|written| written == LAST_CHUNK.len())
             && body.flush().unwrap_or(false)
+            && body.goes_on_behind()
     }
 }

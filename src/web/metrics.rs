@@ -19,8 +19,9 @@ const STATES: [&str; 5] = ["starting", "active", "recovering", "lingering", "sto
 
 /// With these a request for a stream is refused; they are there from the first scrape on, so that a rate sees the
 /// first.
-const REFUSALS: [Code; 6] = [
+const REFUSALS: [Code; 7] = [
     Code::BadRequest,
+    Code::NotFound,
     Code::EngineError,
     Code::NoEngine,
     Code::AtCapacity,
@@ -55,10 +56,11 @@ fn server(text: &mut Exposition, snapshot: &Snapshot) {
     let help =
         "Threads that peers have cost for good; when they are many, the proxy says that it is not well.";
     text.single("parked_threads", "gauge", help, snapshot.parked);
-    let help = "What the backlogs of all streams hold, which memory_mb bounds.";
+    let help =
+        "What the backlogs of all streams and the queues of slow clients hold, which memory_mb bounds.";
     text.single("backlog_bytes", "gauge", help, snapshot.backlog_bytes);
     let help = "1 while /healthz says that the proxy is well.";
-    text.single("healthy", "gauge", help, u8::from(!snapshot.is_worn_out));
+    text.single("healthy", "gauge", help, u8::from(snapshot.is_well));
 }
 
 fn process(text: &mut Exposition, started_at: SystemTime, usage: &Usage) {
@@ -88,7 +90,11 @@ fn totals(text: &mut Exposition, snapshot: &Snapshot) {
         ("starts_total", "Starts of streams, whatever came of them.", totals.starts),
         ("failed_starts_total", "Starts of streams that failed.", totals.failed_starts),
         ("source_losses_total", "How often a running stream lost its source.", totals.losses),
-        ("source_stalls_total", "How often the source of a running stream fell silent.", totals.stalls),
+        (
+            "source_stalls_total",
+            "How often the source of a running stream fell silent, or its picture did.",
+            totals.stalls,
+        ),
         ("source_recoveries_total", "How often a lost source was replaced.", totals.recoveries),
         (
             "failovers_total",

@@ -24,11 +24,17 @@ impl From<&Why> for Code {
             Why::NoEngine(Unavailable::AllTried) => Self::EngineError,
             Why::NoEngine(_) | Why::NoThread => Self::AtCapacity,
             Why::ConnectTimeout(..) | Why::NotReady(..) | Why::FirstDataTimeout(..) => Self::StartTimeout,
-            Why::Shutdown | Why::Asked | Why::Idle | Why::GaveWay | Why::Abandoned => Self::ShuttingDown,
+            Why::Shutdown => Self::ShuttingDown,
+            // Whoever waits for a start that somebody has stopped should not ask again at once, as after a 503: there is
+            // no such session any more.
+            Why::Asked => Self::NotFound,
+            // Nobody waits for these, but for one who comes at that very moment; there is room in the next.
+            Why::Idle | Why::GaveWay | Why::Abandoned => Self::AtCapacity,
             Why::EndedWithoutData
-            | Why::NotMpegTs
+            | Why::NotMpegTs(_)
             | Why::SourceEnded(_)
             | Why::Stalled(..)
+            | Why::PictureLost(_)
             | Why::SessionLost
             | Why::EngineDead(_)
             | Why::NotRecovered(..)

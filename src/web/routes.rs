@@ -3,8 +3,6 @@
 //! Pure routing: `Route::of` reads method and target, [`handle`] hands over. A target's text goes no further than
 //! here.
 
-use std::borrow::Cow;
-
 use crate::http::request::{Method, Request};
 use crate::http::response::{Code, Response};
 use crate::id::{ContentKey, KeyError};
@@ -16,7 +14,9 @@ use super::live;
 use super::metrics;
 use super::page;
 use super::process::Usage;
+use super::sessions;
 use super::status::Snapshot;
+use super::target::{Target, authority_of};
 
 /// The paths there are, for the person who asked for another.
 const PATHS: &str = "/ace/getstream?id=..., /ace/<id>.ts, /ace/status, /proxy/status, /proxy/sessions, \
@@ -45,75 +45,91 @@ impl Route {
         matches!(self, Self::Session(_) | Self::Client(..))
     }
 
+    /// Whether it tells who watches what. Players ask for streams under every name there is, and whoever looks after the
+    /// proxy asks for its health by any; for these a page that was rebound to our address gains nothing.
+    fn is_private(&self) -> bool {
+        match self {
+            Self::AceStatus(_)
+            | Self::Status
+            | Self::Sessions
+            | Self::Session(_)
+            | Self::Client(..)
+            | Self::Engines
+            | Self::Metrics
+            | Self::Page => true,
+            Self::Stream(_) | Self::Hls | Self::Health | Self::Ready | Self::Unknown => false,
+        }
+    }
+
+    /// Whether a page of another site may read the answer: it may play, and read why it cannot.
+    fn is_open(&self) -> bool {
+        matches!(self, Self::Stream(_) | Self::Hls)
+    }
+
     // Not inlined, for the stack of streams: see `live`.
     #[inline(never)]
     fn of(target: &str) -> Self {
-        let (path, query) = split_target(target);
-        let pairs = || form_urlencoded::parse(query.as_bytes());
-        let Some(path) = decode_path(path) else {
+        let Target { names, pairs } = Target::of(target);
+        let Some(names) = names else {
             return Self::Unknown;
         };
-        let path = path.strip_suffix('/').filter(|rest| !matches!(*rest, "" | "/")).unwrap_or(&path);
-        match path {
-            "/ace/getstream" | "/ace/getstream.ts" => Self::Stream(ContentKey::from_query(None, pairs())),
-            "/ace/manifest.m3u8" => Self::Hls,
-            "/ace/status" => {
-                let id = pairs().find(|(name, _)| name == "id").map(|(_, value)| value.into_owned());
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        let key = |path_id| Self::Stream(ContentKey::from_query(path_id, pairs.iter().map(tidied)));
+        match names[..] {
+            [] => Self::Page,
+            ["ace", name] if is_named(name, "getstream") => key(None),
+            ["ace", "manifest.m3u8"] => Self::Hls,
+            ["ace", "status"] => {
+                let id = pairs.into_iter().find(|(name, _)| name == "id").map(|(_, value)| value);
                 Self::AceStatus(id)
             }
-            "/proxy/status" => Self::Status,
-            "/proxy/sessions" => Self::Sessions,
-            "/proxy/engines" => Self::Engines,
-            "/metrics" => Self::Metrics,
-            "/" => Self::Page,
-            "/healthz" => Self::Health,
-            "/readyz" => Self::Ready,
-            _ => {
-                if let Some(rest) = path.strip_prefix("/proxy/sessions/") {
-                    match rest.split('/').collect::<Vec<_>>()[..] {
-                        [id] => Self::Session(id.to_owned()),
-                        [id, "clients", client] => Self::Client(id.to_owned(), client.to_owned()),
-                        _ => Self::Unknown,
-                    }
-                } else if let Some(name) = path.strip_prefix("/ace/")
-                    && let id = name.strip_suffix(".ts").unwrap_or(name)
-                    && id.len() == 40
-                    && id.bytes().all(|byte| byte.is_ascii_hexdigit())
-                {
-                    Self::Stream(ContentKey::from_query(Some(id), pairs()))
-                } else {
-                    Self::Unknown
-                }
+            // A link behind the path that a player adds to everything.
+            ["ace", scheme, id] if scheme.eq_ignore_ascii_case("acestream:") => {
+                key(Some(&format!("acestream://{}", without_suffix(id))))
             }
+            ["ace", name] if is_id(without_suffix(name)) || is_link(name) => key(Some(without_suffix(name))),
+            ["proxy", "status"] => Self::Status,
+            ["proxy", "sessions"] => Self::Sessions,
+            ["proxy", "sessions", id] => Self::Session(id.to_owned()),
+            ["proxy", "sessions", id, "clients", client] => Self::Client(id.to_owned(), client.to_owned()),
+            ["proxy", "engines"] => Self::Engines,
+            ["metrics"] => Self::Metrics,
+            ["healthz"] => Self::Health,
+            ["readyz"] => Self::Ready,
+            _ => Self::Unknown,
         }
     }
 }
 
-/// What follows the scheme of a target in absolute form (RFC 9112 section 3.2.2).
-fn behind_scheme(target: &str) -> Option<&str> {
-    let scheme = ["http://", "https://"]
-        .iter()
-        .find(|scheme| target.get(..scheme.len()).is_some_and(|head| head.eq_ignore_ascii_case(scheme)))?;
-    target.get(scheme.len()..)
+/// The suffix that some players want to see, in any case.
+const SUFFIX: &str = ".ts";
+
+fn without_suffix(name: &str) -> &str {
+    let at = name.len().saturating_sub(SUFFIX.len());
+    match name.split_at_checked(at) {
+        Some((rest, suffix)) if suffix.eq_ignore_ascii_case(SUFFIX) => rest,
+        _ => name,
+    }
 }
 
-/// The authority of a target in absolute form, which stands above the `Host` header.
-fn authority_of(target: &str) -> Option<&str> {
-    behind_scheme(target)?.split(['/', '?', '#']).next()
+fn is_named(name: &str, wanted: &str) -> bool {
+    without_suffix(name) == wanted
 }
 
-/// Path and query of a request target, also of one in absolute form.
-fn split_target(target: &str) -> (&str, &str) {
-    let target = match behind_scheme(target) {
-        Some(rest) => rest.find(['/', '?']).map_or("/", |at| &rest[at..]),
-        None => target,
-    };
-    let target = target.split_once('#').map_or(target, |(target, _)| target);
-    target.split_once('?').unwrap_or((target, ""))
+fn is_id(name: &str) -> bool {
+    name.len() == 40 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-fn decode_path(path: &str) -> Option<Cow<'_, str>> {
-    percent_encoding::percent_decode_str(path).decode_utf8().ok()
+fn is_link(name: &str) -> bool {
+    name.get(.."acestream:".len()).is_some_and(|head| head.eq_ignore_ascii_case("acestream:"))
+}
+
+/// A pair of a query. What was added to an id as if it were a path goes.
+fn tidied((name, value): &(String, String)) -> (&str, &str) {
+    match name.as_str() {
+        "id" | "content_id" | "infohash" => (name, without_suffix(value.trim_end_matches('/'))),
+        _ => (name, value),
+    }
 }
 
 /// Answers a request.
@@ -124,8 +140,9 @@ pub fn handle(context: &Context, request: Request) {
         // Players look before they play; that must neither wait nor start anything.
         (Method::Head, Route::Stream(Ok(_))) => request.stream_head(&live::HEADERS),
         (_, route) => {
+            let is_open = route.is_open();
             let response = answer(context, &request, route);
-            request.respond(response);
+            request.respond(if is_open { response.for_every_page() } else { response });
         }
     }
 }
@@ -133,23 +150,31 @@ pub fn handle(context: &Context, request: Request) {
 /// The answer to a request for something that is no stream. Not inlined, for the stack of streams: see [`live`].
 #[inline(never)]
 fn answer(context: &Context, request: &Request, route: Route) -> Response {
+    let claim = Claim {
+        host: authority_of(request.target()).or_else(|| request.header("Host")),
+        origin: request.header("Origin"),
+        authorization: request.header("Authorization"),
+    };
+    let server = context.server.get();
+    let admin = Admin::from(&*server);
     match request.method() {
+        Method::Get | Method::Head if route.is_private() => match admin.check_reader(claim) {
+            Ok(()) => show(context, route),
+            Err(denied) => {
+                log::debug!("A question from {} was refused: {denied}", request.peer());
+                Response::from(&denied)
+            }
+        },
         Method::Get | Method::Head => show(context, route),
         Method::Options => cors(Response::empty(204)),
-        Method::Delete if route.is_deletable() => {
-            let claim = Claim {
-                host: authority_of(request.target()).or_else(|| request.header("Host")),
-                origin: request.header("Origin"),
-                authorization: request.header("Authorization"),
-            };
-            match Admin::from(&*context.server.get()).check(claim) {
-                Ok(()) => delete(context, route),
-                Err(denied) => {
-                    log::warn!("A DELETE from {} was refused: {denied}", request.peer());
-                    Response::from(&denied)
-                }
+        Method::Delete if route.is_deletable() => match admin.check(claim) {
+            Ok(()) => delete(context, route),
+            Err(denied) => {
+                log::warn!("A DELETE from {} was refused: {denied}", request.peer());
+                Response::from(&denied)
             }
-        }
+        },
+        Method::Delete | Method::Other if route == Route::Unknown => show(context, route),
         Method::Delete | Method::Other => {
             let (detail, allow) = if route.is_deletable() {
                 ("only GET, HEAD, DELETE and OPTIONS are answered here", "GET, HEAD, DELETE, OPTIONS")
@@ -164,7 +189,7 @@ fn answer(context: &Context, request: &Request, route: Route) -> Response {
 fn cors(response: Response) -> Response {
     response
         .with("Allow", "GET, HEAD, OPTIONS")
-        .with("Access-Control-Allow-Origin", "*")
+        .for_every_page()
         .with("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS")
         .with("Access-Control-Allow-Headers", "Range, Icy-MetaData")
         .with("Access-Control-Max-Age", "86400")
@@ -173,14 +198,14 @@ fn cors(response: Response) -> Response {
 /// Does what a DELETE asks for.
 fn delete(context: &Context, route: Route) -> Response {
     let is_done = match route {
-        Route::Session(id) => context.streams.live(&id).is_some_and(|stream| {
+        Route::Session(id) => sessions::live(context, &id).first().is_some_and(|stream| {
             log::info!("Stream {} is stopped on request", stream.stream_id());
             stream.apply(&Event::Stop(Why::Asked));
             true
         }),
-        Route::Client(id, client) => context.streams.live(&id).is_some_and(|stream| {
-            let client = client.parse().ok().filter(|client| stream.has_seat_of(*client));
-            client.is_some_and(|client| context.connections.ask_to_leave(client))
+        Route::Client(id, client) => client.parse().is_ok_and(|client| {
+            let has_it = sessions::live(context, &id).iter().any(|stream| stream.has_seat_of(client));
+            has_it && context.connections.ask_to_leave(client)
         }),
         _ => false,
     };
@@ -203,10 +228,10 @@ fn show(context: &Context, route: Route) -> Response {
         Route::Hls => {
             Response::error(Code::NotImplemented, &"HLS is not there yet; use /ace/getstream with this id")
         }
-        Route::Health if context.parked.is_worn_out() => {
-            Response::text(503, "hostile connections have used up too many threads; start the proxy anew\n")
-        }
-        Route::Health => Response::text(200, "ok\n"),
+        Route::Health => match context.trouble() {
+            Some(trouble) => Response::text(503, &format!("{trouble}\n")),
+            None => Response::text(200, "ok\n"),
+        },
         Route::Ready => {
             let is_ready = context.pool.engines().iter().any(|engine| engine.health().is_up == Some(true));
             if is_ready {
@@ -215,10 +240,11 @@ fn show(context: &Context, route: Route) -> Response {
                 Response::error(Code::NoEngine, &"no engine has answered its last health check")
             }
         }
-        Route::AceStatus(id) => Snapshot::take(context).ace_status(id.as_deref()),
+        Route::AceStatus(None) => Snapshot::take(context).ace_status(),
+        Route::AceStatus(Some(id)) => sessions::ace_status(context, &id),
         Route::Status => Snapshot::take(context).status(),
         Route::Sessions => Snapshot::take(context).sessions(),
-        Route::Session(id) => Snapshot::take(context).session(&id),
+        Route::Session(id) => sessions::session(context, &id),
         Route::Engines => Snapshot::take(context).engines(),
         Route::Metrics => metrics::render(&Snapshot::take(context), &Usage::read()),
         Route::Page => page::page(),
@@ -246,6 +272,19 @@ mod tests {
             format!("/%61ce/getstream?id={ID}#t=10"),
             format!("http://box:8000/ace/getstream?id={ID}"),
             format!("/ace/getstream?id={}", ID.to_uppercase()),
+            format!("//ace///getstream?id={ID}"),
+            format!("/ace/getstream.TS?id={ID}.ts"),
+            format!("/ace/{ID}.TS/"),
+            format!("/ace/{ID}%20"),
+            format!("/ace/getstream?id={ID}/"),
+            format!("/ace/getstream?id={ID}|User-Agent=VLC&_idx=2"),
+            format!("/ace/{ID}.ts%7CUser-Agent=VLC"),
+            format!("/ace/acestream://{ID}"),
+            format!("/ace/AceStream:/{ID}.ts"),
+            format!("/ace/acestream%3A%2F%2F{ID}"),
+            format!("/ace/acestream:%3Fcontent_id={ID}"),
+            format!("/ace/getstream%3Fid%3D{ID}"),
+            format!("/ace/getstream?id=acestream:/{ID}"),
         ] {
             assert_eq!(Route::of(&target), stream, "{target}");
         }
@@ -280,22 +319,12 @@ mod tests {
             ("", Route::Unknown),
             ("*", Route::Unknown),
             ("/%ff", Route::Unknown),
+            ("/proxy%2Fstatus", Route::Unknown),
+            ("/proxy/sessions/a%2Fclients%2F7", Route::Session("a/clients/7".into())),
+            ("/ACE/getstream", Route::Unknown),
+            ("//proxy//status", Route::Status),
         ] {
             assert_eq!(Route::of(target), expected, "{target}");
-        }
-    }
-
-    #[test]
-    fn a_target_in_absolute_form_names_the_host() {
-        for (target, authority) in [
-            ("http://box:8000/proxy/sessions/1", Some("box:8000")),
-            ("HTTP://evil.example", Some("evil.example")),
-            ("https://a?b", Some("a")),
-            ("http://", Some("")),
-            ("/http://box", None),
-            ("*", None),
-        ] {
-            assert_eq!(authority_of(target), authority, "{target}");
         }
     }
 

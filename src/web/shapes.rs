@@ -19,6 +19,7 @@ use crate::id::Digest;
 use crate::stats::Distribution;
 use crate::stream::state::{State, Why};
 use crate::stream::view::{ClientView, StreamView};
+use crate::ts::media::{Media, Video};
 
 /// An engine.
 #[derive(Debug, Serialize)]
@@ -65,8 +66,27 @@ pub(super) struct SessionStatus<'a> {
     pub(super) first_data_ms: Option<u64>,
     pub(super) restarts: u32,
     pub(super) keyframe_interval_s: Option<f64>,
+    pub(super) picture_missing_s: Option<f64>,
+    pub(super) media: Option<MediaStatus<'a>>,
     pub(super) swarm: Option<Swarm<'a>>,
     pub(super) clients: &'a [ClientView],
+}
+
+/// What a stream consists of.
+#[derive(Debug, Serialize)]
+pub(super) struct MediaStatus<'a> {
+    video: Option<VideoStatus>,
+    audio: &'a [&'static str],
+    text: &'a [&'static str],
+}
+
+/// Its picture.
+#[derive(Debug, Serialize)]
+struct VideoStatus {
+    codec: &'static str,
+    width: Option<u32>,
+    height: Option<u32>,
+    fps: Option<f64>,
 }
 
 /// What an engine says of its peers.
@@ -166,9 +186,26 @@ impl<'a> From<&'a StreamView> for SessionStatus<'a> {
             first_data_ms: facts.first_data_after.map(milliseconds),
             restarts: view.restarts,
             keyframe_interval_s: view.keyframe_interval.map(seconds),
+            picture_missing_s: view.picture_missing.map(seconds),
+            media: facts.media.as_deref().map(MediaStatus::from),
             swarm: view.swarm.as_deref().map(Swarm::from),
             clients: &view.clients,
         }
+    }
+}
+
+impl<'a> From<&'a Media> for MediaStatus<'a> {
+    fn from(media: &'a Media) -> Self {
+        let video = media.video.map(|Video { codec, format }| VideoStatus {
+            codec,
+            width: format.map(|format| format.width),
+            height: format.map(|format| format.height),
+            // Three decimals tell 29.97 from 30.
+            fps: format
+                .and_then(|format| format.frames_per_second())
+                .map(|fps| (fps * 1000.0).round() / 1000.0),
+        });
+        Self { video, audio: &media.audio, text: &media.text }
     }
 }
 
@@ -262,6 +299,7 @@ mod tests {
     use crate::stream::client::ClientRecord;
     use crate::stream::state::Outcome;
     use crate::stream::view::Facts;
+    use crate::ts::media::PictureFormat;
 
     use super::*;
 
@@ -305,6 +343,14 @@ mod tests {
                 started_at: Some(at),
                 ended_at: None,
                 first_data_after: Some(Duration::from_micros(1999)),
+                media: Some(Arc::new(Media {
+                    video: Some(Video {
+                        codec: "H.264",
+                        format: Some(PictureFormat { width: 1920, height: 1080, rate: Some((30_000, 1001)) }),
+                    }),
+                    audio: vec!["AAC"],
+                    text: Vec::new(),
+                })),
             }),
             clients: vec![client],
             waiting: 1,
@@ -313,6 +359,7 @@ mod tests {
             bytes_out: 188,
             bitrate_bps: 601,
             keyframe_interval: Some(Duration::from_millis(1040)),
+            picture_missing: Some(Duration::ZERO),
         };
         let (digest, at) = (digest.to_string(), "2023-11-14T22:13:20.5Z");
         let expected = json!({
@@ -324,6 +371,11 @@ mod tests {
             "error": Why::SessionLost.to_string(), "idle_seconds": 0.0,
             "bytes_in": 376, "bytes_out": 188, "bitrate_bps": 601,
             "first_data_ms": 1, "restarts": 2, "keyframe_interval_s": 1.04,
+            "picture_missing_s": 0.0,
+            "media": {
+                "video": { "codec": "H.264", "width": 1920, "height": 1080, "fps": 29.97 },
+                "audio": ["AAC"], "text": [],
+            },
             "swarm": {
                 "status": "dl", "peers": 3, "speed_down_kbps": null, "speed_up_kbps": null,
                 "downloaded": null, "uploaded": null,

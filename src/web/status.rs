@@ -7,8 +7,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use crate::http::response::{Code, Response};
-use crate::id::Digest;
+use crate::http::response::Response;
 use crate::stats::Totals;
 use crate::stream::view::StreamView;
 use crate::threads::Threads;
@@ -42,7 +41,7 @@ pub struct Snapshot {
     #[serde(skip)]
     pub(super) parked: u64,
     #[serde(skip)]
-    pub(super) is_worn_out: bool,
+    pub(super) is_well: bool,
 }
 
 impl Snapshot {
@@ -67,7 +66,7 @@ impl Snapshot {
             started_at: context.started_at,
             threads: context.threads.iter().map(Threads::count).sum(),
             parked: context.parked.parked(),
-            is_worn_out: context.parked.is_worn_out(),
+            is_well: context.trouble().is_none(),
         }
     }
 
@@ -111,50 +110,13 @@ impl Snapshot {
         Response::json(200, &Body { engines: &self.engines })
     }
 
-    /// `/proxy/sessions/{id}`.
-    #[must_use]
-    pub fn session(&self, id: &str) -> Response {
-        match self.find(id) {
-            Some(session) => Response::json(200, session),
-            None => Response::error(Code::NotFound, &"there is no such session"),
-        }
-    }
-
     /// `/ace/status`, in the shape that acexy gives it.
     #[must_use]
-    pub fn ace_status(&self, id: Option<&str>) -> Response {
+    pub fn ace_status(&self) -> Response {
         #[derive(Serialize)]
         struct All {
             streams: usize,
         }
-        #[derive(Serialize)]
-        struct One<'a> {
-            clients: usize,
-            stream_id: &'a str,
-            stat_url: String,
-        }
-        let Some(id) = id else {
-            return Response::json(200, &All { streams: self.active_sessions });
-        };
-        match self.find(id).filter(|view| view.facts.ended_at.is_none()) {
-            Some(view) => {
-                let stat_url = format!("/proxy/sessions/{}", view.stream_id);
-                Response::json(
-                    200,
-                    &One { clients: view.clients.len(), stream_id: &view.stream_id, stat_url },
-                )
-            }
-            None => Response::error(Code::NotFound, &"there is no such stream"),
-        }
-    }
-
-    /// By stream id, else by the id asked for, else by infohash; live ones come first in the list.
-    fn find(&self, id: &str) -> Option<&StreamView> {
-        let id = id.to_ascii_lowercase();
-        let digest = id.parse::<Digest>();
-        let by = |is_meant: &dyn Fn(&StreamView) -> bool| self.sessions.iter().find(|view| is_meant(view));
-        by(&|view| *view.stream_id == id)
-            .or_else(|| by(&|view| Ok(view.content.name.digest()) == digest))
-            .or_else(|| by(&|view| view.facts.infohash.is_some_and(|infohash| Ok(infohash) == digest)))
+        Response::json(200, &All { streams: self.active_sessions })
     }
 }

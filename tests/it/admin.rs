@@ -4,8 +4,8 @@ use acerelay::sim::{Entry, PlaybackStep, Script};
 use serde_json::Value;
 
 use super::harness::{
-    End, ID, INFOHASH, OTHER_ID, Proxy, Reply, Viewer, assert_all_stopped, assert_whole, engine, scripted,
-    stream_path,
+    End, ID, INFOHASH, OTHER_ID, Proxy, Reply, Viewer, assert_all_stopped, assert_whole, broadcast, engine,
+    scripted, stream_path,
 };
 
 fn delete(proxy: &Proxy, target: &str, lines: &str) -> Reply {
@@ -67,7 +67,8 @@ fn a_start_is_stopped_too_and_those_who_wait_are_told() {
     assert_eq!(delete(&proxy, &session_path(ID), "").status, 204);
     let mut reply = waiting.reply();
     let json = reply.json();
-    assert_eq!(reply.status, 503);
+    // Not 503, which asks it to come back in a moment.
+    assert_eq!((reply.status, &json["error"], reply.header("Retry-After")), (404, &"not_found".into(), None));
     assert!(json["detail"].as_str().is_some_and(|detail| detail.contains("request")), "{json}");
 }
 
@@ -174,4 +175,115 @@ fn strangers_change_nothing() {
     connection.send(&format!("DELETE {} HTTP/1.1\r\n{lines}\r\n", session_path(ID)));
     assert_eq!(connection.reply().status, 204);
     assert_eq!(viewer.take_to_end(), End::Complete);
+}
+
+#[test]
+fn a_name_that_two_streams_have_is_the_same_to_get_and_delete() {
+    // The digits are an id to one client, an infohash to the other, and the first part of a variant's name.
+    let engines = [(); 3].map(|()| {
+        let engine = engine();
+        engine.add(broadcast(OTHER_ID, ID));
+        engine
+    });
+    let proxy = Proxy::start(&[&engines[0], &engines[1], &engines[2]]);
+    for round in 0..8 {
+        let targets = [
+            format!("/ace/getstream?id={ID}"),
+            format!("/ace/getstream?infohash={ID}"),
+            format!("/ace/getstream?id={ID}&_idx=1"),
+        ];
+        let mut viewers: Vec<_> = targets
+            .iter()
+            .map(|target| {
+                let mut viewer = Viewer::of(proxy.get(target));
+                viewer.take_packets(5);
+                viewer
+            })
+            .collect();
+        // Whichever has it, each client of any of them is found by the common name.
+        let sessions = proxy.status()["sessions"].clone();
+        let sessions = sessions.as_array().expect("a list");
+        let live: Vec<_> = sessions.iter().filter(|session| session["state"] == "active").collect();
+        assert_eq!(live.len(), 3, "{sessions:#?}");
+        let client = client_ids(live[round % 3]).remove(0);
+        let path = format!("/proxy/sessions/{ID}/clients/{client}");
+        assert_eq!(delete(&proxy, &path, "").status, 204, "round {round}");
+        for left in (0..3).rev() {
+            let shown = proxy.get(&session_path(ID)).json();
+            let created = shown["created_at"].clone();
+            assert_eq!(delete(&proxy, &session_path(ID), "").status, 204);
+            let status = proxy.wait_status("the one that was shown has stopped", |status| {
+                let sessions = status["sessions"].as_array().expect("a list");
+                let it = sessions.iter().find(|session| session["created_at"] == created);
+                it.is_none_or(|session| session["state"] == "stopped")
+            });
+            let sessions = status["sessions"].as_array().expect("a list");
+            let live = sessions.iter().filter(|session| session["ended_at"].is_null()).count();
+            assert!(live <= left, "round {round}: {live} live on");
+        }
+        viewers.clear();
+        assert_eq!(delete(&proxy, &session_path(ID), "").status, 404, "all have stopped");
+    }
+}
+
+#[test]
+fn a_page_under_a_foreign_name_sees_nobody() {
+    let engine = engine();
+    let proxy = Proxy::start_with(&[&engine], |config| {
+        config.server.public_url = Some("https://tv.example.org".parse().expect("a URL"));
+    });
+    let ask = |method: &str, target: &str, host: &str| {
+        let mut connection = proxy.connect();
+        connection.send(&format!("{method} {target} HTTP/1.1\r\n{host}\r\n"));
+        if method == "HEAD" { connection.reply_to_head() } else { connection.reply() }
+    };
+    let unknown = session_path("x");
+    let private =
+        ["/", "/proxy/status", "/proxy/sessions", &unknown, "/proxy/engines", "/metrics", "/ace/status"];
+    for target in private {
+        for host in
+            ["Host: evil.example\r\n", "Host: evil.example:8000\r\nOrigin: http://evil.example:8000\r\n"]
+        {
+            let mut reply = ask("GET", target, host);
+            let json = reply.json();
+            assert_eq!((reply.status, &json["error"]), (403, &"forbidden".into()), "{target}");
+            assert!(json["detail"].as_str().is_some_and(|text| text.contains("public_url")), "{json}");
+            assert_eq!(reply.header("Access-Control-Allow-Origin"), None);
+            assert_eq!(ask("HEAD", target, host).status, 403, "{target}");
+        }
+        let absolute = format!("http://evil.example{target}");
+        assert_eq!(ask("GET", &absolute, "Host: box\r\n").status, 403, "{absolute}");
+        for host in ["Host: box:8000\r\n", "Host: 192.168.1.5\r\n", "Host: tv.example.org\r\n", ""] {
+            assert_ne!(ask("GET", target, host).status, 403, "{target} {host}");
+        }
+    }
+    // Players ask under any name, and whoever looks after the proxy.
+    let stream = stream_path(ID);
+    for target in ["/healthz", "/readyz", stream.as_str()] {
+        proxy.wait_status("an engine is up", |status| status["engines"][0]["healthy"] == true);
+        assert_eq!(ask("GET", target, "Host: evil.example\r\n").status, 200, "{target}");
+    }
+    assert_eq!(ask("GET", "/nowhere", "Host: evil.example\r\n").status, 404);
+}
+
+#[test]
+fn a_web_player_may_read_why_there_is_no_picture() {
+    let engine = engine();
+    let proxy = Proxy::start(&[&engine]);
+    let unknown = stream_path(acerelay::id::Digest::new([0x77; 20]));
+    for (method, target, status) in [
+        ("GET", unknown.as_str(), 502),
+        ("GET", "/ace/getstream?id=x", 400),
+        ("HEAD", "/ace/getstream?id=x", 400),
+        ("POST", unknown.as_str(), 405),
+        ("GET", "/ace/manifest.m3u8?id=x", 501),
+    ] {
+        let mut connection = proxy.connect();
+        connection.send_request(method, target, "Origin: https://player.example\r\n");
+        let reply = if method == "HEAD" { connection.reply_to_head() } else { connection.reply() };
+        assert_eq!(reply.status, status, "{method} {target}");
+        let allowed = reply.headers.iter().filter(|(name, _)| name == "Access-Control-Allow-Origin");
+        assert_eq!(allowed.map(|(_, value)| value.as_str()).collect::<Vec<_>>(), ["*"], "{method} {target}");
+    }
+    assert_eq!(proxy.get("/proxy/status").header("Access-Control-Allow-Origin"), None);
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
-use acerelay::sim::{Call, Getstream, Script};
+use acerelay::sim::{Call, Entry, Getstream, PlaybackStep, Script};
 
 use super::harness::{
     Connection, End, ID, LONG, OTHER_ID, Running, Viewer, assert_all_stopped, assert_whole, command,
@@ -232,4 +232,105 @@ fn a_port_that_is_taken_is_told_and_exit_code_1() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), &b""[..]), "{stderr}");
     assert!(stderr.contains(&format!("cannot listen on {taken}")), "{stderr}");
+}
+
+#[test]
+fn a_running_proxy_is_asked_for_its_health() {
+    let running = Running::start(&["--engine", "127.0.0.1:1"]);
+    let address = running.address.to_string();
+    for arguments in [&["--health", "--listen", &address][..], &["--health", &format!("http://{address}")]] {
+        let asked = output(arguments);
+        assert_eq!((asked.status.code(), &*asked.stdout, &*asked.stderr), (Some(0), &b"ok\n"[..], &b""[..]));
+    }
+    // It has no engine, so it is not ready.
+    let asked = output(&["--health", &format!("http://{address}/readyz")]);
+    let stderr = String::from_utf8_lossy(&asked.stderr);
+    assert_eq!((asked.status.code(), &*asked.stdout), (Some(1), &b""[..]), "{stderr}");
+    assert!(stderr.starts_with("acerelay: it says 503: ") && stderr.lines().count() == 1, "{stderr}");
+    drop(running);
+    let asked = output(&["--health", &format!("http://{address}")]);
+    assert_eq!(asked.status.code(), Some(1), "nobody is there");
+    // One that takes the question and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let began = Instant::now();
+    let asked = output(&["--health", "--listen", &silent.local_addr().expect("it listens").to_string()]);
+    assert_eq!(asked.status.code(), Some(1));
+    assert!(began.elapsed() < LONG / 2, "{:?}", began.elapsed());
+    assert_refused(&output(&["--health", "https://box"]), &["--health", "http://HOST:PORT"]);
+    assert_refused(&output(&["--health", "--listen", "127.0.0.1:0"]), &["--health URL"]);
+}
+
+#[test]
+fn a_variable_that_nobody_reads_is_told_once() {
+    let value = std::ffi::OsStr::new("127.0.0.1:1");
+    let running = Running::start_in(&[("ACERELAY_ENGINE", value), ("ACERELAY_PORT", value)], &["--demo"]);
+    let line = running.wait_log("ACERELAY_ENGINE, ACERELAY_PORT");
+    assert!(line.contains("[WARN]") && line.contains("ACERELAY_ENGINES"), "{line}");
+    let rest = running.end();
+    assert!(!rest.iter().any(|line| line.contains("ACERELAY_")), "{rest:?}");
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_up_no_deadline() {
+    let engine = scripted(Script::new().playback(PlaybackStep::entry(Entry::Never)));
+    let path = file("unread.toml", "[stream]\nconnect_timeout_s = 1\nfirst_data_timeout_s = 1\n");
+    let mut command = command(&["--listen", "127.0.0.1:0", "--engine", &engine.addr().to_string()]);
+    command.args(["--config", &path.to_string_lossy()]);
+    let (mut stderr, unread) = std::io::pipe().expect("a pipe");
+    command.stderr(unread);
+    let mut running = Running::start_this_with_stderr(command);
+    // More lines than the pipe and the queue hold.
+    let mut connection = Connection::open(running.address);
+    for _ in 0..4000 {
+        connection.send("DELETE /proxy/sessions/1 HTTP/1.1\r\nHost: evil.example\r\n\r\n");
+        let mut reply = connection.reply();
+        assert_eq!((reply.status, &reply.json()["error"]), (403, &"forbidden".into()));
+        connection = reply.into_connection();
+    }
+    let began = Instant::now();
+    let mut reply = Connection::open(running.address).get(&stream_path(ID));
+    assert_eq!((reply.status, &reply.json()["error"]), (504, &"start_timeout".into()));
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    // Once somebody reads, what was kept is there, and how much was not.
+    let (give, lines) = crossbeam_channel::bounded(10_000);
+    let read = move || {
+        for line in std::io::BufRead::lines(std::io::BufReader::new(&mut stderr)).map_while(Result::ok) {
+            let _full = give.try_send(line);
+        }
+    };
+    let threads = acerelay::threads::Threads::new();
+    threads.spawn("stderr", acerelay::threads::SMALL_STACK_BYTES, read).expect("a thread");
+    let (mut kept, deadline) = (0, Instant::now() + LONG);
+    let lost: u64 = loop {
+        let line = lines.recv_deadline(deadline).expect("a line that tells what was lost");
+        if let Some((before, _)) = line.split_once(" lines were lost here") {
+            break before.rsplit(' ').next().and_then(|count| count.parse().ok()).expect("a count");
+        }
+        assert!(line.contains("[WARN] ") || line.contains("[INFO] "), "{line}");
+        kept += u64::from(line.contains("A DELETE from"));
+    };
+    assert!(kept > 2000 && lost > 500 && kept + lost >= 4000, "{kept} {lost}");
+    running.signal("-TERM");
+    assert_eq!(running.wait(LONG).code(), Some(0));
+    let rest: Vec<_> = std::iter::from_fn(|| lines.recv_deadline(deadline).ok()).collect();
+    assert!(rest.last().is_some_and(|line| line.ends_with("Shut down")), "{rest:?}");
+}
+
+#[test]
+fn a_log_that_nobody_reads_does_not_keep_the_program_alive() {
+    let mut command = command(&["--listen", "127.0.0.1:0", "--engine", "127.0.0.1:1"]);
+    let (_stderr, unread) = std::io::pipe().expect("a pipe");
+    command.stderr(unread);
+    let mut running = Running::start_this_with_stderr(command);
+    let mut connection = Connection::open(running.address);
+    for _ in 0..1000 {
+        connection.send("DELETE /proxy/sessions/1 HTTP/1.1\r\nHost: evil.example\r\n\r\n");
+        let mut reply = connection.reply();
+        reply.json();
+        connection = reply.into_connection();
+    }
+    let began = Instant::now();
+    running.signal("-TERM");
+    assert_eq!(running.wait(LONG).code(), Some(0));
+    assert!(began.elapsed() < SHUTDOWN_LIMIT, "{:?}", began.elapsed());
 }

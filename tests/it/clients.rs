@@ -13,12 +13,13 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
-use acerelay::id::ContentKey;
+use acerelay::id::{ContentKey, Digest};
 use acerelay::stream::{client::ClientRecord, stream::Seat};
 use serde_json::Value;
 
 use super::harness::{
-    Connection, ID, LONG, Proxy, Viewer, assert_all_stopped, engine, in_parallel, pause, stream_path,
+    Connection, ID, LONG, Proxy, Viewer, assert_all_stopped, engine, engine_of_nine, in_parallel, nth_id,
+    pause, stream_path,
 };
 
 fn record(number: u64) -> Arc<ClientRecord> {
@@ -26,7 +27,11 @@ fn record(number: u64) -> Arc<ClientRecord> {
 }
 
 fn take_seat(proxy: &Proxy, record: &Arc<ClientRecord>) -> Seat {
-    let key = ContentKey::from_query(None, [("id", ID.to_string())]).expect("a good id");
+    take_seat_on(proxy, ID, record)
+}
+
+fn take_seat_on(proxy: &Proxy, id: Digest, record: &Arc<ClientRecord>) -> Seat {
+    let key = ContentKey::from_query(None, [("id", id.to_string())]).expect("a good id");
     proxy.app().streams().seat(&key.into(), record, || true).expect("there is room")
 }
 
@@ -238,4 +243,42 @@ fn a_client_that_takes_nothing_is_closed_and_the_others_do_not_notice() {
     super::harness::assert_whole(&take.recv_timeout(LONG).expect("the stream goes on"));
     drop(frozen);
     assert_all_stopped(&engine, 1);
+}
+
+#[test]
+fn a_status_of_many_clients_with_long_names_stays_small() {
+    const CLIENTS: u64 = 500;
+    let engine = engine_of_nine(&acerelay::sim::Script::new());
+    let proxy = lingering(&engine);
+    let agent = "Mozilla/5.0 (\u{e9})".repeat(1000);
+    let seats: Vec<_> = (0..CLIENTS)
+        .map(|number| {
+            // As large as they come.
+            let address = SocketAddr::from(([192, 168, 100, 100], 60_000));
+            let record = ClientRecord::new(1_000_000 + number, address, Some(agent.clone()));
+            let id = nth_id(1 + (number % 9) as u8);
+            let seat = take_seat_on(&proxy, id, &Arc::new(record));
+            let started = seat.wait_started(std::time::Instant::now() + LONG);
+            started.expect("its time is not over").expect("it starts");
+            let subscription = seat.join();
+            (subscription, seat)
+        })
+        .collect();
+    let text = proxy.get("/proxy/status").text();
+    assert!(text.len() < 250_000, "{} bytes", text.len());
+    eprintln!("a status of {CLIENTS} clients: {} bytes", text.len());
+    let status: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(status["total_clients"], CLIENTS);
+    let told = status["sessions"][0]["clients"][0]["user_agent"].as_str().expect("a name");
+    assert!(told.chars().count() == 256 && agent.starts_with(told), "{told}");
+    // The same from a player.
+    let mut connection = Connection::open(proxy.address);
+    let long = "x".repeat(15_000);
+    connection.send(&format!("GET {} HTTP/1.1\r\nUser-Agent: {long}\r\n\r\n", stream_path(nth_id(1))));
+    let mut reply = connection.reply();
+    assert_eq!(reply.status, 200);
+    reply.read().expect("a stream");
+    let clients = proxy.session(nth_id(1))["clients"].to_string();
+    assert!(clients.contains(&long[..256]) && !clients.contains(&long[..257]));
+    drop((reply, seats));
 }

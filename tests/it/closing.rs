@@ -179,7 +179,7 @@ fn of_a_shutdown_after_the_source_was_lost_once() {
     assert_eq!(client.take_to_end(), End::Closed);
     assert_eq!(running.wait(LONG).code(), Some(0));
     let log = until_the_stream_s_line(&running);
-    client.assert_told(&log, "the stream was lost");
+    client.assert_told(&log, "the proxy is shutting down");
     let told = told_of_stream(&log);
     let (seconds, read) = (number(&told, ""), number(&told, " s, "));
     let sent = client.bytes;

@@ -257,7 +257,7 @@ fn a_start_that_somebody_ended_is_not_held_against_its_engine() {
     let mut connection = proxy.connect();
     connection.send_request("DELETE", &format!("/proxy/sessions/{}", nth_id(1)), "");
     assert_eq!(connection.reply().status, 204);
-    assert_eq!(waiting.reply().status, 503);
+    assert_eq!(waiting.reply().status, 404);
     proxy.wait_gone(nth_id(1));
     // Neither this channel nor another is looked for elsewhere.
     for number in [1, 2] {

@@ -27,6 +27,10 @@ fn recovering(config: &mut Config) {
     config.stream.recover_timeout = LONG;
 }
 
+fn is_on(proxy: &Proxy, engine: &SimEngine) -> bool {
+    proxy.session(ID)["engine_port"] == engine.addr().port()
+}
+
 /// The numbers of the segments that were asked for.
 fn segments_of(engine: &SimEngine) -> Vec<u64> {
     let number =
@@ -186,6 +190,49 @@ fn a_list_whose_session_is_over_is_recovered_from() {
         viewer.take_packets(RATE);
         assert_seamed(&viewer.leave(), 1);
     }
+}
+
+#[test]
+fn an_engine_that_freezes_in_mid_list_is_left_for_another() {
+    let [frozen, well] = [(); 2].map(|()| engine_with(listed(Hls::of(SECOND))));
+    let proxy = Proxy::start_with(&[&frozen, &well], recovering);
+    let mut viewer = Viewer::open(proxy.address, ID);
+    viewer.take_packets(4 * RATE);
+    assert!(is_on(&proxy, &frozen));
+    frozen.freeze();
+    viewer.take_seams(1);
+    viewer.take_packets(RATE);
+    assert!(is_on(&proxy, &well));
+    frozen.thaw();
+    assert_seamed(&viewer.leave(), 1);
+}
+
+#[test]
+fn an_engine_that_dies_before_its_first_segment_is_left_for_another() {
+    let [dead, well] =
+        [LONG, Duration::ZERO].map(|late| engine_with(listed(Hls { late, ..Hls::of(SECOND) })));
+    let proxy = Proxy::start(&[&dead, &well]);
+    let waiting = proxy.ask(ID);
+    wait_engine(&dead, "its list is read", |counts| counts.lists > 0);
+    dead.crash().expect("the port is kept");
+    let mut viewer = Viewer::of(waiting.reply());
+    viewer.take_packets(RATE);
+    assert!(is_on(&proxy, &well));
+    assert_whole(&viewer.leave());
+    assert_all_stopped(&well, 1);
+}
+
+#[test]
+fn a_session_that_is_over_before_the_first_segment_is_opened_anew() {
+    let engine = engine_with(listed(Hls { late: 3 * SECOND, ..Hls::of(SECOND) }));
+    let proxy = Proxy::start(&[&engine]);
+    let waiting = proxy.ask(ID);
+    wait_engine(&engine, "its list is read", |counts| counts.lists > 0);
+    engine.forget_sessions();
+    let mut viewer = Viewer::of(waiting.reply());
+    viewer.take_packets(RATE);
+    assert_whole(&viewer.leave());
+    assert_eq!(engine.counts().getstreams, 2);
 }
 
 #[track_caller]

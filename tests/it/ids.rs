@@ -66,6 +66,46 @@ fn every_spelling_of_an_id_is_one_stream() {
 }
 
 #[test]
+fn what_was_added_to_a_url_on_its_way_does_no_harm() {
+    let engine = engine();
+    let proxy = lingering(&engine);
+    let id = ID.to_string();
+    for target in [
+        format!("/ace/getstream?id={id}|User-Agent=VLC"),
+        format!("/ace/getstream?id={id}%7CUser-Agent=VLC&Referer=http://x/&_idx=7"),
+        format!("/ace/{id}.ts|User-Agent=VLC&Referer=x"),
+        format!("/ace/{id}%7cUser-Agent%3DVLC"),
+        format!("//ace/getstream?id={id}"),
+        format!("/ace//{id}.ts"),
+        format!("/ace/getstream//?id={id}"),
+        format!("http://{}//ace///getstream?id={id}", proxy.address),
+        format!("/ace/getstream?x=y&amp;id={id}"),
+        format!("/ace/getstream?id={id}?cache=5"),
+        format!("/ace/getstream?id={id}#t=5"),
+        format!("/ace/getstream?id={id}%20%09%0D%0A"),
+        format!("/ace/getstream%3Fid%3D{id}"),
+        format!("/ace/getstream?id%3D{id}%26_idx%3D0"),
+        format!("/ace/getstream?id={id}.TS"),
+        format!("/ace/{id}.TS%20"),
+        format!("/ace/acestream://{id}"),
+    ] {
+        let mut connection = proxy.connect();
+        connection.send(&format!("GET {target} HTTP/1.0\r\n\r\n"));
+        let mut viewer = Viewer::of(connection.reply());
+        viewer.take_packets(1);
+        assert_whole(&viewer.leave());
+        assert_eq!(getstreams(&engine).len(), 1, "{target} made a second stream");
+    }
+    let requests = getstreams(&engine);
+    assert_eq!(query_of(&requests[0]).0, [("id", id.as_str()), ("format", "json")]);
+    play(&proxy, &format!("/ace/getstream?id={OTHER_ID}&_idx=3|User-Agent=VLC"));
+    assert_eq!(getstreams(&engine)[1].param("_idx"), Some("3"));
+    for target in ["/ace%2Fgetstream?id=1", "/proxy/sessions%2Fx", "/ace/getstream%2F?id=1"] {
+        assert_eq!(proxy.get(target).status, 404, "{target}");
+    }
+}
+
+#[test]
 fn an_infohash_is_asked_for_as_one() {
     let engine = engine();
     let proxy = lingering(&engine);

@@ -132,7 +132,7 @@ fn a_session_that_is_opened_after_its_stream_was_deleted_is_stopped_once() {
         connection.send_request("DELETE", &format!("/proxy/sessions/{ID}"), "");
         assert_eq!(connection.reply().status, 204);
         // At once, not when the engine answers.
-        assert_eq!(waiting.reply().status, 503);
+        assert_eq!(waiting.reply().status, 404);
     });
 }
 

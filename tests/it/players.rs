@@ -1,15 +1,14 @@
 //! What players and their libraries do that is odd but right, and how soon it is noticed that they left.
 
-use std::io::Read;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
-use acerelay::sim::{Content, Entry, Media, Numbered, PlaybackStep, Script};
+use acerelay::sim::{Content, Entry, Getstream, Media, Numbered, Order, PlaybackStep, Script};
 
 use super::harness::{
-    Connection, End, ID, INFOHASH, OTHER_ID, Proxy, SLACK, Viewer, assert_whole, engine, engine_with, reset,
-    scripted, stream_path, whole,
+    Connection, End, ID, INFOHASH, OTHER_ID, Proxy, SLACK, Viewer, assert_whole, engine, engine_with, pause,
+    reset, scripted, stream_path, whole,
 };
 
 #[test]
@@ -97,13 +96,148 @@ fn whoever_leaves_while_waiting_gives_its_seat_back_within_a_second() {
             waiting(1);
             assert!(began.elapsed() < Duration::from_secs(1) + SLACK, "{lines}: {:?}", began.elapsed());
         }
-        // One that closes its half alone cannot be told from one that left, and is let go.
-        let mut socket = ask(lines);
-        waiting(2);
-        socket.shutdown(Shutdown::Write).expect("a live socket");
-        waiting(1);
-        assert_eq!(socket.read(&mut [0]).unwrap_or(0), 0, "{lines}");
+        // One that closes its half alone still waits, and leaves later like any other.
+        for leave in [drop::<TcpStream>, reset] {
+            let socket = ask(lines);
+            waiting(2);
+            socket.shutdown(Shutdown::Write).expect("a live socket");
+            pause(Duration::from_millis(1200));
+            waiting(2);
+            let began = Instant::now();
+            leave(socket);
+            // Its next sign of life is due after a second.
+            waiting(1);
+            assert!(began.elapsed() < Duration::from_secs(3) + SLACK, "{lines}: {:?}", began.elapsed());
+        }
     }
+}
+
+/// Asks, and says that this was all.
+fn ask_and_close_half(proxy: &Proxy, request: &str) -> Connection {
+    let socket = TcpStream::connect(proxy.address).expect("it listens");
+    let mut connection = Connection::of(socket.try_clone().expect("a descriptor"), proxy.address);
+    connection.send(request);
+    socket.shutdown(Shutdown::Write).expect("a live socket");
+    connection
+}
+
+#[test]
+fn a_client_that_closes_its_half_plays_as_the_first_and_as_a_later_one() {
+    for slow in [Duration::ZERO, Duration::from_millis(2500)] {
+        let engine = scripted(Script::new().getstream(Getstream::Slow(slow)));
+        let proxy = Proxy::start(&[&engine]);
+        for (version, lines) in [
+            ("1.1", ""),
+            ("1.1", "Connection: close\r\n"),
+            ("1.0", ""),
+            ("1.0", "Connection: keep-alive\r\n"),
+        ] {
+            let request = format!("GET {} HTTP/{version}\r\nHost: x\r\n{lines}\r\n", stream_path(ID));
+            let mut first = Viewer::of(ask_and_close_half(&proxy, &request).reply());
+            let mut later = Viewer::of(ask_and_close_half(&proxy, &request).reply());
+            for viewer in [&mut first, &mut later] {
+                assert_eq!(viewer.reply.version, format!("HTTP/{version}"));
+                viewer.take_packets(50);
+            }
+            // The source falls silent for a while, and goes on: they are still there.
+            assert_eq!(engine.order(ID, Order::Stall), 1);
+            pause(Duration::from_millis(1700));
+            assert_eq!(engine.order(ID, Order::Resume), 1);
+            for mut viewer in [first, later] {
+                viewer.take_packets(1000);
+                assert_whole(&viewer.leave());
+            }
+            proxy.wait_gone(ID);
+        }
+    }
+    // And whoever gets no picture is told why, in one piece.
+    for version in ["1.1", "1.0"] {
+        let engine = scripted(Script::new().getstream(Getstream::Slow(Duration::from_secs(3))));
+        let proxy =
+            Proxy::start_with(&[&engine], |config| config.stream.connect_timeout = Duration::from_secs(2));
+        let request = format!("GET {} HTTP/{version}\r\nHost: x\r\n\r\n", stream_path(ID));
+        let mut reply = ask_and_close_half(&proxy, &request).reply();
+        assert_eq!((reply.status, &reply.json()["error"]), (504, &"start_timeout".into()), "{version}");
+    }
+}
+
+#[test]
+fn a_client_with_half_a_connection_that_leaves_a_silent_stream_is_noticed() {
+    let engine = engine();
+    let proxy = Proxy::start(&[&engine]);
+    let request = format!("GET {} HTTP/1.1\r\nHost: x\r\n\r\n", stream_path(ID));
+    let mut viewer = Viewer::of(ask_and_close_half(&proxy, &request).reply());
+    viewer.take_packets(50);
+    assert_eq!(engine.order(ID, Order::Stall), 1);
+    let began = Instant::now();
+    drop(viewer);
+    proxy.wait_clients(ID, 0);
+    assert!(began.elapsed() < Duration::from_secs(3) + SLACK, "{:?}", began.elapsed());
+}
+
+#[test]
+fn an_empty_chunked_body_that_a_proxy_adds_does_no_harm() {
+    let engine = engine();
+    let proxy = Proxy::start(&[&engine]);
+    let head = |method: &str, target: &str, lines: &str| {
+        format!("{method} {target} HTTP/1.1\r\nHost: x\r\n{lines}\r\n")
+    };
+    let chunked = "Transfer-Encoding: chunked\r\n";
+    let mut connection = proxy.connect();
+    connection.send(&(head("GET", "/healthz", chunked) + "0\r\n\r\n"));
+    let mut reply = connection.reply();
+    assert_eq!(
+        (reply.status, reply.text().as_str(), reply.header("Connection")),
+        (200, "ok\n", Some("close"))
+    );
+    assert_eq!(reply.into_connection().read_to_end(), "", "it is closed");
+    // The end of the body in a packet of its own, and something behind it that is not answered.
+    let mut connection = proxy.connect();
+    connection.send(&head("GET", "/healthz", "transfer-encoding: Chunked\r\n"));
+    pause(Duration::from_millis(50));
+    connection.send("0\r\n");
+    connection.send("\r\n");
+    connection.send(&head("GET", "/proxy/status", ""));
+    assert!(!connection.read_to_end().contains("uptime_s"), "it was the last");
+    let mut connection = proxy.connect();
+    connection.send(&(head("HEAD", &stream_path(ID), chunked) + "0\r\n\r\n"));
+    let reply = connection.reply_to_head();
+    assert_eq!(reply.status, 200);
+    assert_eq!(reply.into_connection().read_to_end(), "", "it is closed");
+    let mut connection = proxy.connect();
+    connection.send(&(head("GET", &stream_path(ID), chunked) + "0\r\n\r\n"));
+    let mut viewer = Viewer::of(connection.reply());
+    viewer.take_packets(100);
+    let mut stop = proxy.connect();
+    stop.send_request("DELETE", &format!("/proxy/sessions/{ID}"), "");
+    assert_eq!(stop.reply().status, 204);
+    assert_eq!(viewer.take_to_end(), End::Complete);
+    assert_whole(viewer.report());
+    assert_eq!(viewer.reply.into_connection().read_to_end(), "", "it is closed");
+    // What is none, or none of theirs, is refused, and the sentence names who may be to blame.
+    for (method, lines, body) in [
+        ("GET", chunked, "1\r\nx\r\n0\r\n\r\n"),
+        ("GET", chunked, "x"),
+        ("GET", "Transfer-Encoding: gzip, chunked\r\n", "0\r\n\r\n"),
+        ("GET", "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"),
+        ("GET", "Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n", "0\r\n\r\n"),
+        ("DELETE", chunked, "0\r\n\r\n"),
+        ("POST", chunked, "0\r\n\r\n"),
+    ] {
+        let mut connection = proxy.connect();
+        connection.send(&(head(method, "/healthz", lines) + body));
+        let mut reply = connection.reply();
+        let json = reply.json();
+        assert_eq!((reply.status, &json["error"]), (400, &"bad_request".into()), "{lines}{body}");
+        assert!(json["detail"].as_str().is_some_and(|detail| detail.contains("a proxy in front")), "{json}");
+        assert_eq!(reply.into_connection().read_to_end(), "");
+    }
+    // Both lengths at once is what a request is smuggled with.
+    let mut connection = proxy.connect();
+    connection.send(
+        &(head("GET", "/healthz", "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n") + "0\r\n\r\n"),
+    );
+    assert_eq!(connection.reply().status, 400);
 }
 
 #[test]
@@ -310,4 +444,22 @@ fn a_player_that_comes_back_from_the_same_port_is_served() {
     }
     stays.take_packets(100);
     assert_whole(&stays.leave());
+}
+
+#[test]
+fn an_address_of_ipv4_is_shown_as_one_on_a_port_of_ipv6() {
+    let engine = engine();
+    let proxy = Proxy::start_with(&[&engine], |config| {
+        config.server.listen = "[::]:0".parse().expect("an address");
+    });
+    for (ip, shown) in [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")] {
+        let ip: std::net::IpAddr = ip.parse().expect("an address");
+        let connection = Connection::open(SocketAddr::new(ip, proxy.address.port()));
+        let expected = format!("{shown}:{}", connection.address().port());
+        let mut viewer = Viewer::of(connection.get(&stream_path(ID)));
+        viewer.take_packets(5);
+        assert_eq!(proxy.session(ID)["clients"][0]["address"], expected.as_str());
+        drop(viewer);
+        proxy.wait_gone(ID);
+    }
 }

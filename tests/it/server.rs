@@ -1,5 +1,7 @@
 //! The server beside its streams: what is answered, and that nobody can keep it from answering.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
@@ -7,8 +9,8 @@ use acerelay::sim::{Entry, Getstream, Order, PlaybackStep, Script};
 use serde_json::Value;
 
 use super::harness::{
-    Connection, ID, INFOHASH, OTHER_ID, Proxy, Running, Viewer, assert_whole, engine, in_parallel, scripted,
-    stream_path,
+    Connection, ID, INFOHASH, LONG, OTHER_ID, Proxy, Running, Viewer, assert_whole, engine, in_parallel,
+    scripted, stream_path,
 };
 
 #[test]
@@ -61,7 +63,7 @@ fn an_answer_says_whether_its_connection_goes_on() {
 }
 
 /// Every field of a Session in the API.
-const SESSION_FIELDS: [&str; 25] = [
+const SESSION_FIELDS: [&str; 27] = [
     "stream_id",
     "ace_id",
     "infohash",
@@ -85,6 +87,8 @@ const SESSION_FIELDS: [&str; 25] = [
     "first_data_ms",
     "restarts",
     "keyframe_interval_s",
+    "picture_missing_s",
+    "media",
     "swarm",
     "clients",
 ];
@@ -192,6 +196,12 @@ fn a_path_that_is_not_there_is_told_with_those_that_are() {
         assert_eq!((reply.status, &json["error"]), (404, &"not_found".into()), "{target}");
         let detail = json["detail"].as_str().expect("a sentence");
         assert!(detail.contains("/ace/getstream") && detail.contains("/proxy/status"), "{detail}");
+    }
+    for method in ["POST", "DELETE", "PUT"] {
+        let mut connection = proxy.connect();
+        connection.send_request(method, "/nowhere", "Content-Length: 0\r\n");
+        let mut reply = connection.reply();
+        assert_eq!((reply.status, &reply.json()["error"]), (404, &"not_found".into()), "{method}");
     }
     let mut reply = proxy.get(&format!("/ace/manifest.m3u8?id={ID}"));
     assert_eq!((reply.status, &reply.json()["error"]), (501, &"not_implemented".into()));
@@ -390,7 +400,7 @@ fn a_request_with_a_body_is_refused() {
     assert_eq!(connection.reply().status, 400);
     let mut connection = proxy.connect();
     connection.send_request("GET", &stream_path(ID), "Transfer-Encoding: chunked\r\n");
-    connection.send("0\r\n\r\n");
+    connection.send("1\r\nx\r\n0\r\n\r\n");
     let mut reply = connection.reply();
     assert_eq!((reply.status, &reply.json()["error"]), (400, &"bad_request".into()));
     assert_eq!(reply.into_connection().read_to_end(), "", "nothing behind it can be trusted");
@@ -425,4 +435,38 @@ fn what_peers_say_is_one_line_of_the_log_and_no_more() {
     for told in [r"gone\r\n2026", r"forged \u{1b}[2J\u{202e}\u{0}", r"(a\tb \\n [ERROR])"] {
         assert!(lines.iter().any(|line| line.contains(told)), "{told} in {lines:#?}");
     }
+}
+
+#[test]
+fn whoever_sends_what_is_no_request_is_told_in_the_log() {
+    let running = Running::start(&["--engine", "127.0.0.1:1"]);
+    let say = |head: &[u8]| {
+        let mut socket = TcpStream::connect(running.address).expect("it listens");
+        socket.write_all(head).expect("room in the buffer");
+        socket.set_read_timeout(Some(LONG)).expect("a live socket");
+        socket
+    };
+    // What they are told is up to tiny_http: 400 without a sentence, or nothing.
+    let told_nothing = |mut socket: TcpStream| {
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).expect("an end");
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    };
+    told_nothing(say(b"GET /ace/getstream?id=x&name=Sky Sport HTTP/1.1\r\nHost: x\r\n\r\n"));
+    told_nothing(say("GET /caf\u{e9} HTTP/1.1\r\nHost: x\r\n\r\n".as_bytes()));
+    told_nothing(say("GET / HTTP/1.1\r\nUser-Agent: Caf\u{e9}\r\n\r\n".as_bytes()));
+    let slow = [&b"GET / HTTP/1.1\nHost: x\n\n"[..], b"\x16\x03\x01\x02"].map(say);
+    // Those who ask, say nothing, or leave are not meant.
+    let _silent = TcpStream::connect(running.address).expect("it listens");
+    drop(TcpStream::connect(running.address).expect("it listens"));
+    for lines in ["", "Connection: close\r\n"] {
+        let mut connection = Connection::open(running.address);
+        connection.send_request("GET", "/healthz", lines);
+        assert_eq!(connection.reply().text(), "ok\n");
+    }
+    let line = running.wait_log("is no HTTP request");
+    assert!(line.contains("[WARN] 3 connections from 127.0.0.1 sent something"), "{line}");
+    slow.into_iter().for_each(told_nothing);
+    let rest = running.end();
+    assert!(!rest.iter().any(|line| line.contains("no HTTP request")), "not again so soon: {rest:#?}");
 }

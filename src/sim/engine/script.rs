@@ -277,6 +277,8 @@ pub enum BodyEvent {
     NullPackets(usize),
     /// So many bytes of the stream are left out.
     Tear(usize),
+    /// From here on the clip has no picture: sound, tables and clock go on, and null packets fill what it took.
+    LosePicture,
 }
 
 impl PlaybackStep {

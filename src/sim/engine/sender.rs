@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::media::{Broadcast, packet::PACKET_BYTES};
+use super::super::media::{Broadcast, packet, packet::PACKET_BYTES};
 use super::content::{Begin, Content, Framing, Pace};
 use super::reader::{BodyEnd, Reader};
 use super::script::{BodyEvent, Order, PlaybackStep};
@@ -33,6 +33,7 @@ pub(super) struct Sender<'a> {
     at: usize,
     /// Bytes still to be left out.
     to_drop: usize,
+    has_picture: bool,
     sent: u64,
     events: VecDeque<(u64, BodyEvent)>,
     writes: usize,
@@ -71,6 +72,7 @@ impl<'a> Sender<'a> {
             pending: Vec::new(),
             at: 0,
             to_drop: delivery.skip_bytes % PACKET_BYTES,
+            has_picture: true,
             sent: 0,
             events,
             writes: 0,
@@ -139,6 +141,7 @@ impl<'a> Sender<'a> {
                     self.insert(std::iter::repeat_n(packet, count).flatten());
                 }
                 BodyEvent::Tear(bytes) => self.to_drop += bytes,
+                BodyEvent::LosePicture => self.has_picture = false,
             }
         }
         None
@@ -181,7 +184,11 @@ impl<'a> Sender<'a> {
             };
             self.pending.drain(..self.at);
             self.at = 0;
+            let begin = self.pending.len();
             self.broadcast.append(self.next_packet, to, &mut self.pending);
+            if !self.has_picture {
+                packet::take_out_picture(&mut self.pending[begin..]);
+            }
             self.next_packet = to;
         }
     }

@@ -110,6 +110,32 @@ pub(in crate::sim) fn shift_stamp(packet: &mut Packet, offset: usize, ticks_90kh
     set_stamp(packet, offset, sum);
 }
 
+/// PID of the picture, in the clip as in numbered streams.
+const PICTURE_PID: u16 = 0x100;
+
+/// Makes null packets of those with picture; of one with a clock reference nothing but that is left.
+pub(in crate::sim) fn take_out_picture(packets: &mut [u8]) {
+    for packet in packets.as_chunks_mut::<PACKET_BYTES>().0 {
+        if pid(packet) != PICTURE_PID {
+            continue;
+        }
+        let clock = pcr(packet);
+        packet[12..].fill(0xff);
+        match clock {
+            // Adaptation field alone, with a clock reference.
+            Some(_) => {
+                packet[1] &= !0x40;
+                packet[3] = packet[3] & 0x0f | 0x20;
+                packet[4..6].copy_from_slice(&[183, 0x10]);
+            }
+            None => {
+                packet[4..].fill(0xff);
+                packet[1..4].copy_from_slice(&[0x1f, 0xff, 0x10]);
+            }
+        }
+    }
+}
+
 /// The checksum at the end of PSI sections (annex A): over a section with its checksum it is zero.
 pub(in crate::sim) fn crc32(section: &[u8]) -> u32 {
     section.iter().fold(u32::MAX, |crc, &byte| {

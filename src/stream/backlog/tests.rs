@@ -93,6 +93,37 @@ fn a_joiner_starts_at_a_keyframe_of_the_right_age() {
 }
 
 #[test]
+fn a_joiner_does_not_begin_at_a_keyframe_of_long_ago() {
+    let bounds = Bounds { bytes: 100_000, age: Duration::from_secs(12) };
+    let marks: Vec<_> =
+        (0..23).map(|second| (second * 100 + 10, if second == 1 { Keyframe } else { Pes })).collect();
+    let source = Source::new(bounds).run(0..23, &marks);
+    let place = |behind, now| source.backlog.place_behind(Duration::from_secs(behind), source.at(now)).offset;
+    assert_eq!(place(1, 16), 110, "the next may come any moment");
+    assert_eq!(place(1, 22), 2110, "a picture that is refreshed bit by bit");
+    assert_eq!(place(8, 22), 110, "who wants to be so far behind is");
+}
+
+#[test]
+fn keyframes_are_as_far_apart_as_their_times_say() {
+    const SECOND: u64 = 90_000;
+    let between = |before: u64, newest: Option<u64>, is_jump: bool| {
+        let mut source = Source::new(BOUNDS);
+        // Two seconds apart by arrival.
+        for (second, time, is_jump) in [(0, Some(before), false), (2, newest, is_jump)] {
+            let mark = Mark { time, is_jump, ..source.mark(second * 100, Keyframe) };
+            let _evicted = source.backlog.push(source.chunk(second), [mark]);
+        }
+        source.backlog.keyframe_interval().expect("two keyframes").as_millis()
+    };
+    assert_eq!(between(5 * SECOND, Some(7 * SECOND - SECOND / 10), false), 1900);
+    assert_eq!(between((1 << 33) - SECOND, Some(SECOND / 2), false), 1500, "the clock begins anew");
+    assert_eq!(between(5 * SECOND, Some(9 * SECOND), true), 2000, "over a jump the arrival says more");
+    assert_eq!(between(5 * SECOND, Some(4 * SECOND), false), 2000, "back");
+    assert_eq!(between(5 * SECOND, None, false), 2000);
+}
+
+#[test]
 fn without_a_keyframe_a_joiner_starts_at_a_pes_or_anywhere_but_not_far_behind() {
     let place = |source: &Source, behind, now| {
         source.backlog.place_behind(Duration::from_secs(behind), source.at(now)).offset

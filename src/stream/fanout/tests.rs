@@ -258,11 +258,83 @@ fn what_memory_took_from_the_backlog_does_not_live_on_in_a_queue() {
     publish(1);
     let mut slow = hub.join(JoinAt::Behind(Duration::ZERO));
     slow.attach_now();
-    // It has just joined, so it may be twice as far behind as the backlog is long.
-    publish(64);
+    // It may be as far behind as memory allows, and no further, although it has just joined.
+    publish(31);
     assert_eq!((hub.kept_bytes(), hub.clients()), (2 << 20, 1));
     publish(1);
     assert_eq!((hub.kept_bytes(), hub.clients(), slow.queue.len()), (2 << 20, 0, 0));
+}
+
+#[test]
+fn who_falls_twice_as_far_behind_by_time_as_the_backlog_is_long_is_left_behind() {
+    let (age, began) = (Duration::from_secs(10), Instant::now());
+    let hub = hub_with(Bounds { bytes: u64::MAX, age });
+    let publish_at = |seconds: u32| {
+        hub.publish(PACKETS, &mut Vec::new(), began + Duration::from_secs(1) * seconds);
+    };
+    publish_at(0);
+    let join = || {
+        let mut client = hub.join(JoinAt::Behind(Duration::ZERO));
+        client.attach_now();
+        client.ahead.clear();
+        client
+    };
+    let (slow, mut fast, mut late) = (join(), join(), join());
+    for seconds in 1..=20 {
+        publish_at(seconds);
+        take(&mut fast);
+        if seconds == 10 {
+            take(&mut late);
+        }
+        assert_eq!(hub.clients(), 3, "{seconds}");
+        // Its queue is longer than the backlog, and counted.
+        assert_eq!(hub.kept_bytes(), u64::from(seconds + 1) * 188);
+    }
+    publish_at(22);
+    assert_eq!((hub.clients(), slow.queue.len()), (2, 0));
+    assert_eq!(hub.kept_bytes(), 11 * 188, "from the place of the one that is late");
+    drop(late);
+    assert!(hub.kept_bytes() <= 11 * 188);
+    take(&mut fast);
+    // A stream that was silent for long leaves nobody behind who had everything.
+    publish_at(100);
+    assert_eq!((hub.clients(), hub.kept_bytes()), (1, 188));
+}
+
+#[test]
+fn memory_takes_from_queues_what_the_backlog_does_not_have() {
+    let memory = Memory::new(4 << 20);
+    let bounds = Bounds { bytes: 100 << 20, age: Duration::from_millis(1) };
+    let began = Instant::now();
+    let [one, other] = [(); 2].map(|()| {
+        let hub = Fanout::new(bounds, memory.budget());
+        memory.add(&hub);
+        hub
+    });
+    let publish = |hub: &Fanout, number: u32| {
+        let arrived = began + Duration::from_millis(10) * number;
+        hub.publish(&[0x47; 1 << 16], &mut Vec::new(), arrived);
+        memory.settle();
+    };
+    let mut slow = one.join(JoinAt::Behind(Duration::ZERO));
+    publish(&one, 0);
+    slow.attach_now();
+    let mut near = other.join(JoinAt::Behind(Duration::ZERO));
+    publish(&other, 0);
+    near.attach_now();
+    for number in 1..16 {
+        publish(&other, number);
+    }
+    for number in 1..47 {
+        publish(&one, number);
+    }
+    assert_eq!((one.kept_bytes(), one.clients()), (47 << 16, 1), "all that the slow one has not taken");
+    assert_eq!(memory.budget().kept_bytes(), 63 << 16);
+    publish(&one, 47);
+    assert_eq!((one.clients(), memory.budget().kept_bytes()), (1, 4 << 20), "it fits to the byte");
+    publish(&one, 48);
+    assert_eq!((one.clients(), one.kept_bytes(), slow.queue.len()), (0, 1 << 16, 0));
+    assert_eq!((other.clients(), other.kept_bytes()), (1, 1 << 20), "who is hardly behind keeps its place");
 }
 
 #[test]

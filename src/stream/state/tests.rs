@@ -17,6 +17,7 @@ const LIMITS: TimeLimits = TimeLimits {
 fn tick(silent_s: u64) -> Event {
     Event::Tick(SourceReport {
         silent_for: Duration::from_secs(silent_s),
+        picture_overdue: Duration::ZERO,
         given: Yield::Some,
         engine: EngineState::Well,
         others: Others::Again,
@@ -90,6 +91,7 @@ fn every_transition_is_the_one_of_the_table() {
     let ill = |silent_s| {
         Event::Tick(SourceReport {
             silent_for: Duration::from_secs(silent_s),
+            picture_overdue: Duration::ZERO,
             given: Some,
             engine: EngineState::Down,
             others: Again,
@@ -101,6 +103,7 @@ fn every_transition_is_the_one_of_the_table() {
     let filling = |silent_s| {
         Event::Tick(SourceReport {
             silent_for: Duration::from_secs(silent_s),
+            picture_overdue: Duration::ZERO,
             given: Some,
             engine: EngineState::Well,
             others: Again,
@@ -112,6 +115,7 @@ fn every_transition_is_the_one_of_the_table() {
     let barren_silence = || {
         Event::Tick(SourceReport {
             silent_for: Duration::from_secs(25),
+            picture_overdue: Duration::ZERO,
             given: Barren,
             engine: EngineState::Well,
             others: Again,
@@ -123,7 +127,17 @@ fn every_transition_is_the_one_of_the_table() {
     let report = |silent_s, engine, others, is_filling| {
         let silent_for = Duration::from_secs(silent_s);
         let hint = Hint::None;
-        Event::Tick(SourceReport { silent_for, given: Some, engine, others, is_filling, hint, refusal: None })
+        let picture_overdue = Duration::ZERO;
+        Event::Tick(SourceReport {
+            silent_for,
+            picture_overdue,
+            given: Some,
+            engine,
+            others,
+            is_filling,
+            hint,
+            refusal: None,
+        })
     };
     let others = |others, is_filling| report(0, EngineState::Well, others, is_filling);
     let dead = |silent_s, others| report(silent_s, EngineState::Dead, others, false);
@@ -304,6 +318,7 @@ fn any_event() -> impl Strategy<Value = Event> {
     let source = |(silent_s, engine, others, is_filling)| {
         Event::Tick(SourceReport {
             silent_for: Duration::from_secs(silent_s),
+            picture_overdue: Duration::ZERO,
             given: Yield::Some,
             engine,
             others,

@@ -30,12 +30,14 @@ pub enum Why {
     FirstDataTimeout(Duration, Hint),
     /// The body ended before the first packets.
     EndedWithoutData,
-    /// What came is no MPEG-TS.
-    NotMpegTs,
+    /// What came is no MPEG-TS; or it is, but in packets of so many bytes.
+    NotMpegTs(Option<usize>),
     /// The body ended.
     SourceEnded(Ending),
     /// The source was silent for so long.
     Stalled(Duration, Hint),
+    /// The sound has gone on without the picture for so long.
+    PictureLost(Duration),
     /// Neither packet nor answer for so long.
     EngineDead(Duration),
     /// The engine does not know the session any more.
@@ -108,12 +110,13 @@ impl Why {
                 Fault::Content => Some(Failure::Content),
             },
             Self::EngineDead(_) => Some(Failure::Engine),
-            Self::EndedWithoutData | Self::NotMpegTs => Some(Failure::Content),
+            Self::EndedWithoutData | Self::NotMpegTs(_) => Some(Failure::Content),
             Self::ConnectTimeout(..)
             | Self::NotReady(..)
             | Self::FirstDataTimeout(..)
             | Self::SourceEnded(Ending::Broken)
             | Self::Stalled(..)
+            | Self::PictureLost(_)
             | Self::SessionLost => Some(Failure::Open),
             _ => None,
         }
@@ -128,8 +131,9 @@ impl Why {
                 | Self::NotReady(..)
                 | Self::FirstDataTimeout(..)
                 | Self::Stalled(..)
+                | Self::PictureLost(_)
                 | Self::EndedWithoutData
-                | Self::NotMpegTs
+                | Self::NotMpegTs(_)
         )
     }
 
@@ -163,7 +167,7 @@ impl Why {
             | Self::FirstDataTimeout(..)
             | Self::SessionLost
             | Self::EndedWithoutData
-            | Self::NotMpegTs => true,
+            | Self::NotMpegTs(_) => true,
             _ => false,
         }
     }
@@ -199,11 +203,24 @@ impl fmt::Display for Why {
                 write!(f, "the engine answered but sent no picture within {:.1} s{hint}", limit.as_secs_f32())
             }
             Self::EndedWithoutData => f.write_str("the engine ended the stream before it sent any picture"),
-            Self::NotMpegTs => f.write_str("the engine sent something that is not MPEG-TS"),
+            Self::NotMpegTs(None) => f.write_str("the engine sent something that is not MPEG-TS"),
+            Self::NotMpegTs(Some(bytes)) => {
+                write!(
+                    f,
+                    "the engine sent MPEG-TS in packets of {bytes} bytes; only those of 188 bytes can be played"
+                )
+            }
             Self::SourceEnded(Ending::Complete) => f.write_str("the content ended"),
             Self::SourceEnded(Ending::Broken) => f.write_str("the engine ended the stream"),
             Self::Stalled(limit, hint) => {
                 write!(f, "the engine sent nothing for {:.1} s{hint}", limit.as_secs_f32())
+            }
+            Self::PictureLost(time) => {
+                write!(
+                    f,
+                    "the picture has not come for {:.1} s, though the sound goes on",
+                    time.as_secs_f32()
+                )
             }
             Self::EngineDead(limit) => {
                 write!(

@@ -7,12 +7,16 @@ use std::time::{Duration, Instant};
 
 use crate::engine::stat::Watched;
 use crate::stream::candidates::{Failure, Others};
+use crate::stream::flow::PictureNews;
 use crate::stream::state::{EngineState, Event, Hint, SourceReport, Why};
 
 use super::Stream;
 
 /// After so much silence, an engine that does not know the session is believed; one that flows is not given up for a word.
 const ASK_AFTER_SILENCE: Duration = Duration::from_secs(5);
+
+/// A picture that is missing for so long is told of in the log.
+const TELL_OF_PICTURE_AFTER: Duration = Duration::from_secs(5);
 
 /// An engine that sends no packet and answers no question for so long is dead: it is asked about its sessions every three
 /// seconds, and each question waits two.
@@ -33,6 +37,7 @@ impl Stream {
     /// Lets time pass: deadlines and silence.
     pub fn tick(&self) {
         self.judge(self.hear());
+        self.tell_of_picture();
     }
 
     /// What the engine says of the current source.
@@ -80,9 +85,29 @@ impl Stream {
                 _ => EngineState::Well,
             };
             let EngineReport { is_filling, hint, refusal, .. } = report;
-            Event::Tick(SourceReport { silent_for, given, engine, others, is_filling, hint, refusal })
+            let picture_overdue = self.flow.picture_overdue();
+            Event::Tick(SourceReport {
+                silent_for,
+                picture_overdue,
+                given,
+                engine,
+                others,
+                is_filling,
+                hint,
+                refusal,
+            })
         };
         self.commit(core, &event);
+    }
+
+    fn tell_of_picture(&self) {
+        match self.flow.news_of_picture(TELL_OF_PICTURE_AFTER) {
+            Some(PictureNews::Gone) => {
+                log::warn!("Stream {} has sound, but its picture does not come any more", self.stream_id);
+            }
+            Some(PictureNews::Back) => log::info!("Stream {} has its picture again", self.stream_id),
+            None => {}
+        }
     }
 
     /// The source of this attempt is lost, or was not to be had, for this reason.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::id::Digest;
 use crate::stream::state::State;
 use crate::stream::view::{ClientView, StreamView};
+use crate::ts::media::Media;
 
 use super::Stream;
 
@@ -16,6 +17,11 @@ impl Stream {
     /// Records which content it is.
     pub(in crate::stream) fn record_infohash(&self, infohash: Digest) {
         Arc::make_mut(&mut self.core.lock().facts).infohash = Some(infohash);
+    }
+
+    /// Records what it consists of.
+    pub(in crate::stream) fn record_media(&self, media: Arc<Media>) {
+        Arc::make_mut(&mut self.core.lock().facts).media = Some(media);
     }
 
     /// The stream as it is now.
@@ -58,6 +64,7 @@ impl Stream {
             bytes_in: self.flow.bytes(),
             bytes_out: sent + bytes_out_of_gone,
             bitrate_bps: self.fanout.bitrate_bps(now),
+            picture_missing: self.flow.picture_missing(),
             keyframe_interval: self.fanout.keyframe_interval(),
         }
     }

@@ -32,7 +32,7 @@ fn the_silence_before_a_recovery_does_not_end_it() {
     // The housekeeper is slow, the engine is not.
     let report = stream.hear();
     stream.flow.begin_source();
-    stream.flow.see_picture();
+    stream.flow.see(crate::stream::marks::Seen { media: true, picture: None });
     stream.apply(&Event::FirstPackets(1));
     stream.judge(report);
     assert_eq!((stream.state(), stream.attempt()), (State::Active, 1));

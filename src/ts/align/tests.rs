@@ -226,3 +226,21 @@ proptest! {
         aligned(&body, &pieces);
     }
 }
+
+#[test]
+fn packets_of_another_length_are_told() {
+    let stream = media(12);
+    for (length, head) in [(192, 4), (204, 0)] {
+        let other: Vec<_> = stream
+            .chunks(PACKET_BYTES)
+            .flat_map(|packet| {
+                [&vec![0x11; head][..], packet, &vec![0x22; length - head - PACKET_BYTES]].concat()
+            })
+            .collect();
+        assert_eq!(foreign_packet_bytes(&other), Some(length));
+        assert_eq!(foreign_packet_bytes(&other[131..]), Some(length), "from anywhere");
+        assert_eq!(foreign_packet_bytes(&other[..7 * length]), None, "too few");
+    }
+    assert_eq!(foreign_packet_bytes(&stream), None);
+    assert_eq!(foreign_packet_bytes(&[]), None);
+}

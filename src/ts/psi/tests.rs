@@ -43,8 +43,8 @@ fn one_programme_is_read_and_its_packets_kept() {
     let [programme] = &cache.programmes[..] else { panic!("one programme") };
     assert_eq!((programme.number, programme.pmt_pid), (1, MAP));
     let streams = vec![
-        ElementaryStream { pid: VIDEO, stream_type: 0x1B },
-        ElementaryStream { pid: AUDIO, stream_type: 0x0F },
+        ElementaryStream { pid: VIDEO, stream_type: 0x1B, described: None },
+        ElementaryStream { pid: AUDIO, stream_type: 0x0F, described: None },
     ];
     assert_eq!(pmt_of(programme), Some(&Pmt { pcr_pid: Some(VIDEO), streams }));
 }

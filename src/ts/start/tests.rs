@@ -5,6 +5,8 @@ use super::super::packet::{PACKET_BYTES, packets};
 use super::*;
 
 mod codecs;
+mod odd;
+mod stand_in;
 
 const KEY: StartKind = StartKind::Keyframe;
 const PES: StartKind = StartKind::Pes;

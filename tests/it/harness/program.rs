@@ -116,10 +116,17 @@ impl Running {
 
     /// This program, which tells where it listens as ours does.
     pub(crate) fn start_this(mut command: Command) -> Self {
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("it starts");
+        command.stderr(Stdio::piped());
+        Self::start_this_with_stderr(command)
+    }
+
+    /// The same, with a standard error of the test's own.
+    pub(crate) fn start_this_with_stderr(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
+        // Else our own end would keep a pipe of the test's open.
+        drop(command);
         let stdout = lines(child.stdout.take().expect("a pipe"));
-        let stderr = lines(child.stderr.take().expect("a pipe"));
+        let stderr = child.stderr.take().map_or_else(crossbeam_channel::never, lines);
         let mut running = Self { child, stdout, stderr, address: SocketAddr::from(([0; 4], 0)) };
         loop {
             let line = running.stdout.recv_timeout(LONG).expect("the line that tells where it listens");
@@ -148,7 +155,13 @@ impl Running {
             let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("the kernel tells");
             line.split_whitespace().next().and_then(|word| word.parse().ok()).expect("a number")
         };
+        let names = fs::read_dir(directory.join("task")).expect("it lives").filter_map(|task| {
+            // One that has just ended has no name.
+            fs::read_to_string(task.ok()?.path().join("comm")).ok()
+        });
+        let is_worker = |name: &String| WORKERS.iter().any(|worker| name.starts_with(worker));
         Usage {
+            workers: names.filter(is_worker).count() as u64,
             threads: number("Threads:"),
             descriptors: fs::read_dir(directory.join("fd")).expect("it lives").count() as u64,
             resident_kb: number("VmRSS:"),
@@ -220,10 +233,16 @@ impl Drop for Running {
     }
 }
 
+/// How the names begin of threads that live as long as a client or a stream.
+const WORKERS: [&str; 4] = ["client-", "fetch-", "open-", "stop-"];
+
 /// What a process takes of the system.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Usage {
+    /// All of them, with those of `tiny_http`, which come and go as they like.
     pub(crate) threads: u64,
+    /// Those of ours that live as long as a client or a stream.
+    pub(crate) workers: u64,
     pub(crate) descriptors: u64,
     pub(crate) resident_kb: u64,
     pub(crate) peak_kb: u64,

@@ -41,6 +41,7 @@ fn proxy() {
     config.server.listen = SocketAddr::from(([127, 0, 0, 1], 0));
     config.engines = vec![config::Engine::at(engine.ip().into(), engine.port())];
     config.stream.linger = Duration::from_millis(200);
+    config.health.interval = Duration::from_millis(300);
     config.log.level = log::LevelFilter::Debug;
     logging::start(&config.log, None).expect("no log was started");
     threads::log_panics();

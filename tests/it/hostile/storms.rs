@@ -5,8 +5,10 @@ use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
+use acerelay::sim::SimEngine;
+
 use super::{ID, LONG, Victim};
-use crate::harness::{pause, reset, stream_path};
+use crate::harness::{Connection, pause, reset, stream_path};
 
 #[test]
 fn storms_of_resets_pass() {
@@ -110,15 +112,32 @@ pub(super) fn without_threads_it_waits_for_better_times() {
         assert!(began.elapsed() < LONG, "there are threads for everybody");
         halves.extend((0..100).map(|_| victim.say("GET /healthz HTTP/1.1\r\n")));
     }
+    // For as long as several looks at the engine take.
+    let (stream, shortage) = (format!("GET {} HTTP/1.1\r\nHost: x\r\n\r\n", stream_path(ID)), Instant::now());
+    let mut asked = Vec::new();
+    while shortage.elapsed() < Duration::from_secs(4) {
+        halves.extend((0..50).map(|_| victim.say("GET /healthz HTTP/1.1\r\n")));
+        asked.push(victim.say(&stream));
+        pause(Duration::from_millis(100));
+    }
     eprintln!("threads: noticed after {:?}, {:?}", began.elapsed(), victim.program.usage());
     victim.wait_well();
     eprintln!("threads: well after {:?}", began.elapsed());
-    drop(halves);
+    drop((halves, asked));
     // Until a stream has threads again, clients are told to come back.
     let deadline = Instant::now() + LONG;
     while victim.program.usage().threads > 50 {
         assert!(Instant::now() < deadline, "the threads of those who left stay");
         pause(Duration::from_millis(100));
+    }
+    // The thread that watches the engine has outlived it, and sees what becomes of it.
+    for (change, status) in [(SimEngine::refuse as fn(&SimEngine) -> _, 503), (SimEngine::accept, 200)] {
+        change(&victim.engine).expect("its port is its own");
+        let deadline = Instant::now() + LONG;
+        while Connection::open(victim.address()).get("/readyz").status != status {
+            assert!(Instant::now() < deadline, "nobody watches the engine: it is not {status}");
+            pause(Duration::from_millis(50));
+        }
     }
     victim.assert_recovers("threads", 0);
 }

@@ -40,10 +40,46 @@ fn an_h264_recovery_point_with_an_i_slice_is_a_keyframe() {
     check(H264, &[RECOVERY, ALL_I_SLICE], KEY);
     // Data partition A begins like a slice.
     check(H264, &[RECOVERY, &[0, 0, 1, 0x42, 0xB0]], KEY);
-    check(H264, &[AUD, SPS, PPS, I_SLICE], PES);
+    check(H264, &[AUD, PPS, I_SLICE], PES);
     check(H264, &[AUD, SPS, PPS, RECOVERY, P_SLICE], PES);
     // first_mb_in_slice 1, then slice_type 2.
     check(H264, &[RECOVERY, &[0, 0, 1, 0x41, 0b0100_1100]], PES);
+}
+
+/// Open groups of pictures, as broadcast encoders make them: no IDR picture, and no SEI message either.
+#[test]
+fn parameter_sets_in_front_of_an_intra_picture_make_a_keyframe() {
+    const HEVC_SPS: &[u8] = &[0, 0, 0, 1, 0x42, 0x01, 0x01, 0x01];
+    check(H264, &[AUD, SPS, PPS, I_SLICE], KEY);
+    check(H264, &[SPS, PPS, ALL_I_SLICE], KEY);
+    check(H264, &[AUD, SPS, PPS, P_SLICE], PES);
+    // first_mb_in_slice 1: the middle of a picture.
+    check(H264, &[SPS, &[0, 0, 1, 0x41, 0b0100_1100]], PES);
+    // Parameter set 0 to 3, then slice_type 0 to 2.
+    for (set, bits, len) in [(0, 0b1, 1), (1, 0b010, 3), (2, 0b011, 3), (3, 0b00100, 5)] {
+        for (slice_type, kind) in [(0b100, PES), (0b010, PES), (0b011, if set < 3 { KEY } else { PES })] {
+            let after = 7 - len;
+            let byte =
+                0x80 | bits << after | if after >= 3 { slice_type << (after - 3) } else { slice_type >> 1 };
+            check(HEVC, &[HEVC_SPS, &[0, 0, 1, 0x02, 0x01, byte, 0x78]], kind);
+        }
+    }
+    check(HEVC, &[HEVC_SPS, &[0, 0, 1, 0x02, 0x01, 0b0101_1000]], PES);
+}
+
+#[test]
+fn what_the_multiplexer_announces_is_one_if_it_begins_with_an_intra_picture() {
+    let first = |stream_type, content: &[&[u8]]| {
+        let tables = tables(&[(stream_type, VIDEO)]);
+        let unit = Build::new(VIDEO, 0).random_access().pes(0xE0, &content.concat());
+        starts(&tables, &unit)[0].kind
+    };
+    assert_eq!(first(H264, &[AUD, PPS, I_SLICE]), KEY);
+    assert_eq!(first(H264, &[AUD, PPS, P_SLICE]), PES, "some set it on every picture");
+    assert_eq!(first(HEVC, &[&[0, 0, 1, 0x02, 0x01, 0b1101_1000]]), KEY);
+    assert_eq!(first(HEVC, &[&[0, 0, 1, 0x02, 0x01, 0b1101_0000]]), PES);
+    assert_eq!(first(MPEG2, &[&[0, 0, 1, 0x00, 0, 0x0F, 0xFF, 0xF8]]), KEY);
+    assert_eq!(first(MPEG2, &[&[0, 0, 1, 0x00, 0, 0x17, 0xFF, 0xF8]]), PES);
 }
 
 #[test]

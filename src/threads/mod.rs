@@ -2,7 +2,7 @@
 //!
 //! Every thread has a name, reports its panic through the log ([`log_panics`]), and is kept by a [`Threads`] until it
 //! was joined: finished ones by [`Threads::reap`], all of them at the end by [`Threads::join_all`]. No thread owns a
-//! handle of its own, so none can ever wait for itself.
+//! handle of its own, so none can ever wait for itself. Those that must never stop have a [`heartbeat`].
 //!
 //! Lock rule: the one lock here is taken last and held for a few instructions, never over a join of a thread
 //! that still runs.
@@ -17,6 +17,10 @@ use std::{fmt, io, mem};
 use parking_lot::{Condvar, Mutex};
 
 use crate::escape::Escaped;
+
+pub mod heartbeat;
+
+use heartbeat::Heartbeats;
 
 /// Stack of a thread that only moves chunks or waits. Measured: it costs address space, not memory, and a
 /// quarter of a mebibyte holds JSON rendering in a debug build with room to spare.
@@ -36,7 +40,11 @@ pub fn log_panics() {
         let message = Escaped(message.unwrap_or("no message"));
         let place = info.location().map(ToString::to_string).unwrap_or_default();
         match thread::current().name() {
-            Some(name) => log::error!("Thread {name} panicked at {place}: {message}"),
+            Some(name) => {
+                log::error!("Thread {name} panicked at {place}: {message}");
+                // It may be the last line of this process.
+                log::logger().flush();
+            }
             None => log::debug!("A thread without a name panicked at {place}: {message}"),
         }
     }));
@@ -52,6 +60,7 @@ pub struct Threads {
 struct Shared {
     set: Mutex<Set>,
     one_finished: Condvar,
+    heartbeats: Heartbeats,
 }
 
 #[derive(Default)]
@@ -130,6 +139,12 @@ impl Threads {
         drop(set);
         self.reap();
         if names.is_empty() { Ok(()) } else { Err(Unfinished(names)) }
+    }
+
+    /// Who of them has to beat, and whether they do.
+    #[must_use]
+    pub fn heartbeats(&self) -> &Heartbeats {
+        &self.shared.heartbeats
     }
 
     /// How many threads run.

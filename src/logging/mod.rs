@@ -6,13 +6,18 @@
 //!
 //! A file survives its rotation: renamed from outside, it is written to until [`LogFile::reopen`] is called.
 //!
-//! Lock rule: simplelog holds one lock while it writes a line, so nobody logs under a lock of the streams. The lock of
-//! a [`LogFile`] is taken under it, for one write, or alone, for the change of files.
+//! Lines go to a thread that writes them, so that a standard error which nobody reads holds nobody up; then lines are lost,
+//! and it is told how many.
+//!
+//! Lock rule: simplelog holds one lock while it puts a line together, so nobody logs under a lock of the streams. The lock
+//! of a [`LogFile`] is taken alone, for one write or for the change of files.
+
+mod queue;
 
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::io::{self, LineWriter, Write};
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -24,19 +29,35 @@ use simplelog::{ConfigBuilder, WriteLogger, format_description};
 
 use crate::config;
 
+use self::queue::{LineWriter, Queue};
+
 /// Starts the log for the rest of the program. `journal_stream` is the variable `JOURNAL_STREAM`, by which
-/// systemd names the socket of its journal. Gives the file, if the log goes to one.
+/// systemd names the socket of its journal.
 ///
 /// # Errors
 ///
-/// When the file cannot be opened, or the program has a log already.
-pub fn start(settings: &config::Log, journal_stream: Option<&OsStr>) -> Result<Option<LogFile>, LogError> {
+/// When the file cannot be opened, there is no thread to be had, or the program has a log already.
+pub fn start(settings: &config::Log, journal_stream: Option<&OsStr>) -> Result<Log, LogError> {
     let Some(path) = &settings.file else {
         let stamp = if is_journal(journal_stream) { Stamp::Journal } else { Stamp::Own };
-        return install(settings.level, stamp, io::stderr()).map(|()| None);
+        return install(settings.level, stamp, io::stderr()).map(|()| Log { file: None });
     };
     let file = LogFile::open(path).map_err(|source| LogError::Open { path: path.clone(), source })?;
-    install(settings.level, Stamp::Own, file.clone()).map(|()| Some(file))
+    install(settings.level, Stamp::Own, file.clone())?;
+    Ok(Log { file: Some(file) })
+}
+
+/// The log of the program. Dropping it waits until all lines are written, but not for long.
+#[derive(Debug)]
+pub struct Log {
+    /// Where it goes, if that is a file.
+    pub file: Option<LogFile>,
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        log::logger().flush();
+    }
 }
 
 /// The file that is appended to. Clones write to the same.
@@ -58,6 +79,8 @@ impl LogFile {
     ///
     /// When it cannot be opened; the old one is written to further.
     pub fn reopen(&self) -> io::Result<()> {
+        // What was logged before belongs into the old one.
+        log::logger().flush();
         let file = append_to(&self.path)?;
         let old = std::mem::replace(&mut *self.file.lock(), file);
         drop(old);
@@ -99,12 +122,13 @@ fn is_journal(journal_stream: Option<&OsStr>) -> bool {
 }
 
 fn install(level: LevelFilter, stamp: Stamp, out: impl Write + Send + 'static) -> Result<(), LogError> {
-    log::set_boxed_logger(Box::new(logger(level, stamp, out))).map_err(LogError::Twice)?;
+    let queue = Queue::start(out).map_err(LogError::Thread)?;
+    log::set_boxed_logger(Box::new(logger(level, stamp, queue))).map_err(LogError::Twice)?;
     log::set_max_level(level);
     Ok(())
 }
 
-fn logger<W: Write + Send + 'static>(level: LevelFilter, stamp: Stamp, out: W) -> Quiet<W> {
+fn logger(level: LevelFilter, stamp: Stamp, queue: Queue) -> Quiet {
     let mut format = ConfigBuilder::new();
     format
         .set_time_format_custom(format_description!(
@@ -117,7 +141,8 @@ fn logger<W: Write + Send + 'static>(level: LevelFilter, stamp: Stamp, out: W) -
         format.set_time_level(LevelFilter::Off);
     }
     // simplelog writes a line in pieces; together they are one write, which other writers cannot cut.
-    Quiet(WriteLogger::new(level, format.build(), LineWriter::new(out)))
+    let inner = WriteLogger::new(level, format.build(), LineWriter::new(queue.clone()));
+    Quiet { inner, queue }
 }
 
 /// Where our own lines come from, library and program alike.
@@ -125,9 +150,12 @@ const OURS: &str = env!("CARGO_CRATE_NAME");
 
 /// Lets other crates speak from `warn` up only, so that `debug` is about streams and not about sockets. `tiny_http`
 /// says nothing: what befalls it is dealt with, and told, by `http::server`.
-struct Quiet<W: Write + Send + 'static>(Box<WriteLogger<LineWriter<W>>>);
+struct Quiet {
+    inner: Box<WriteLogger<LineWriter>>,
+    queue: Queue,
+}
 
-impl<W: Write + Send + 'static> log::Log for Quiet<W> {
+impl log::Log for Quiet {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         let target = metadata.target();
         let is_wanted = match target.split("::").next() {
@@ -135,17 +163,17 @@ impl<W: Write + Send + 'static> log::Log for Quiet<W> {
             Some("tiny_http") => false,
             _ => metadata.level() <= Level::Warn,
         };
-        is_wanted && self.0.enabled(metadata)
+        is_wanted && self.inner.enabled(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
-            self.0.log(record);
+            self.inner.log(record);
         }
     }
 
     fn flush(&self) {
-        self.0.flush();
+        self.queue.flush();
     }
 }
 
@@ -159,6 +187,8 @@ pub enum LogError {
         /// Why.
         source: io::Error,
     },
+    /// There is no thread to write it.
+    Thread(io::Error),
     /// The program has a log already.
     Twice(log::SetLoggerError),
 }
@@ -169,6 +199,7 @@ impl fmt::Display for LogError {
             Self::Open { path, source } => {
                 write!(f, "log.file: cannot append to {}: {source}", path.display())
             }
+            Self::Thread(error) => write!(f, "the system gives no thread for the log: {error}"),
             Self::Twice(error) => error.fmt(f),
         }
     }
@@ -177,7 +208,7 @@ impl fmt::Display for LogError {
 impl std::error::Error for LogError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Open { source, .. } => Some(source),
+            Self::Open { source, .. } | Self::Thread(source) => Some(source),
             Self::Twice(error) => Some(error),
         }
     }
@@ -206,7 +237,7 @@ mod tests {
 
     fn written(level: LevelFilter, stamp: Stamp, records: &[(Level, &str)]) -> Vec<String> {
         let writes = Writes::default();
-        let logger = logger(level, stamp, writes.clone());
+        let logger = logger(level, stamp, Queue::start(writes.clone()).expect("a thread"));
         for (level, target) in records {
             logger.log(
                 &Record::builder()
@@ -216,7 +247,7 @@ mod tests {
                     .build(),
             );
         }
-        drop(logger);
+        logger.flush();
         std::mem::take(&mut *writes.0.lock())
     }
 
