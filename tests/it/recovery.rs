@@ -297,7 +297,7 @@ fn a_stream_can_be_deleted_while_its_source_is_lost() {
     let (report, end) = viewer.finish();
     assert_eq!(end, End::Complete);
     super::harness::assert_whole(&report);
-    assert_eq!(waiting.reply().status, 503);
+    assert_eq!(waiting.reply().status, 404);
     proxy.wait_gone(ID);
     assert_all_stopped(&engine, 2);
 }
