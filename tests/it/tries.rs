@@ -256,7 +256,8 @@ fn zapping_does_not_fill_an_engine() {
     let proxy = shipped(&[&engine], |config| config.engines[0].max_streams = 3);
     for _ in 0..10 {
         let dead = proxy.ask(nth_id(1));
-        proxy.wait_session(nth_id(1), "it waits", |session| session["waiting_count"] == 1);
+        // Whoever has only closed its half may still want to play, so one that left may be counted until it is answered.
+        proxy.wait_session(nth_id(1), "it is there", |session| session["state"].is_string());
         drop(dead);
         let began = Instant::now();
         let mut viewer = Viewer::open(proxy.address, nth_id(2));
