@@ -17,7 +17,7 @@
 //! # The way of a chunk
 //!
 //! ```text
-//! engine/playback.rs       Playback::read            bytes off the engine's socket
+//! engine/playback.rs       Playback::read            bytes off the engine's socket; if they are a list, of its segments (hls)
 //! stream/pump.rs           Pump::run                 aligns them to packets, seams sources (splice), finds keyframes (marks)
 //! stream/fanout.rs         Fanout::publish           into the backlog, and into every client's channel; never blocks
 //! web/live.rs              ClientStream::feed        takes the next chunk on the client's own thread

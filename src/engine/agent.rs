@@ -5,16 +5,17 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ureq::config::Config;
+use ureq::http::header::RANGE;
 use ureq::http::{Response, Uri};
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Body};
 
 use super::error::{EngineError, classify};
+use super::halt::Halt;
 use super::host::Host;
 use super::url::Target;
 
@@ -29,13 +30,15 @@ pub(super) enum Bounded {
     Answer,
     /// Its head: the body has no end.
     Head,
+    /// Its head; then each wait for more of the body may take so long.
+    Steps(Duration),
 }
 
 /// A line to one engine. One connection a call: an engine restarted in between must not be met on a stale one.
 pub(super) struct Line {
     agent: Agent,
     host: Arc<Host>,
-    is_cut: AtomicBool,
+    cut: Halt,
 }
 
 impl Line {
@@ -56,7 +59,7 @@ impl Line {
             .user_agent("VLC/3.0.21 LibVLC/3.0.21")
             .build();
         let agent = Agent::with_parts(config, DefaultConnector::default(), KnownAddresses(Arc::clone(host)));
-        Self { agent, host: Arc::clone(host), is_cut: AtomicBool::new(false) }
+        Self { agent, host: Arc::clone(host), cut: Halt::default() }
     }
 
     /// Asks, and gives the answer once its head is there.
@@ -70,13 +73,33 @@ impl Line {
         deadline: Instant,
         bounded: Bounded,
     ) -> Result<Response<Body>, EngineError> {
+        self.get_part(target, None, deadline, bounded)
+    }
+
+    /// The same for the bytes `from..to` of what is there, if a part is given: not every engine knows parts.
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub(super) fn get_part(
+        &self,
+        target: &Target,
+        part: Option<(u64, u64)>,
+        deadline: Instant,
+        bounded: Bounded,
+    ) -> Result<Response<Body>, EngineError> {
         let whole = deadline.saturating_duration_since(Instant::now());
         self.host.find(deadline, || !self.is_cut())?;
         let limit = deadline.saturating_duration_since(Instant::now());
-        let request = self.agent.get(target.on(self.host.authority())).config();
+        let mut request = self.agent.get(target.on(self.host.authority()));
+        if let Some((from, to)) = part {
+            request = request.header(RANGE, format!("bytes={from}-{}", to.saturating_sub(1)));
+        }
+        let request = request.config();
         let request = match bounded {
             Bounded::Answer => request.timeout_global(Some(limit)),
             Bounded::Head => request.timeout_recv_response(Some(limit)),
+            Bounded::Steps(step) => request.timeout_recv_response(Some(limit)).timeout_per_read(Some(step)),
         };
         let answer = request.build().call();
         answer.map_err(|error| {
@@ -90,12 +113,18 @@ impl Line {
 
     /// Ends all calls in progress and refuses further ones. Does not block.
     pub(super) fn cut(&self) {
-        self.is_cut.store(true, Ordering::Release);
+        // First: who ends by the next line is to find why.
+        self.cut.call();
         self.agent.clone().shutdown();
     }
 
     pub(super) fn is_cut(&self) -> bool {
-        self.is_cut.load(Ordering::Acquire)
+        self.cut.is_called()
+    }
+
+    /// Waits until then, or until the line is cut: whether it was.
+    pub(super) fn wait_until(&self, deadline: Instant) -> bool {
+        self.cut.wait_until(deadline)
     }
 }
 

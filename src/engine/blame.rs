@@ -89,6 +89,8 @@ impl Blame {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::error::HlsFault;
+    use crate::engine::m3u8::ListError;
     use crate::id::Digest;
 
     const ONE: ContentName = ContentName::Id(Digest::new([1; 20]));
@@ -148,6 +150,7 @@ mod tests {
         let said = |text: &str| EngineError::Said(text.to_owned());
         assert_eq!(Fault::of(&said("failed to load content")), Fault::Content);
         assert_eq!(Fault::of(&EngineError::Status(404, String::new())), Fault::Content, "of a playback");
+        assert_eq!(Fault::of(&EngineError::Hls(HlsFault::Unfit(ListError::Encrypted))), Fault::Content);
         for error in
             [said("out of order"), EngineError::Silent(PENALTY), EngineError::Status(500, String::new())]
         {

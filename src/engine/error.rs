@@ -1,10 +1,12 @@
 //! What can go wrong with an engine, in words a person can act on.
 
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
 use crate::escape::Escaped;
 
+use super::m3u8::ListError;
 use super::url::TargetError;
 
 /// Why an engine did not give what it was asked for. Texts of the engine are kept as it said them; they are
@@ -31,6 +33,19 @@ pub enum EngineError {
     Lost(String),
     /// The engine was found to be down, or to answer nothing at all, while this call waited.
     Down,
+    /// The channel is an HLS list at the engine, and the list cannot be followed.
+    Hls(HlsFault),
+}
+
+/// Why an HLS list cannot be followed (any more).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HlsFault {
+    /// For what it says.
+    Unfit(ListError),
+    /// It does not come, or its playback session is over.
+    List(Box<EngineError>),
+    /// What it names does not come.
+    Segment(Box<EngineError>),
 }
 
 /// Why there is no connection.
@@ -49,32 +64,58 @@ impl EngineError {
     /// Whether it is certain that there is no engine at all.
     #[must_use]
     pub fn is_refused(&self) -> bool {
-        matches!(self, Self::Unreachable(NoConnection::Refused(_)))
+        matches!(self.cause(), Self::Unreachable(NoConnection::Refused(_)))
     }
 
     /// Whether nobody is there, for all that can be seen: no connection, or one that is closed before any answer. A call that
     /// fails so has opened no session.
     #[must_use]
     pub fn is_nobody(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::Closed(_))
+        matches!(self.cause(), Self::Unreachable(_) | Self::Closed(_))
     }
 
     /// Whether the fault is the engine's, so that another one may do better; else it is the content's, on this engine. A
-    /// status of 404 is the playback URL's: whoever has no getstream is told otherwise.
+    /// status of 404 is that of what is played: whoever has no getstream is told otherwise. What a list says is what its
+    /// broadcaster made of it.
     #[must_use]
     pub fn is_engines(&self) -> bool {
-        !self.is_unknown_content() && !matches!(self, Self::Status(404 | 410, _))
+        let is_content_s =
+            |error: &Self| matches!(error, Self::Status(404 | 410, _) | Self::Hls(HlsFault::Unfit(_)));
+        !self.is_unknown_content() && !is_content_s(self.cause())
     }
 
     /// Whether the engine says that it does not know the session, in its own words (engine-contract.md section 2) or in
     /// those of another implementation.
     #[must_use]
     pub fn is_unknown_session(&self) -> bool {
-        let (Self::Said(text) | Self::Status(_, text)) = self else {
-            return false;
-        };
-        let text = text.to_ascii_lowercase();
-        text.contains("session") && ["unknown", "invalid", "expired"].iter().any(|word| text.contains(word))
+        match self {
+            Self::Said(text) | Self::Status(_, text) => {
+                let text = text.to_ascii_lowercase();
+                text.contains("session")
+                    && ["unknown", "invalid", "expired"].iter().any(|word| text.contains(word))
+            }
+            // That is how an engine says it to who follows a list (engine-contract.md section 8.2).
+            Self::Hls(HlsFault::List(error) | HlsFault::Segment(error)) => {
+                matches!(**error, Self::Status(403, _)) || error.is_unknown_session()
+            }
+            _ => false,
+        }
+    }
+
+    /// What went wrong in the end: of a list or a segment that did not come, why not.
+    #[must_use]
+    pub fn cause(&self) -> &Self {
+        match self {
+            Self::Hls(HlsFault::List(error) | HlsFault::Segment(error)) => error.cause(),
+            error => error,
+        }
+    }
+
+    /// Why the reading of a body failed.
+    #[must_use]
+    pub fn of_body(error: &io::Error) -> Self {
+        let own = error.get_ref().and_then(|cause| cause.downcast_ref::<Self>());
+        own.cloned().unwrap_or_else(|| Self::Lost(error.to_string()))
     }
 
     /// Whether the engine says that there is no such content; often it is there under its other name.
@@ -137,11 +178,29 @@ impl fmt::Display for EngineError {
             }
             Self::Down => f.write_str("the engine went down"),
             Self::Lost(why) => write!(f, "the connection to the engine broke: {}", Escaped(why)),
+            Self::Hls(fault) => write!(f, "this channel is HLS at the engine, and {fault}"),
+        }
+    }
+}
+
+impl fmt::Display for HlsFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unfit(error) => fmt::Display::fmt(error, f),
+            Self::List(error) => write!(f, "its list does not come: {error}"),
+            Self::Segment(error) => write!(f, "a segment of it does not come: {error}"),
         }
     }
 }
 
 impl std::error::Error for EngineError {}
+
+impl From<EngineError> for io::Error {
+    /// [`EngineError::of_body`] undoes it.
+    fn from(error: EngineError) -> Self {
+        Self::other(error)
+    }
+}
 
 impl From<TargetError> for EngineError {
     fn from(error: TargetError) -> Self {
@@ -168,14 +227,14 @@ pub(super) fn classify(error: ureq::Error, limit: Duration) -> EngineError {
         ureq::Error::HostNotFound => refused("its host name is not known".to_owned()),
         ureq::Error::ConnectionFailed => refused("the connect failed".to_owned()),
         ureq::Error::Io(error) => match error.kind() {
-            std::io::ErrorKind::ConnectionRefused
-            | std::io::ErrorKind::HostUnreachable
-            | std::io::ErrorKind::NetworkUnreachable => refused(error.to_string()),
-            std::io::ErrorKind::AddrNotAvailable => unanswered("this system has no port left for it"),
-            std::io::ErrorKind::ConnectionReset
-            | std::io::ErrorKind::ConnectionAborted
-            | std::io::ErrorKind::BrokenPipe
-            | std::io::ErrorKind::UnexpectedEof => EngineError::Closed(error.to_string()),
+            io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable => refused(error.to_string()),
+            io::ErrorKind::AddrNotAvailable => unanswered("this system has no port left for it"),
+            io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::UnexpectedEof => EngineError::Closed(error.to_string()),
             _ => EngineError::Lost(error.to_string()),
         },
         error @ (ureq::Error::Protocol(_) | ureq::Error::Http(_) | ureq::Error::LargeResponseHeader(..)) => {
@@ -232,6 +291,23 @@ mod tests {
         ] {
             assert!(error.is_engines() && !error.is_nobody(), "{error}");
         }
+    }
+
+    #[test]
+    fn of_a_list_it_is_what_went_wrong_in_the_end_that_counts() {
+        let faults: [fn(Box<EngineError>) -> HlsFault; 2] = [HlsFault::List, HlsFault::Segment];
+        for fault in faults {
+            let hls = |error| EngineError::Hls(fault(Box::new(error)));
+            let refused = hls(EngineError::Unreachable(NoConnection::Refused("why".to_owned())));
+            assert!(refused.is_refused() && refused.is_nobody() && refused.is_engines());
+            let late = hls(EngineError::Silent(Duration::from_secs(10)));
+            assert!(late.is_engines() && !late.is_nobody() && !late.is_unknown_session());
+            assert!(!hls(EngineError::Status(404, String::new())).is_engines());
+            assert!(hls(EngineError::Status(403, String::new())).is_unknown_session());
+            assert!(hls(said("Session expired")).is_unknown_session());
+        }
+        let unfit = EngineError::Hls(HlsFault::Unfit(ListError::Encrypted));
+        assert!(!unfit.is_engines() && !unfit.is_nobody() && !unfit.is_refused());
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Reading a stream off an engine: the redirects, the body, and how another thread ends the reading.
+//! Reading a stream off an engine: its body, or the HLS list that the body turns out to be, and how another thread ends
+//! the reading.
 //!
 //! This is where the way of a chunk begins. It knows HTTP towards the engine; it does not know what the bytes
 //! mean.
@@ -7,25 +8,23 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Instant;
 
-use ureq::http::header::LOCATION;
+use ureq::BodyReader;
 
 use super::agent::{Bounded, Line};
-use super::answer::excerpt;
 use super::api::{Api, EngineSession};
 use super::error::EngineError;
+use super::get::{Found, Getter};
+use super::hls::Follower;
+use super::m3u8;
 use super::pulse::Pulse;
 use super::url::Target;
 
-/// An engine makes two (engine-contract.md section 1.3).
-const MAX_REDIRECTS: usize = 5;
-
-/// As much of an error's body as is worth reading.
-const MAX_ERROR_BYTES: u64 = 4096;
+/// As much of a body is read to tell a list from a stream, if it is there.
+const LOOK_BYTES: usize = 1024;
 
 /// Plays one session; a connection and an [`Interrupter`] of its own.
 pub struct Player {
-    line: Arc<Line>,
-    pulse: Arc<Pulse>,
+    getter: Getter,
 }
 
 /// Ends the reading of one [`Player`] from another thread: a connect, the wait for a header or a read in
@@ -46,13 +45,13 @@ impl Player {
     /// A player at this engine that has not asked for anything yet.
     #[must_use]
     pub fn new(api: &Api) -> Self {
-        Self { line: Arc::new(Line::new(api.host())), pulse: Arc::clone(api.pulse()) }
+        Self { getter: Getter::new(api) }
     }
 
     /// What ends this player's reading.
     #[must_use]
     pub fn interrupter(&self) -> Interrupter {
-        Interrupter { line: Arc::clone(&self.line) }
+        Interrupter { line: Arc::clone(self.getter.line()) }
     }
 
     /// Asks for the stream of a session and follows the engine's redirects, until the engine answers with a
@@ -63,44 +62,36 @@ impl Player {
     /// When the session has no playback URL, when there is no success status until `deadline`, when the engine redirects in circles or to a place
     /// outside playback, and when the [`Interrupter`] was used.
     pub fn play(self, session: &EngineSession, deadline: Instant) -> Result<Playback, EngineError> {
-        let mut target = session.playback.clone()?;
-        for _ in 0..=MAX_REDIRECTS {
-            let response = self.line.get(&target, deadline, Bounded::Head)?;
-            self.pulse.answer(Instant::now());
-            let status = response.status();
-            if status.is_redirection() {
-                // The body is dropped unread, and the connection with it: it has neither length nor end.
-                let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
-                target = Target::rebase(location.ok_or(EngineError::NoAnswer("a redirect to nowhere"))?)?;
-                continue;
-            }
-            let body = response.into_body();
-            if !status.is_success() {
-                return Err(EngineError::Status(status.as_u16(), error_text(body)));
-            }
-            return Ok(Playback { status: status.as_u16(), body: body.into_reader(), pulse: self.pulse });
-        }
-        Err(EngineError::TooManyRedirects)
+        let Self { getter } = self;
+        let Found { status, target, body } =
+            getter.get(session.playback.clone()?, None, deadline, Bounded::Head)?;
+        let pulse = Arc::clone(getter.pulse());
+        let source = Source::Unseen(Some(Box::new(Unseen { body, getter, target })));
+        Ok(Playback { status, source, pulse })
     }
 }
 
-/// The text of an error answer, if its length is known: one without a length may never end.
-fn error_text(body: ureq::Body) -> String {
-    if body.content_length().is_none_or(|length| length > MAX_ERROR_BYTES) {
-        return String::new();
-    }
-    let mut text = Vec::new();
-    match body.into_reader().take(MAX_ERROR_BYTES).read_to_end(&mut text) {
-        Ok(_) => excerpt(&String::from_utf8_lossy(&text)),
-        Err(_) => String::new(),
-    }
-}
-
-/// The body of a playback request, without chunked coding. Dropping it closes the connection.
+/// The body of a playback request, without chunked coding; if it is an HLS list, the segments of that, one after the
+/// other, for as long as the list goes on. Dropping it closes the connection.
 pub struct Playback {
     status: u16,
-    body: ureq::BodyReader<'static>,
+    source: Source,
     pulse: Arc<Pulse>,
+}
+
+enum Source {
+    /// What it is is not known yet; nothing if it failed while it was looked at.
+    Unseen(Option<Box<Unseen>>),
+    /// The stream itself; first what was read to tell.
+    Stream { begin: io::Cursor<Vec<u8>>, body: BodyReader<'static> },
+    /// An HLS list.
+    List(Box<Follower>),
+}
+
+struct Unseen {
+    body: BodyReader<'static>,
+    getter: Getter,
+    target: Target,
 }
 
 impl Playback {
@@ -109,13 +100,55 @@ impl Playback {
     pub fn status(&self) -> u16 {
         self.status
     }
+
+    /// Whether what the last read gave does not go on where the one before it ended, as the list says that it is read from.
+    #[must_use]
+    pub fn has_jumped(&self) -> bool {
+        matches!(&self.source, Source::List(follower) if follower.has_jumped())
+    }
+
+    /// Reads until it can be told what this is.
+    fn look(&mut self) -> io::Result<()> {
+        let Source::Unseen(unseen) = &mut self.source else {
+            return Ok(());
+        };
+        let unseen = unseen.take().ok_or(io::ErrorKind::NotConnected)?;
+        let Unseen { mut body, getter, target } = *unseen;
+        let (mut begin, mut buffer) = (Vec::new(), [0; LOOK_BYTES]);
+        let is_list = loop {
+            let read = match body.read(&mut buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                read => read?,
+            };
+            begin.extend_from_slice(&buffer[..read]);
+            match m3u8::is_list(&begin) {
+                Some(is_list) => break is_list,
+                None if read == 0 => break false,
+                None => {}
+            }
+        };
+        self.source = if is_list {
+            Source::List(Box::new(Follower::begin(getter, target, begin, body)?))
+        } else {
+            Source::Stream { begin: io::Cursor::new(begin), body }
+        };
+        Ok(())
+    }
 }
 
 impl Read for Playback {
     /// Reads what there is, at most as much as fits; blocks until there is something. `Ok(0)` is the end of the
-    /// body, or an [`Interrupter`]'s work.
+    /// body, or an [`Interrupter`]'s work. Of an error [`EngineError::of_body`] tells more.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.body.read(buffer)?;
+        self.look()?;
+        let read = match &mut self.source {
+            Source::Stream { begin, body } => match begin.read(buffer)? {
+                0 => body.read(buffer),
+                read => Ok(read),
+            },
+            Source::List(follower) => follower.read(buffer),
+            Source::Unseen(_) => Err(io::ErrorKind::NotConnected.into()),
+        }?;
         if read > 0 {
             self.pulse.record_packets(Instant::now());
         }
@@ -131,18 +164,26 @@ mod tests {
     use super::*;
     use crate::engine::api::Opening;
     use crate::id::{ContentKey, ContentName, Digest, EngineParams};
-    use crate::sim::{Content, Counts, Entry, Media, Numbered, PlaybackStep as Play, Script, SimEngine};
+    use crate::sim::{Content, Counts, Entry, Hls, Media, Numbered, PlaybackStep as Play, Script, SimEngine};
     use crate::threads::{SMALL_STACK_BYTES, Threads};
 
     const ID: Digest = Digest::new([0x1d; 20]);
     const SOON: Duration = Duration::from_secs(20);
 
-    /// An engine whose only channel behaves so, and a session of it.
-    fn opened(playback: Play) -> (SimEngine, Api, EngineSession) {
+    /// A channel.
+    fn content() -> Content {
+        Content::live(ID, Digest::new([0x2d; 20]), Media::Numbered(Numbered::default()))
+    }
+
+    /// A channel that behaves so.
+    fn playing(playback: Play) -> Content {
+        content().script(Script::new().playback(playback))
+    }
+
+    /// An engine with this channel, and a session of it.
+    fn opened(content: Content) -> (SimEngine, Api, EngineSession) {
         let engine = SimEngine::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a port");
-        let media = Media::Numbered(Numbered::default());
-        let content = Content::live(ID, Digest::new([0x2d; 20]), media);
-        engine.add(content.script(Script::new().playback(playback)));
+        engine.add(content);
         let api = Api::new(&engine.addr().to_string());
         let key = ContentKey { name: ContentName::Id(ID), params: EngineParams::default() };
         let session = api.open(&key, Opening::Plain, Instant::now() + SOON).expect("a session");
@@ -152,12 +193,12 @@ mod tests {
     /// How long the work goes on after it was interrupted, at best of several times: a busy machine is slow to wake
     /// anybody.
     fn interrupted_within(
-        playback: &Play,
+        content: &Content,
         is_blocked: fn(&Counts) -> bool,
         work: fn(Player, &EngineSession),
     ) -> Duration {
         let once = || {
-            let (engine, api, session) = opened(playback.clone());
+            let (engine, api, session) = opened(content.clone());
             let player = Player::new(&api);
             let interrupter = player.interrupter();
             let (tell, told) = crossbeam_channel::bounded(1);
@@ -179,7 +220,7 @@ mod tests {
     #[test]
     fn a_blocked_read_is_interrupted_at_once() {
         let is_playing = |counts: &Counts| counts.playbacks == 1;
-        let took = interrupted_within(&Play::never_a_byte(), is_playing, |player, session| {
+        let took = interrupted_within(&playing(Play::never_a_byte()), is_playing, |player, session| {
             // On a very busy machine the head may still be under way when the interruption comes.
             if let Ok(mut playback) = player.play(session, Instant::now() + SOON) {
                 assert!(!matches!(playback.read(&mut [0; 1000]), Ok(1..)));
@@ -189,9 +230,22 @@ mod tests {
     }
 
     #[test]
+    fn the_wait_for_a_list_is_interrupted_at_once() {
+        let listed = content().hls(Hls { window: 1, ..Hls::of(SOON) });
+        let has_read_all = |counts: &Counts| counts.segments == 1;
+        let took = interrupted_within(&listed, has_read_all, |player, session| {
+            let playback = player.play(session, Instant::now() + SOON);
+            let mut playback = playback.expect("it plays");
+            let mut buffer = vec![0; 64 * 1024];
+            while let Ok(1..) = playback.read(&mut buffer) {}
+        });
+        assert!(took < Duration::from_millis(10), "{took:?}");
+    }
+
+    #[test]
     fn the_wait_for_a_head_is_interrupted_at_once() {
         let is_asked = |counts: &Counts| counts.playback_requests == 1;
-        let took = interrupted_within(&Play::entry(Entry::Never), is_asked, |player, session| {
+        let took = interrupted_within(&playing(Play::entry(Entry::Never)), is_asked, |player, session| {
             assert!(player.play(session, Instant::now() + SOON).is_err());
         });
         assert!(took < Duration::from_millis(10), "{took:?}");
@@ -199,7 +253,7 @@ mod tests {
 
     #[test]
     fn an_interrupted_player_does_not_begin() {
-        let (engine, api, session) = opened(Play::normal());
+        let (engine, api, session) = opened(playing(Play::normal()));
         let player = Player::new(&api);
         player.interrupter().interrupt();
         assert!(player.play(&session, Instant::now() + SOON).is_err());
@@ -208,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_redirect_is_followed_on_a_connection_of_its_own() {
-        let (engine, api, session) = opened(Play::normal());
+        let (engine, api, session) = opened(playing(Play::normal()));
         let mut playback = Player::new(&api).play(&session, Instant::now() + SOON).expect("it plays");
         assert!(matches!(playback.read(&mut [0; 1000]), Ok(1..)));
         let counts = engine.counts();

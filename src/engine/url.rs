@@ -83,6 +83,36 @@ impl Target {
         Ok(Self(target.to_owned().into()))
     }
 
+    /// Takes a URL that stands in what was found at this target (RFC 3986 section 5.2): absolute, or relative to it.
+    ///
+    /// # Errors
+    ///
+    /// When it is no HTTP URL, or its path does not belong to playback.
+    pub fn resolve(&self, reference: &str) -> Result<Self, TargetError> {
+        let reference = reference.trim();
+        let path_end = reference.find(['?', '#']).unwrap_or(reference.len());
+        let (path, rest) = reference.split_at(path_end);
+        if path.starts_with('/') || path.contains(':') {
+            return Self::rebase(reference);
+        }
+        let own = self.0.split('?').next().unwrap_or_default();
+        if path.is_empty() {
+            return Self::rebase(&format!("{own}{rest}"));
+        }
+        let mut segments: Vec<&str> = own.split('/').collect();
+        segments.pop();
+        for segment in path.split('/') {
+            match segment {
+                "." => {}
+                // The first is the empty one in front of the root, which nothing climbs over.
+                ".." if segments.len() > 1 => drop(segments.pop()),
+                ".." => {}
+                segment => segments.push(segment),
+            }
+        }
+        Self::rebase(&format!("{}{rest}", segments.join("/")))
+    }
+
     /// The target of a getstream request with `format=json` and this player id; under its old name too, since engines before
     /// 3.1.29 know no other (engine-contract.md section 1.2).
     #[must_use]
@@ -161,6 +191,31 @@ mod tests {
     }
 
     #[test]
+    fn what_a_list_names_is_found_beside_it() {
+        let list = Target::rebase("/ace/m/aa/list.m3u8?x=1").expect("a target");
+        for (reference, expected) in [
+            ("0.ts", "/ace/m/aa/0.ts"),
+            (" sub/0.ts?a=b#c", "/ace/m/aa/sub/0.ts?a=b"),
+            ("./0.ts", "/ace/m/aa/0.ts"),
+            ("../../c/bb/0.ts", "/ace/c/bb/0.ts"),
+            ("../../../../hls/0.ts", "/hls/0.ts"),
+            ("?x=2", "/ace/m/aa/list.m3u8?x=2"),
+            ("/content/0.ts", "/content/0.ts"),
+            ("//172.17.0.2/ace/c/0.ts", "/ace/c/0.ts"),
+            ("http://127.0.0.1:6878/ace/c/aa/0.ts", "/ace/c/aa/0.ts"),
+        ] {
+            let target = list.resolve(reference).expect(reference);
+            assert_eq!(target.on("box:1"), format!("http://box:1{expected}"), "{reference}");
+        }
+        for reference in ["../../../server/api", "/webui/x", "http://box/webui/x", "..%2f0.ts", "a\\b"] {
+            assert_eq!(list.resolve(reference), Err(TargetError::ForeignPath), "{reference}");
+        }
+        for reference in ["ftp://box/ace/0.ts", "data:video/mp2t,G", "a b.ts"] {
+            assert_eq!(list.resolve(reference), Err(TargetError::NotAUrl), "{reference}");
+        }
+    }
+
+    #[test]
     fn a_key_reaches_the_engine_encoded() {
         let digits = "0123456789abcdef0123456789abcdef01234567";
         let key = ContentKey::from_query(None, [("infohash", digits), ("quality", "a-b_c"), ("_idx", "2")]);
@@ -175,7 +230,8 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_an_engine_says_only_its_own_host_is_asked(url in "\\PC{0,60}|https?://[a-z@:/.%?#]{0,40}") {
-            if let Ok(target) = Target::rebase(&url) {
+            let found = Target::rebase(&url);
+            for target in found.into_iter().chain(Target::rebase("/ace/m/x").expect("a target").resolve(&url)) {
                 let whole = target.on("box:1");
                 let prefix = ALLOWED_PREFIXES.iter().any(|prefix| whole.starts_with(&format!("http://box:1{prefix}")));
                 prop_assert!(prefix && !whole.contains(char::is_whitespace), "{whole}");

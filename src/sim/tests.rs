@@ -9,6 +9,7 @@ mod dialects;
 mod faults;
 mod frozen;
 mod health;
+mod hls;
 mod mortal;
 mod restarts;
 mod rules;

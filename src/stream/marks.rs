@@ -112,6 +112,12 @@ impl Marker {
         &self.published
     }
 
+    /// The tables as they are now.
+    #[must_use]
+    pub fn tables(&self) -> &PsiCache {
+        &self.tables
+    }
+
     /// The source was lost: what comes next does not go on where the last packet ended, and may be of other PIDs. What was
     /// published stays published.
     pub fn break_off(&mut self) {

@@ -114,9 +114,12 @@ impl<'a> Pump<'a> {
                 Ok(0) => return self.finish(Why::SourceEnded(ending)).into(),
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return self.finish(Why::Engine(EngineError::Lost(error.to_string()))).into(),
+                Err(error) => return self.finish(why_of(EngineError::of_body(&error))).into(),
             };
             self.stream.record_bytes_in(read as u64);
+            if playback.has_jumped() {
+                self.jump();
+            }
             self.intake.aligner.push(&buffer[..read], &mut self.aligned);
             self.publish();
             if !self.intake.has_published {
@@ -140,6 +143,20 @@ impl<'a> Pump<'a> {
             if self.hold_while_everybody_is_behind() {
                 return Lost::Superseded;
             }
+        }
+    }
+
+    /// What comes next does not go on where the source was: nobody begins before it, and every jump is announced.
+    fn jump(&mut self) {
+        self.intake.aligner.finish(&mut self.aligned);
+        self.publish();
+        self.intake.aligner = Aligner::new();
+        // A seam that is still being looked for is found behind the jump all the same.
+        let is_searching = self.intake.splice.as_ref().is_some_and(Splice::is_searching);
+        if self.intake.has_published && !is_searching {
+            self.intake.splice = Some(Splice::at_jump(self.marker.tables().clone(), Instant::now()));
+            self.marker.break_off();
+            self.stream.fanout().break_off();
         }
     }
 
@@ -224,6 +241,11 @@ impl<'a> Pump<'a> {
         thread::sleep(pause);
         self.stream.stopped().try_recv() != Err(TryRecvError::Empty)
     }
+}
+
+/// What it means that a body cannot be read on.
+fn why_of(error: EngineError) -> Why {
+    if error.is_unknown_session() { Why::SessionLost } else { Why::Engine(error) }
 }
 
 /// When to pause and when to hold; a plain value.

@@ -82,6 +82,14 @@ impl Splice {
         Self { tables: PsiCache::new(), phase: SeamPhase::Searching(Box::new(search)) }
     }
 
+    /// A seam within a source that says itself where it does not go on: it begins a segment there, so nothing is left out.
+    /// Until it repeats its tables they are these.
+    #[must_use]
+    pub(super) fn at_jump(tables: PsiCache, now: Instant) -> Self {
+        let phase = SeamPhase::Joining { continuity: Continuity::new(), until: now + JOIN_TIME };
+        Self { tables, phase }
+    }
+
     /// Takes the next whole packets of the new source; appends what is to be published behind what was.
     pub(super) fn push(&mut self, aligned: &[u8], published: &Published, now: Instant, out: &mut Vec<u8>) {
         for packet in packets(aligned) {
@@ -98,6 +106,12 @@ impl Splice {
                 SeamPhase::Joining { .. } => self.join(&packet, out),
             }
         }
+    }
+
+    /// Whether nothing of the new source is published yet.
+    #[must_use]
+    pub(super) fn is_searching(&self) -> bool {
+        matches!(&self.phase, SeamPhase::Searching(_))
     }
 
     /// Whether the seam is sewn, so that the source needs no looking after any more.
@@ -296,6 +310,31 @@ mod tests {
         let behind = pcr_behind(begins_at, published.expect("a clock")).expect("the rest begins behind it");
         assert!(behind <= Duration::from_millis(1100), "{behind:?}: at the next keyframe");
         assert!(rest.len() < all.len() * 6 / 10);
+    }
+
+    #[test]
+    fn at_a_jump_nothing_is_left_out_and_everything_is_announced() {
+        let now = Instant::now();
+        let mut tables = PsiCache::new();
+        for packet in packets(CLIP).take(20) {
+            tables.observe(&packet);
+        }
+        // In the midst of a picture.
+        let rest = &CLIP[405 * PACKET_BYTES..];
+        let mut out = Vec::new();
+        Splice::at_jump(tables, now).push(rest, &Published::default(), now, &mut out);
+        let is_announcement = |packet: &Packet<'_>| packet.discontinuity() && !packet.has_payload();
+        let kept: Vec<u8> =
+            packets(&out).filter(|packet| !is_announcement(packet)).fold(Vec::new(), |mut all, packet| {
+                all.extend_from_slice(packet.bytes());
+                all
+            });
+        assert_eq!(kept, rest);
+        let announced: Vec<_> = packets(&out).filter(is_announcement).map(|packet| packet.pid()).collect();
+        assert_eq!(announced.len(), 2, "video and sound, each once: {announced:?}");
+        let first =
+            packets(rest).find(|packet| announced.contains(&packet.pid())).expect("a packet of the video");
+        assert_eq!(packets(&out).find(is_announcement).expect("one").pid(), first.pid());
     }
 
     #[test]

@@ -31,7 +31,7 @@ const MAX_PROGRAMMES: usize = 32;
 const MAX_PAT_SECTIONS: usize = MAX_PROGRAMMES;
 
 /// A programme that the PAT names.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Programme {
     /// `program_number`.
     number: u16,
@@ -42,7 +42,7 @@ struct Programme {
 }
 
 /// Keeps the last complete PAT and PMTs of a stream.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct PsiCache {
     serial: u64,
     pat_assembler: Assembler,

@@ -36,7 +36,7 @@ pub(super) struct Received {
 }
 
 /// A whole section with the long syntax and a correct checksum.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Section {
     bytes: Vec<u8>,
     packets: Vec<Received>,
@@ -92,14 +92,14 @@ impl Section {
 }
 
 /// A section that has begun and is not whole.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Open {
     bytes: Vec<u8>,
     packets: Vec<Received>,
 }
 
 /// Puts the sections of one table on one PID together.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Assembler {
     /// Sections with another `table_id` are followed to their end and dropped.
     table_id: u8,

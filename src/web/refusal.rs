@@ -14,23 +14,23 @@ use super::admin::Denied;
 impl From<&Why> for Code {
     fn from(why: &Why) -> Self {
         match why {
-            Why::NoEngine(Unavailable::AllDown)
-            | Why::Engine(EngineError::Unreachable(_) | EngineError::Down) => Self::NoEngine,
+            Why::NoEngine(Unavailable::AllDown) => Self::NoEngine,
+            Why::Engine(error) => match error.cause() {
+                EngineError::Unreachable(_) | EngineError::Down => Self::NoEngine,
+                EngineError::Silent(_) => Self::StartTimeout,
+                _ => Self::EngineError,
+            },
             Why::Tried(last, _) => Self::from(&**last),
             Why::NoEngine(Unavailable::AllTried) => Self::EngineError,
             Why::NoEngine(_) | Why::NoThread => Self::AtCapacity,
-            Why::ConnectTimeout(..)
-            | Why::NotReady(..)
-            | Why::FirstDataTimeout(..)
-            | Why::Engine(EngineError::Silent(_)) => Self::StartTimeout,
+            Why::ConnectTimeout(..) | Why::NotReady(..) | Why::FirstDataTimeout(..) => Self::StartTimeout,
             Why::Shutdown => Self::ShuttingDown,
             // Whoever waits for a start that somebody has stopped should not ask again at once, as after a 503: there is
             // no such session any more.
             Why::Asked => Self::NotFound,
             // Nobody waits for these, but for one who comes at that very moment; there is room in the next.
             Why::Idle | Why::GaveWay | Why::Abandoned => Self::AtCapacity,
-            Why::Engine(_)
-            | Why::EndedWithoutData
+            Why::EndedWithoutData
             | Why::NotMpegTs(_)
             | Why::SourceEnded(_)
             | Why::Stalled(..)

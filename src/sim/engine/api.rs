@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::call::{Named, Reply, Request};
 use super::content::Content;
 use super::dialect::Dialect;
+use super::hls;
 use super::http::{Answer, Connection};
 use super::playback;
 use super::script::{Call, CallKind, Health};
@@ -70,7 +71,7 @@ fn kind(path: &str) -> Option<CallKind> {
         ["ace", "getstream" | "manifest.m3u8"] => Some(CallKind::Getstream),
         ["ace", "stat", ..] => Some(CallKind::Stat),
         ["ace", "cmd", ..] => Some(CallKind::Stop),
-        ["ace", "r", ..] | ["content", ..] => Some(CallKind::Playback),
+        ["ace", "r" | "c", ..] | ["content", ..] => Some(CallKind::Playback),
         ["webui", ..] | ["server", ..] => Some(CallKind::Check),
         _ => None,
     }
@@ -106,6 +107,7 @@ impl Request<'_> {
             ["ace", "cmd", infohash, token] => self.command(infohash, token),
             ["ace", "event", infohash, token] => self.event(infohash, token),
             ["ace", "r", infohash, token] => return playback::entry(self, infohash, token),
+            ["ace", "c", infohash, name] => return hls::segment(self, infohash, name),
             ["content", infohash, name] => return playback::content(self, infohash, name),
             ["webui", "api", "service"] => self.service(&health),
             ["server", "api"] => self.server_api(&health),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::super::media::Media;
 use super::super::media::packet::PACKET_BYTES;
+use super::listing::Hls;
 use super::script::Script;
 use crate::id::Digest;
 
@@ -22,6 +23,8 @@ pub struct Content {
     pub media: Media,
     /// How it leaves the engine.
     pub delivery: Delivery,
+    /// The list that its playback is, if it is one.
+    pub hls: Option<Hls>,
     /// What goes wrong with it.
     pub script: Script,
 }
@@ -37,6 +40,7 @@ impl Content {
             name: format!("simulated {infohash}"),
             media,
             delivery: Delivery::default(),
+            hls: None,
             script: Script::default(),
         }
     }
@@ -55,6 +59,13 @@ impl Content {
     #[must_use]
     pub fn delivery(mut self, delivery: Delivery) -> Self {
         self.delivery = delivery;
+        self
+    }
+
+    /// As an HLS list.
+    #[must_use]
+    pub fn hls(mut self, hls: Hls) -> Self {
+        self.hls = Some(hls);
         self
     }
 

@@ -66,6 +66,10 @@ pub struct Counts {
     pub playbacks_with_gzip: u64,
     /// Requests for playback with a `Range`.
     pub playbacks_with_range: u64,
+    /// Requests for HLS lists.
+    pub lists: u64,
+    /// HLS segments sent.
+    pub segments: u64,
     /// Bytes of bodies sent, heads and framing not counted.
     pub bytes_sent: u64,
     /// Calls of `get_version` and `get_status`; only in the counts of the whole engine.

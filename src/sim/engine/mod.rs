@@ -11,8 +11,10 @@ mod content;
 mod counts;
 mod dialect;
 mod getstream;
+mod hls;
 mod http;
 mod listener;
+mod listing;
 mod playback;
 mod reader;
 mod script;
@@ -31,6 +33,7 @@ use parking_lot::Mutex;
 pub use self::content::{Begin, Burst, Content, Delivery, Framing, Pace, Stuck};
 pub use self::counts::{Counts, RequestRecord};
 pub use self::dialect::Dialect;
+pub use self::listing::{Hls, HlsKind};
 pub use self::script::{
     BodyEvent, Call, CallKind, Entry, Fill, Getstream, Head, Health, Order, PlaybackStep, Script, Steps,
 };

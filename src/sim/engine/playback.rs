@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use super::call::{Reply, Request};
 use super::content::Framing;
+use super::hls;
 use super::http::{Answer, status_line};
 use super::reader::{BodyEnd, Reader};
 use super::script::{Entry, Head};
@@ -99,6 +100,13 @@ pub(super) fn content(request: &Request<'_>, infohash: &str, name: &str) -> io::
         .by_path(infohash)
         .and_then(|content| Some((content, request.shared.lock().sessions.ticket(name)?)));
     let Some((content, ticket)) = found else {
+        let known = request.by_path(infohash);
+        let is_list =
+            known.is_some_and(|content| request.shared.lock().contents[content].content.hls.is_some());
+        if is_list {
+            // What the list of a session is once that has ended.
+            return Ok(Reply::Answer(Answer::plain(500, NOT_FOUND)));
+        }
         return Ok(Reply::Answer(Answer::error(404, "File not found")));
     };
     count_request(request, content);
@@ -117,6 +125,10 @@ fn count_request(request: &Request<'_>, content: usize) {
 }
 
 fn send_body(request: &Request<'_>, content: usize, ticket: Ticket) -> io::Result<Reply> {
+    let hls = request.shared.lock().contents[content].content.hls.clone();
+    if let Some(hls) = hls {
+        return hls::list(request, content, &ticket, &hls);
+    }
     let Some(reader) = Reader::enter(request, content, ticket.token) else {
         // What a real engine's second reader gets: another status line, in a row with the first.
         let broken = [status_line(200), status_line(200)].concat();

@@ -161,8 +161,7 @@ impl Why {
             Self::Tried(last, _) => last.will_last(),
             // Nobody was there, or not any more: that may be over the next moment.
             Self::Engine(error) if error.is_nobody() => false,
-            Self::Engine(EngineError::Lost(_) | EngineError::Down) => false,
-            Self::Engine(_) => true,
+            Self::Engine(error) => !matches!(error.cause(), EngineError::Lost(_) | EngineError::Down),
             Self::ConnectTimeout(..)
             | Self::NotReady(..)
             | Self::FirstDataTimeout(..)
