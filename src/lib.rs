@@ -11,8 +11,8 @@
 //! Starting a fetcher returns at once, so nothing may treat a stream as there until the fetcher itself has said so.
 //! [`stream::state`] holds the rule as a pure function, [`stream::stream`] guards its state with a Condvar:
 //! `Starting` becomes `Active` when the engine has answered the playback request *and* the first whole TS packets with
-//! picture or sound are published. Every other way out of the fetcher's thread, a panic included, wakes whoever waits with the reason. All who
-//! wait for one start get the same outcome, and only then does a client get its status line.
+//! picture or sound are published. Every other way out of the fetcher's thread, a panic included, wakes whoever waits with
+//! the reason. All who wait for one start get the same outcome, and only then does a client get its status line.
 //!
 //! # The way of a chunk
 //!

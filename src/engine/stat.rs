@@ -77,7 +77,7 @@ pub struct Watched {
 struct Seen {
     last: Option<Arc<Stat>>,
     last_at: Option<Instant>,
-    /// The last two words between which it got on.
+    /// When the engine gave the last two answers between which `downloaded` or `progress` rose.
     risen: Option<(Instant, Instant)>,
     /// When the engine said that it does not know the session.
     unknown_at: Option<Instant>,

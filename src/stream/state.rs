@@ -17,6 +17,7 @@
 //! one is not heard. A start is one deadline and as many attempts as fit, and so is a recovery. It takes values and `now`;
 //! it reads no clock, holds no lock, does no I/O, and does not know which engine is asked.
 
+mod report;
 mod why;
 
 use std::time::{Duration, Instant};
@@ -24,6 +25,7 @@ use std::time::{Duration, Instant};
 use super::candidates::Others;
 use super::ending::Ending;
 
+pub use self::report::{EngineState, SourceReport, TimeLimits, Yield};
 pub use self::why::{Hint, Why};
 
 /// Pauses before the attempts of a recovery: at once, then with more and more patience.
@@ -37,9 +39,6 @@ const BACK_OFF: [Duration; 5] = [
 
 /// So many sources in a row that gave next to nothing are too many, for each engine that could be asked.
 pub(super) const MAX_BARREN: u32 = 3;
-
-/// Silence of a source whose engine is down: its connection may yet hold what the kernel kept.
-const STALL_OF_DOWN_ENGINE: Duration = Duration::from_secs(3);
 
 /// An attempt has so long to its first packets while another engine could be asked: an engine that has the content gives
 /// its picture within seconds, and what is left of a start is enough for the other one. One whose buffer fills has longer.
@@ -167,66 +166,6 @@ pub enum Event {
     Tick(SourceReport),
     /// The fetcher has ended and stopped the engine's session.
     FetcherGone,
-}
-
-/// How much a source gave before it was lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Yield {
-    /// Next to nothing, or less.
-    Barren,
-    /// A stream.
-    Some,
-}
-
-/// How the source is, as far as can be seen from outside.
-#[derive(Clone, Debug)]
-pub struct SourceReport {
-    /// Time since picture or sound came.
-    pub silent_for: Duration,
-    /// For how long sound has come without the picture that was there before.
-    pub picture_overdue: Duration,
-    /// How much it had given.
-    pub given: Yield,
-    /// How its engine is.
-    pub engine: EngineState,
-    /// What else there is to try.
-    pub others: Others,
-    /// Whether the engine says that it is filling its buffer, and it is.
-    pub is_filling: bool,
-    /// What the engine knows of the swarm.
-    pub hint: Hint,
-    /// With which words it has refused to play, as long as it only was not ready.
-    pub refusal: Option<String>,
-}
-
-/// How the engine of a source is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EngineState {
-    /// It answers, or nothing is known against it.
-    Well,
-    /// It was asked, and has not answered anything for long.
-    Dead,
-    /// It is down, by its health checks or a refused connection.
-    Down,
-}
-
-/// How long things may take.
-#[derive(Clone, Copy, Debug)]
-pub struct TimeLimits {
-    /// Request to playback connection.
-    pub connect: Duration,
-    /// From there to the first packets.
-    pub first_data: Duration,
-    /// Silence of a running source.
-    pub stall: Duration,
-    /// A stream whose source is lost; zero: not at all.
-    pub recover: Duration,
-    /// A stream without seats.
-    pub linger: Duration,
-    /// A start without seats.
-    pub abandon: Duration,
-    /// So many sources in a row that gave next to nothing end the stream.
-    pub max_barren: u32,
 }
 
 impl State {
@@ -534,19 +473,6 @@ impl Life {
                 self.lose(&why, source.given, source.others, now, limits);
             }
             _ => {}
-        }
-    }
-}
-
-impl SourceReport {
-    /// How long this source may be silent.
-    fn patience(&self, limits: &TimeLimits) -> Duration {
-        match self.engine {
-            EngineState::Down => STALL_OF_DOWN_ENGINE.min(limits.stall),
-            // It was found dead by as much silence; and if nobody else can be asked, it may yet wake.
-            EngineState::Dead if self.others == Others::Fresh => Duration::ZERO,
-            _ if self.is_filling => limits.stall.max(limits.recover),
-            _ => limits.stall,
         }
     }
 }

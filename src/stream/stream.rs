@@ -425,7 +425,7 @@ impl Stream {
     fn leave(&self, client: &ClientRecord) {
         let mut core = self.core.lock();
         if core.seats.remove(&client.id).is_none() {
-            // Its other seat on this stream has left for both.
+            // A client with two seats has one entry; the first seat that it gave back has taken it.
             return;
         }
         if let Some(progress) = client.progress.get() {

@@ -38,6 +38,7 @@ mod service;
 mod sharing;
 mod shutdown;
 mod soak;
+mod sources;
 mod start_faults;
 mod storm;
 mod swarm;
