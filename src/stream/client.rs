@@ -10,11 +10,36 @@ use super::fanout::Progress;
 /// hostile one could have 16 KiB, and every status repeats them all.
 const MAX_USER_AGENT_CHARACTERS: usize = 256;
 
+/// How a client takes its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// MPEG-TS without an end, over one connection.
+    Ts,
+    /// Lists and segments (RFC 8216), each with a request of its own.
+    Hls,
+    /// Parts of a file.
+    Film,
+}
+
+impl Protocol {
+    /// As the API writes it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ts => "ts",
+            Self::Hls => "hls",
+            Self::Film => "film",
+        }
+    }
+}
+
 /// What is known of a client.
 #[derive(Debug)]
 pub struct ClientRecord {
     /// Its number, unique in the process.
     pub id: u64,
+    /// How it takes the stream.
+    pub protocol: Protocol,
     /// Where it comes from.
     pub address: SocketAddr,
     /// What it calls itself, as it came but for what is too long: to be escaped when shown.
@@ -28,9 +53,9 @@ pub struct ClientRecord {
 impl ClientRecord {
     /// A client that has just asked.
     #[must_use]
-    pub fn new(id: u64, address: SocketAddr, user_agent: Option<String>) -> Self {
+    pub fn new(id: u64, protocol: Protocol, address: SocketAddr, user_agent: Option<String>) -> Self {
         // Made anew, so that nothing of the rest is kept.
         let user_agent = user_agent.map(|text| text.chars().take(MAX_USER_AGENT_CHARACTERS).collect());
-        Self { id, address, user_agent, connected_at: SystemTime::now(), progress: OnceLock::new() }
+        Self { id, protocol, address, user_agent, connected_at: SystemTime::now(), progress: OnceLock::new() }
     }
 }

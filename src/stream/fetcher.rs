@@ -445,7 +445,7 @@ mod tests {
     use super::*;
     use crate::config;
     use crate::id::ContentKey;
-    use crate::stream::client::ClientRecord;
+    use crate::stream::client::{ClientRecord, Protocol};
     use crate::stream::memory::Memory;
     use crate::threads::SMALL_STACK_BYTES;
 
@@ -458,7 +458,7 @@ mod tests {
         let stream = Stream::new(wanted, &settings, Arc::default(), &Memory::new(0), Arc::clone(&pool));
         let seat = |id| {
             let address = SocketAddr::from(([127, 0, 0, 1], 1));
-            let client = Arc::new(ClientRecord::new(id, address, None));
+            let client = Arc::new(ClientRecord::new(id, Protocol::Ts, address, None));
             stream.take_seat(client).expect("it is starting")
         };
         let (first, second) = (seat(1), seat(2));

@@ -189,7 +189,7 @@ impl Leases {
 mod tests {
     use std::net::SocketAddr;
 
-    use super::super::client::ClientRecord;
+    use super::super::client::{ClientRecord, Protocol};
     use super::super::memory::Memory;
     use super::super::state::{Event, State, Why};
     use super::super::stream::Stream;
@@ -210,7 +210,7 @@ mod tests {
     const IDLE: Duration = Duration::from_secs(20);
 
     fn client(id: u64) -> Arc<ClientRecord> {
-        Arc::new(ClientRecord::new(id, SocketAddr::from(([127, 0, 0, 1], 1)), None))
+        Arc::new(ClientRecord::new(id, Protocol::Ts, SocketAddr::from(([127, 0, 0, 1], 1)), None))
     }
 
     /// A stream that plays, and its first seat.

@@ -204,6 +204,7 @@ impl Drop for Retire<'_> {
 mod tests {
     use std::net::SocketAddr;
 
+    use super::super::client::Protocol;
     use super::super::lease::Token;
     use super::*;
     use crate::id::ContentKey;
@@ -219,7 +220,8 @@ mod tests {
         let inner = Arc::get_mut(&mut streams).expect("nobody else has it yet");
         inner.leases = Leases::new(TICK, 1);
         let key = ContentKey::from_query(None, [("id", "0123456789abcdef0123456789abcdef01234567")]);
-        let client = Arc::new(ClientRecord::new(1, SocketAddr::from(([127, 0, 0, 1], 1)), None));
+        let client =
+            Arc::new(ClientRecord::new(1, Protocol::Ts, SocketAddr::from(([127, 0, 0, 1], 1)), None));
         // Without an engine, and without a fetcher: only who watches it is looked at.
         let wanted = key.expect("a good key").into();
         let seat =
@@ -239,8 +241,12 @@ mod tests {
             let _paused = crossbeam_channel::never::<()>().recv_timeout(TICK / 10);
         }
         assert!(is_empty() && streams.leases().count() == 0);
-        let seat =
-            stream.take_seat(Arc::new(ClientRecord::new(2, SocketAddr::from(([127, 0, 0, 1], 1)), None)));
+        let seat = stream.take_seat(Arc::new(ClientRecord::new(
+            2,
+            Protocol::Ts,
+            SocketAddr::from(([127, 0, 0, 1], 1)),
+            None,
+        )));
         drop(stop);
         threads.join_all(deadline).expect("the housekeeper ends");
         drop(streams.leases().grant(Token::random(), seat.expect("it is still starting"), Instant::now()));

@@ -123,7 +123,7 @@ impl Admin<'_> {
 }
 
 /// The host of an authority, without its port; `None` for what is no authority.
-fn host_of(authority: &str) -> Option<&str> {
+pub(super) fn host_of(authority: &str) -> Option<&str> {
     let host_end = if authority.starts_with('[') {
         authority.find(']')? + 1
     } else {

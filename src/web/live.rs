@@ -21,7 +21,7 @@ use crate::http::socket::Presence;
 use crate::http::turnstile::Pass;
 use crate::id::ContentKey;
 use crate::stream::chunk::Chunk;
-use crate::stream::client::ClientRecord;
+use crate::stream::client::{ClientRecord, Protocol};
 use crate::stream::directory::NoSeat;
 use crate::stream::ending::Ending;
 use crate::stream::fanout::{Next, Subscription};
@@ -107,7 +107,8 @@ fn admit<'a>(
         .enter(server.max_clients)
         .ok_or_else(|| at_capacity("there are as many clients as the configuration allows (max_clients)"))?;
     let user_agent = request.header("User-Agent").map(str::to_owned);
-    let record = Arc::new(ClientRecord::new(context.stats.next_client(), request.peer(), user_agent));
+    let record =
+        Arc::new(ClientRecord::new(context.stats.next_client(), Protocol::Ts, request.peer(), user_agent));
     let handle = Arc::clone(connection.handle());
     let (address, max_per_address) = (record.address.ip(), server.max_clients_per_address);
     let registration =

@@ -107,6 +107,7 @@ struct ClientStatus<'a> {
     address: Displayed<SocketAddr>,
     user_agent: Option<&'a str>,
     connected_at: Option<Timestamp>,
+    protocol: &'static str,
     bytes_sent: u64,
     lag_ms: u64,
     skipped: u64,
@@ -231,6 +232,7 @@ impl<'a> From<&'a ClientView> for ClientStatus<'a> {
             address: Displayed(record.address),
             user_agent: record.user_agent.as_deref(),
             connected_at: Timestamp::of(record.connected_at),
+            protocol: record.protocol.name(),
             bytes_sent: client.sent_bytes,
             lag_ms: milliseconds(client.lag),
             skipped: client.skips,
@@ -296,7 +298,7 @@ mod tests {
     use serde_json::json;
 
     use crate::id::{ContentKey, ContentName, EngineParams};
-    use crate::stream::client::ClientRecord;
+    use crate::stream::client::{ClientRecord, Protocol};
     use crate::stream::state::Outcome;
     use crate::stream::view::Facts;
     use crate::ts::media::PictureFormat;
@@ -320,7 +322,8 @@ mod tests {
         let at = UNIX_EPOCH + Duration::from_millis(1_700_000_000_500);
         let digest = Digest::new([0xA5; 20]);
         let agent = Some("a \"player\"".to_owned());
-        let mut record = ClientRecord::new(7, SocketAddr::from(([192, 168, 0, 2], 5000)), agent);
+        let mut record =
+            ClientRecord::new(7, Protocol::Ts, SocketAddr::from(([192, 168, 0, 2], 5000)), agent);
         record.connected_at = at;
         let client = ClientView {
             record: Arc::new(record),
@@ -383,7 +386,7 @@ mod tests {
             },
             "clients": [{
                 "client_id": "7", "address": "192.168.0.2:5000", "user_agent": "a \"player\"",
-                "connected_at": at, "bytes_sent": 188, "lag_ms": 40, "skipped": 1,
+                "connected_at": at, "protocol": "ts", "bytes_sent": 188, "lag_ms": 40, "skipped": 1,
             }],
         });
         assert_eq!(serde_json::to_value(view).expect("JSON"), expected);

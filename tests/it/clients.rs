@@ -14,7 +14,10 @@ use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use acerelay::id::{ContentKey, Digest};
-use acerelay::stream::{client::ClientRecord, stream::Seat};
+use acerelay::stream::{
+    client::{ClientRecord, Protocol},
+    stream::Seat,
+};
 use serde_json::Value;
 
 use super::harness::{
@@ -23,7 +26,12 @@ use super::harness::{
 };
 
 fn record(number: u64) -> Arc<ClientRecord> {
-    Arc::new(ClientRecord::new(number, SocketAddr::from(([192, 0, 2, 7], 7)), Some("a player".to_owned())))
+    Arc::new(ClientRecord::new(
+        number,
+        Protocol::Ts,
+        SocketAddr::from(([192, 0, 2, 7], 7)),
+        Some("a player".to_owned()),
+    ))
 }
 
 fn take_seat(proxy: &Proxy, record: &Arc<ClientRecord>) -> Seat {
@@ -255,7 +263,7 @@ fn a_status_of_many_clients_with_long_names_stays_small() {
         .map(|number| {
             // As large as they come.
             let address = SocketAddr::from(([192, 168, 100, 100], 60_000));
-            let record = ClientRecord::new(1_000_000 + number, address, Some(agent.clone()));
+            let record = ClientRecord::new(1_000_000 + number, Protocol::Ts, address, Some(agent.clone()));
             let id = nth_id(1 + (number % 9) as u8);
             let seat = take_seat_on(&proxy, id, &Arc::new(record));
             let started = seat.wait_started(std::time::Instant::now() + LONG);

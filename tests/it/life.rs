@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use acerelay::id::ContentKey;
 use acerelay::sim::{BodyEvent, Call, Entry, Getstream, Head, PlaybackStep, Script, Steps};
-use acerelay::stream::client::ClientRecord;
+use acerelay::stream::client::{ClientRecord, Protocol};
 use acerelay::stream::state::Why;
 use acerelay::threads::{SMALL_STACK_BYTES, Threads};
 
@@ -24,7 +24,7 @@ fn a_start_that_is_stopped_wakes_its_waiters_within_100_ms() {
     let engine = scripted(stuck(PlaybackStep::entry(Entry::Never)));
     let proxy = Proxy::start(&[&engine]);
     let key = ContentKey::from_query(None, [("id", ID.to_string())]).expect("a good id");
-    let client = Arc::new(ClientRecord::new(1000, proxy.address, None));
+    let client = Arc::new(ClientRecord::new(1000, Protocol::Ts, proxy.address, None));
     let seat = proxy.app().streams().seat(&key.into(), &client, || true).expect("there is room");
     wait_engine(&engine, "the playback is asked for", |counts| counts.playback_requests == 1);
     let (give, woken) = crossbeam_channel::bounded(1);

@@ -16,7 +16,10 @@ use std::time::{Duration, Instant};
 use acerelay::id::ContentKey;
 use acerelay::sim::{Entry, Head, PlaybackStep, Script};
 use acerelay::stream::state::State;
-use acerelay::stream::{client::ClientRecord, stream::Seat};
+use acerelay::stream::{
+    client::{ClientRecord, Protocol},
+    stream::Seat,
+};
 
 use super::harness::{
     Connection, ID, LONG, Proxy, Viewer, assert_all_stopped, engine, scripted, stream_path,
@@ -30,7 +33,7 @@ fn seconds(seconds: f64) -> Duration {
 fn take_seat(proxy: &Proxy, client: u64) -> Seat {
     let key = ContentKey::from_query(None, [("id", ID.to_string())]).expect("a good id");
     let address = SocketAddr::from(([127, 0, 0, 1], 9));
-    let client = Arc::new(ClientRecord::new(client, address, None));
+    let client = Arc::new(ClientRecord::new(client, Protocol::Ts, address, None));
     proxy.app().streams().seat(&key.into(), &client, || true).expect("there is room")
 }
 

@@ -257,7 +257,16 @@ fn the_status_has_every_field_from_the_first_moment_on() {
     assert_fields(&session, &SESSION_FIELDS);
     assert_fields(
         &session["clients"][0],
-        &["client_id", "address", "user_agent", "connected_at", "bytes_sent", "lag_ms", "skipped"],
+        &[
+            "client_id",
+            "address",
+            "user_agent",
+            "connected_at",
+            "protocol",
+            "bytes_sent",
+            "lag_ms",
+            "skipped",
+        ],
     );
     assert_eq!((&session["state"], &session["is_live"]), (&"active".into(), &true.into()));
     assert_eq!(session["infohash"], super::harness::OTHER_INFOHASH.to_string());

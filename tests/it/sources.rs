@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 
 use acerelay::id::ContentKey;
 use acerelay::sim::{BodyEvent, Getstream, PlaybackStep, Script, SimEngine};
-use acerelay::stream::{client::ClientRecord, stream::Seat};
+use acerelay::stream::{
+    client::{ClientRecord, Protocol},
+    stream::Seat,
+};
 use acerelay::wanted::Wanted;
 
 use super::harness::{LONG, Proxy, Viewer, assert_whole, engine_of_nine, nth_id, pause};
@@ -21,7 +24,7 @@ fn channel() -> Wanted {
 }
 
 fn take_seat(proxy: &Proxy) -> Seat {
-    let client = Arc::new(ClientRecord::new(1000, SocketAddr::from(([127, 0, 0, 1], 9)), None));
+    let client = Arc::new(ClientRecord::new(1000, Protocol::Ts, SocketAddr::from(([127, 0, 0, 1], 9)), None));
     proxy.app().streams().seat(&channel(), &client, || true).expect("there is room")
 }
 

@@ -9,7 +9,10 @@ use acerelay::id::{ContentKey, Digest};
 use acerelay::sim::{Getstream, Script, SimEngine};
 use acerelay::stream::memory::Memory;
 use acerelay::stream::state::{Event, State};
-use acerelay::stream::{client::ClientRecord, stream::Stream};
+use acerelay::stream::{
+    client::{ClientRecord, Protocol},
+    stream::Stream,
+};
 
 use super::binary::file;
 use super::harness::{
@@ -202,7 +205,7 @@ fn stream_without_linger() -> Arc<Stream> {
 }
 
 fn record(number: u64) -> Arc<ClientRecord> {
-    Arc::new(ClientRecord::new(number, ([127, 0, 0, 1], 9).into(), None))
+    Arc::new(ClientRecord::new(number, Protocol::Ts, ([127, 0, 0, 1], 9).into(), None))
 }
 
 /// Whoever wins: a seat that was given is on a stream that goes on, and a stream that ends has given none. Of each hundred

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::super::client::Protocol;
 use super::*;
 
 #[test]
@@ -9,7 +10,7 @@ fn the_silence_before_a_recovery_does_not_end_it() {
     let key = ContentKey::from_query(None, [("id", "0123456789abcdef0123456789abcdef01234567")]);
     let stall = Duration::from_secs(1);
     let settings = config::Stream { stall_timeout: stall, ..config::Stream::default() };
-    let client = Arc::new(ClientRecord::new(1, SocketAddr::from(([127, 0, 0, 1], 1)), None));
+    let client = Arc::new(ClientRecord::new(1, Protocol::Ts, SocketAddr::from(([127, 0, 0, 1], 1)), None));
     let seat = Stream::begin(
         key.expect("a good key").into(),
         &settings,
