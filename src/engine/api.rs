@@ -30,9 +30,11 @@ pub struct Api {
     lines: Mutex<Lines>,
 }
 
-/// Calls are cut by the line, and a stop is never cut because its engine is down: it may yet be heard.
+/// Calls are cut by the line. Those that open or stop a session are never cut because their engine is down: they may yet be
+/// heard, and only the answer to a getstream tells how its session is stopped.
 struct Lines {
     calls: Arc<Line>,
+    opens: Arc<Line>,
     stops: Arc<Line>,
     is_closed: bool,
 }
@@ -83,8 +85,8 @@ impl Api {
     }
 
     fn with(host: Arc<Host>, pulse: Arc<Pulse>) -> Self {
-        let (calls, stops) = (Arc::new(Line::new(&host)), Arc::new(Line::new(&host)));
-        Self { host, pulse, lines: Mutex::new(Lines { calls, stops, is_closed: false }) }
+        let [calls, opens, stops] = [(); 3].map(|()| Arc::new(Line::new(&host)));
+        Self { host, pulse, lines: Mutex::new(Lines { calls, opens, stops, is_closed: false }) }
     }
 
     /// Another one of the same engine, to be interrupted apart from this.
@@ -108,7 +110,7 @@ impl Api {
     }
 
     /// Opens a session (`getstream`, `format=json`) under a fresh player id, so that no session of another
-    /// content is replaced by it.
+    /// content is replaced by it. It waits on when the engine goes down.
     ///
     /// # Errors
     ///
@@ -125,7 +127,8 @@ impl Api {
             Opening::Plain => target,
             Opening::Restart => target.with("force_session_restart=1"),
         };
-        self.ask(&target, deadline, |status, text| match read_engine_session(status, text) {
+        let line = Arc::clone(&self.lines.lock().opens);
+        self.ask(&line, &target, deadline, |status, text| match read_engine_session(status, text) {
             // Of a playback URL this would tell of the content.
             Err(EngineError::Status(404, _)) => {
                 Err(EngineError::NoAnswer("it does not know getstream (status 404)"))
@@ -140,7 +143,8 @@ impl Api {
     ///
     /// When the engine does not know it within `limit`.
     pub fn infohash_of(&self, id: Digest, limit: Duration) -> Result<Option<Digest>, EngineError> {
-        self.ask(&Target::media_files(id), Instant::now() + limit, |status, text| {
+        let line = Arc::clone(&self.lines.lock().calls);
+        self.ask(&line, &Target::media_files(id), Instant::now() + limit, |status, text| {
             let answer = envelope(status, text)?;
             Ok(answer.get("infohash").and_then(Value::as_str).and_then(|hash| hash.parse().ok()))
         })
@@ -168,7 +172,7 @@ impl Api {
         }
     }
 
-    /// Ends all calls in progress but stops; they fail with [`EngineError::Down`]. Later ones work.
+    /// Ends all calls in progress but those that open or stop a session; they fail with [`EngineError::Down`]. Later ones work.
     pub fn interrupt_calls(&self) {
         let cut = {
             let mut lines = self.lines.lock();
@@ -185,20 +189,20 @@ impl Api {
         let cut = {
             let mut lines = self.lines.lock();
             lines.is_closed = true;
-            [Arc::clone(&lines.calls), Arc::clone(&lines.stops)]
+            [&lines.calls, &lines.opens, &lines.stops].map(Arc::clone)
         };
         cut.iter().for_each(|line| line.cut());
     }
 
-    /// Asks something that is cut short when the engine goes down, and reads the answer.
+    /// Asks something on this line, and reads the answer.
     fn ask<T>(
         &self,
+        line: &Line,
         target: &Target,
         deadline: Instant,
         read: impl FnOnce(u16, &str) -> Result<T, EngineError>,
     ) -> Result<T, EngineError> {
-        let line = Arc::clone(&self.lines.lock().calls);
-        let outcome = self.get(&line, target, deadline).and_then(|(status, text)| read(status, &text));
+        let outcome = self.get(line, target, deadline).and_then(|(status, text)| read(status, &text));
         // An answer that was cut short can look like any error; that nobody is there is known better here.
         outcome.map_err(|error| if line.is_cut() && !error.is_refused() { EngineError::Down } else { error })
     }
@@ -210,9 +214,10 @@ impl Api {
         limit: Duration,
         read: impl FnOnce(u16, &str) -> Result<T, EngineError>,
     ) -> Result<T, EngineError> {
+        let line = Arc::clone(&self.lines.lock().calls);
         let now = Instant::now();
         self.pulse.ask(now);
-        let outcome = self.ask(target, now + limit, read);
+        let outcome = self.ask(&line, target, now + limit, read);
         match &outcome {
             Err(error) if error.is_silence() => self.pulse.miss(),
             // Nobody there is no silence; it has its own consequences.

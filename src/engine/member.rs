@@ -236,8 +236,14 @@ impl Engine {
         health.is_up == Some(true) && health.failures() == 0
     }
 
-    /// If it has left several questions in a row without an answer, ends the calls that wait there: in vain, most likely.
-    /// Once, until it answers again.
+    /// Whether it has left several questions in a row without an answer, and sends nothing.
+    #[must_use]
+    pub fn is_mute(&self) -> bool {
+        self.pulse.is_mute(Instant::now())
+    }
+
+    /// If it is mute, ends the calls that wait there for what it may give or not: in vain, most likely. Once, until it answers
+    /// again.
     pub(super) fn cut_if_mute(&self) {
         if self.pulse.has_fallen_silent(Instant::now()) {
             log::info!(

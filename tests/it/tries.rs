@@ -120,8 +120,34 @@ fn an_engine_that_is_frozen_from_the_start_costs_15_seconds() {
     // What was asked takes effect when it wakes, and is stopped then.
     frozen.thaw();
     wait_engine(&frozen, "nothing is left open", |counts| {
-        counts.getstreams_now == 0 && counts.sessions_open == 0
+        counts.getstreams_now == 0 && counts.sessions_opened == 1 && counts.sessions_open == 0
     });
+    assert_all_stopped(&frozen, 1);
+}
+
+/// Only the answer to a getstream tells how its session is stopped, so it is waited for, though not by the player.
+#[test]
+fn a_getstream_at_an_engine_that_freezes_is_answered_when_it_wakes_and_its_session_stopped() {
+    let (frozen, well) =
+        (scripted(Script::new().getstream(Getstream::Slow(Duration::from_secs(1)))), engine());
+    let proxy = shipped(&[&frozen, &well], |_| {});
+    proxy.wait_status("both are up", |status| {
+        status["engines"].as_array().is_some_and(|engines| engines.iter().all(|one| one["healthy"] == true))
+    });
+    let waiting = proxy.ask(ID);
+    wait_engine(&frozen, "it is asked", |counts| counts.getstreams_now == 1);
+    frozen.freeze();
+    let began = Instant::now();
+    let mut viewer = Viewer::of(waiting.reply());
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert!(is_on(&proxy, &well));
+    viewer.take_packets(100);
+    frozen.thaw();
+    wait_engine(&frozen, "it has answered", |counts| {
+        counts.getstreams_now == 0 && counts.sessions_opened == 1
+    });
+    assert_all_stopped(&frozen, 1);
+    assert_whole(&viewer.leave());
 }
 
 #[test]

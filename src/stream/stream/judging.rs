@@ -28,6 +28,7 @@ pub(super) struct EngineReport {
     is_unknown: bool,
     is_down: bool,
     has_fallen_silent: bool,
+    is_mute: bool,
     is_filling: bool,
     hint: Hint,
     refusal: Option<String>,
@@ -57,7 +58,8 @@ impl Stream {
                 session.is_unknown_since(since) && now.saturating_duration_since(since) >= ASK_AFTER_SILENCE
             }),
             is_down: engine.as_ref().is_some_and(|engine| !engine.is_usable()),
-            has_fallen_silent: engine.is_some_and(|engine| engine.is_silent_for(DEAD_AFTER)),
+            has_fallen_silent: engine.as_ref().is_some_and(|engine| engine.is_silent_for(DEAD_AFTER)),
+            is_mute: engine.as_ref().is_some_and(|engine| engine.is_mute()),
             is_filling: session.as_ref().is_some_and(|session| session.is_filling(since, now)),
             hint: Hint::of(session.and_then(|session| session.last()).as_deref()),
             refusal,
@@ -82,6 +84,7 @@ impl Stream {
             let engine = match report {
                 EngineReport { is_down: true, .. } => EngineState::Down,
                 EngineReport { has_fallen_silent: true, .. } if silent_for >= DEAD_AFTER => EngineState::Dead,
+                EngineReport { is_mute: true, .. } => EngineState::Mute,
                 _ => EngineState::Well,
             };
             let EngineReport { is_filling, hint, refusal, .. } = report;
