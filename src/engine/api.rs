@@ -14,7 +14,7 @@ use crate::id::{ContentKey, Digest};
 
 use super::agent::{Bounded, Line};
 use super::answer::{envelope, excerpt, integer_of, text_of};
-use super::error::{EngineError, FailedCheck, classify_body};
+use super::error::{EngineError, Failed, classify_body};
 use super::host::Host;
 use super::pulse::Pulse;
 use super::stat::Stat;
@@ -305,15 +305,15 @@ impl Api {
     /// # Errors
     ///
     /// When one of these speaks against it, each question asked for `limit` at most, or when nothing it says is an engine's.
-    pub fn check_health(&self, limit: Duration) -> Result<Option<String>, FailedCheck> {
+    pub fn check_health(&self, limit: Duration) -> Result<Option<String>, Failed> {
         let versions = || [("get_version", Target::GET_VERSION), ("get_version", Target::GET_VERSION_OF_API)];
-        let failed = |question| move |error| FailedCheck { question, error };
+        let failed = |question| move |error| Failed { question, error };
         let mut is_engine = false;
         let mut unusable = None;
         match self.question(&Target::GET_STATUS, limit).map_err(failed("get_status"))? {
             Word::Well(status) if status.get("playlist_loaded") == Some(&Value::Bool(false)) => {
                 let error = EngineError::NoAnswer("its playlist is still loading");
-                return Err(FailedCheck { question: "get_status", error });
+                return Err(Failed { question: "get_status", error });
             }
             Word::Well(status) => {
                 // Whatever becomes of these, the engine is well.
@@ -326,14 +326,14 @@ impl Api {
                 return Ok(told.or_else(|| status.get("version").and_then(version_of)));
             }
             Word::Unknown => is_engine = true,
-            Word::Unusable(error) => unusable = Some(FailedCheck { question: "get_status", error }),
+            Word::Unusable(error) => unusable = Some(Failed { question: "get_status", error }),
         }
         for (question, target) in versions() {
             match self.question(&target, limit).map_err(failed(question))? {
                 Word::Well(answer) => return Ok(version_of(&answer)),
                 Word::Unknown => is_engine = true,
                 Word::Unusable(error) => {
-                    unusable.get_or_insert(FailedCheck { question, error });
+                    unusable.get_or_insert(Failed { question, error });
                 }
             }
         }

@@ -18,7 +18,7 @@ use crate::stats::Histogram;
 use super::api::Api;
 use super::blame::Fault;
 use super::choose::EngineView;
-use super::error::{EngineError, FailedCheck};
+use super::error::Failed;
 use super::health::Tolerance;
 use super::news::News;
 use super::pulse::Pulse;
@@ -285,7 +285,7 @@ impl Engine {
     /// engine that is found to give none is told. Gives whether it went up or down, and how many checks in a row it failed.
     pub(super) fn record_check(
         &self,
-        outcome: Result<Option<String>, FailedCheck>,
+        outcome: Result<Option<String>, Failed>,
         rhythm: config::Health,
     ) -> (Option<Change>, u32) {
         let now = Instant::now();
@@ -315,13 +315,10 @@ impl Engine {
 
     /// Records that a start of this content failed, which puts the engine, or this content on it, behind the others for a
     /// while; one that is certainly not there is down at once, until a health check finds it well, which follows soon.
-    pub fn record_failure(&self, content: ContentName, error: &EngineError, fault: Fault) {
-        let change = self.health.lock().fail_start(content, error, fault, Instant::now());
+    pub fn record_failure(&self, content: ContentName, failed: &Failed, fault: Fault) {
+        let change = self.health.lock().fail_start(content, failed, fault, Instant::now());
         if change == Some(Change::Down) {
-            log::warn!(
-                "Engine {} is down: a start failed: {error}; asked until it answers",
-                self.settings.name
-            );
+            log::warn!("Engine {} is down: {failed}; asked until it answers", self.settings.name);
             self.api.interrupt_calls();
         }
         if fault == Fault::Engine {

@@ -22,7 +22,7 @@ mod why;
 
 use std::time::{Duration, Instant};
 
-use crate::engine::error::EngineError;
+use crate::engine::error::{EngineError, Failed};
 
 use super::candidates::Others;
 use super::ending::Ending;
@@ -432,6 +432,15 @@ impl Life {
             EngineState::Well => false,
             EngineState::Mute | EngineState::Dead | EngineState::Down => source.others == Others::Fresh,
         };
+        let given_up = || {
+            let is_opened = match &self.state {
+                State::Starting(start) => start.phase == StartPhase::AwaitingData || !start.is_asking,
+                State::Recovering { data_by, .. } => data_by.is_some(),
+                _ => true,
+            };
+            let failed = if is_opened { Failed::playback } else { Failed::getstream };
+            Why::Engine(failed(EngineError::Down))
+        };
         match &self.state {
             State::Starting(start) if now >= start.deadline || is_slow(start.began, Duration::ZERO) => {
                 let waited = now.saturating_duration_since(start.began);
@@ -450,7 +459,7 @@ impl Life {
                 self.lose(&why, Yield::Barren, others, now, limits);
             }
             State::Starting(_) if is_in_vain => {
-                self.lose(&Why::Engine(EngineError::Down), Yield::Barren, source.others, now, limits);
+                self.lose(&given_up(), Yield::Barren, source.others, now, limits);
             }
             State::Starting(Start { abandon_at: Some(at), leaving: None, .. }) if now >= *at => {
                 self.leave(&Why::Abandoned);
@@ -461,7 +470,7 @@ impl Life {
             }
             // Where nobody else is, it is asked anew as soon as it is up.
             State::Recovering { .. } if is_in_vain || source.engine == EngineState::Down => {
-                self.lose(&Why::Engine(EngineError::Down), Yield::Barren, source.others, now, limits);
+                self.lose(&given_up(), Yield::Barren, source.others, now, limits);
             }
             State::Recovering { data_by: Some(by), .. } if now >= *by => {
                 let why = Why::FirstDataTimeout(limits.first_data, source.hint);

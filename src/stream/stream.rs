@@ -295,15 +295,8 @@ impl Stream {
         {
             self.stats.add_stall();
         }
-        let lost = match &core.life.state {
-            State::Recovering { lost, .. } if before.state == State::Active => Some(lost.clone()),
-            _ => None,
-        };
         drop(core);
         self.changed.notify_all();
-        if let Some(lost) = lost {
-            log::warn!("Stream {} lost its source: {lost}", self.stream_id);
-        }
         if let Some(ending) = ending {
             self.fanout.close(ending);
             // Full means that it was told before.

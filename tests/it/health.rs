@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use acerelay::config;
 use acerelay::engine::api::{Api, Opening};
 use acerelay::engine::blame::Fault;
-use acerelay::engine::error::{EngineError, NoConnection};
+use acerelay::engine::error::{EngineError, Failed, NoConnection};
 use acerelay::engine::pool::{Engine, Pool, Wish};
 use acerelay::id::{ContentKey, ContentName, Digest, EngineParams};
 use acerelay::sim::{Getstream, Script, SimEngine};
@@ -367,8 +367,8 @@ fn settings(engine: &SimEngine) -> config::Engine {
     config::Engine::at(engine.addr().ip().into(), engine.addr().port())
 }
 
-fn refused() -> EngineError {
-    EngineError::Unreachable(NoConnection::Refused("refused".to_owned()))
+fn refused() -> Failed {
+    Failed::getstream(EngineError::Unreachable(NoConnection::Refused("refused".to_owned())))
 }
 
 const RARELY: Duration = Duration::from_secs(3600);
@@ -416,7 +416,12 @@ fn an_engine_that_is_down_is_noticed_soon_after_its_return_however_rarely_it_is_
     assert!(watched.pool.wait_up_while(ups, soon(), || true));
     assert!(member.is_usable() && began.elapsed() < LONG / 2, "{:?}", began.elapsed());
     // What is held against it is another matter: the start did fail.
-    assert!(member.health().last_error.is_some_and(|error| error.contains("refused")));
+    assert!(
+        member
+            .health()
+            .last_error
+            .is_some_and(|error| error.starts_with("getstream: ") && error.contains("refused"))
+    );
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod hostile;
 mod ids;
 mod layering;
 mod life;
+mod log_lines;
 mod lost_picture;
 mod many;
 mod metrics;

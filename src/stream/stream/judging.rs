@@ -22,6 +22,9 @@ const TELL_OF_PICTURE_AFTER: Duration = Duration::from_secs(5);
 /// seconds, and each question waits two.
 const DEAD_AFTER: Duration = Duration::from_secs(8);
 
+/// What an engine said longer ago explains nothing any more; it is asked every three seconds.
+const HINT_AGE: Duration = Duration::from_secs(10);
+
 /// What an engine says of the source of one attempt.
 pub(super) struct EngineReport {
     attempt: u32,
@@ -52,6 +55,8 @@ impl Stream {
         // What was said before the session was there is not said of it.
         let since = opened_at.map_or_else(Instant::now, |at| at.max(self.flow.last_picture()));
         let now = Instant::now();
+        let is_mute = engine.as_ref().is_some_and(|engine| engine.is_mute());
+        let word = session.as_ref().and_then(|session| session.last_within(HINT_AGE, now));
         EngineReport {
             attempt,
             is_unknown: session.as_ref().is_some_and(|session| {
@@ -59,9 +64,9 @@ impl Stream {
             }),
             is_down: engine.as_ref().is_some_and(|engine| !engine.is_usable()),
             has_fallen_silent: engine.as_ref().is_some_and(|engine| engine.is_silent_for(DEAD_AFTER)),
-            is_mute: engine.as_ref().is_some_and(|engine| engine.is_mute()),
+            is_mute,
             is_filling: session.as_ref().is_some_and(|session| session.is_filling(since, now)),
-            hint: Hint::of(session.and_then(|session| session.last()).as_deref()),
+            hint: if is_mute { Hint::Mute } else { Hint::of(word.as_deref()) },
             refusal,
         }
     }
