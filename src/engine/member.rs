@@ -246,10 +246,8 @@ impl Engine {
     /// again.
     pub(super) fn cut_if_mute(&self) {
         if self.pulse.has_fallen_silent(Instant::now()) {
-            log::info!(
-                "Engine {} answers nothing any more: calls that wait there are given up",
-                self.settings.name
-            );
+            // The check that it failed is told of by its watch.
+            log::debug!("Calls that wait at engine {} are given up: it answers nothing", self.settings.name);
             self.api.interrupt_calls();
         }
     }

@@ -378,6 +378,9 @@ impl Run<'_> {
         let pool = &self.resources.pool;
         let is_wanted = || self.stream.is_current(next.number);
         let seen = pool.ups();
+        if next.is_recovery {
+            log::info!("No engine is up: {} waits for one", self.stream.stream_id());
+        }
         let asked_by = next.deadline.min(Instant::now() + CHECK_PATIENCE);
         pool.check_now(asked_by, is_wanted)
             || next.is_recovery && pool.wait_up_while(seen, next.deadline, is_wanted)

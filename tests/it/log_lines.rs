@@ -63,6 +63,10 @@ fn what_befalls_a_stream_is_told_with_engine_and_what_follows() {
     assert!(lost[0].ends_with("; recovering, attempt 1 in 0 s"), "{lost:?}");
     // The session has gone with its engine: that nobody was there to stop it is no news.
     assert!(with(&log, "did not confirm").is_empty(), "{log:#?}");
+    well.crash().expect("the port is kept");
+    running.wait_log(&format!("No engine is up: {id} waits for one"));
+    well.accept().expect("it listens");
+    running.wait_log("goes on");
     drop(viewer);
 }
 

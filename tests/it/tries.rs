@@ -106,6 +106,25 @@ fn an_engine_that_freezes_costs_15_seconds() {
     assert_whole(&second.leave());
 }
 
+/// What was tried in a recovery that went well says nothing of the next one.
+#[test]
+fn an_engine_that_freezes_after_a_recovery_costs_15_seconds_too() {
+    let (first, frozen) = (engine(), engine());
+    let proxy = shipped(&[&first, &frozen], |_| {});
+    let mut viewer = open_within(&proxy, LONG);
+    first.crash().expect("the port is kept");
+    seam_within(&mut viewer, Duration::from_secs(3));
+    assert!(is_on(&proxy, &frozen));
+    viewer.take_packets(3000);
+    first.accept().expect("it listens");
+    proxy.wait_status("it is up", |status| status["engines"][0]["healthy"] == true);
+    frozen.freeze();
+    seam_within(&mut viewer, Duration::from_secs(15));
+    assert!(is_on(&proxy, &first));
+    frozen.thaw();
+    assert_seamed(&viewer.leave(), 2);
+}
+
 #[test]
 fn an_engine_that_is_frozen_from_the_start_costs_15_seconds() {
     let (frozen, well) = (engine(), engine());

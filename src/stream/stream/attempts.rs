@@ -12,7 +12,7 @@ use crate::engine::pool::Engine;
 use crate::engine::stat::Watched;
 use crate::id::{ContentName, Digest};
 use crate::stream::candidates::{Candidates, Failure, Others};
-use crate::stream::state::{Event, State, TRY, Why};
+use crate::stream::state::{Event, State, TRY, Why, Yield};
 use crate::stream::stopping::Opened;
 
 use super::{Core, Stream};
@@ -223,7 +223,13 @@ impl Stream {
             // It is full, and one of its places is ours.
             at_hand.push(name.clone());
         }
-        let mut candidates = core.candidates.clone();
+        let plays = matches!(core.life.state, State::Active | State::Lingering { .. });
+        let mut candidates = if plays && self.flow.given() == Yield::Some {
+            // As at its loss: what was tried before it played is as good as new.
+            Candidates::default()
+        } else {
+            core.candidates.clone()
+        };
         if let Some(failure) = failure {
             candidates.fail(name, source, failure, String::new());
         }
