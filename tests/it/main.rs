@@ -1,6 +1,7 @@
 //! The integration tests: the real server and the simulated engine over real sockets; a module per feature.
 
 mod admin;
+mod always_one;
 mod binary;
 mod bodies;
 mod buffer;
@@ -8,6 +9,7 @@ mod capacity;
 mod chaos;
 mod clients;
 mod closing;
+mod dialects;
 mod engines;
 mod failover;
 mod harness;
