@@ -38,6 +38,9 @@ const WARM_UP_INTERVAL: Duration = Duration::from_secs(1);
 /// An engine that is there tells how it is within this time.
 const CHECK_PATIENCE: Duration = Duration::from_secs(6);
 
+/// Whoever waits for an engine's answer looks this often whether it was begun anew meanwhile.
+const RETURN_INTERVAL: Duration = Duration::from_secs(1);
+
 /// For a question whose answer is good to have but not needed.
 const SIDE_QUESTION_LIMIT: Duration = Duration::from_secs(2);
 
@@ -148,7 +151,10 @@ impl Run<'_> {
                 }
             };
             let engine = Arc::clone(&opening.engine);
-            let opened = self.await_answer(next.number, opening)?;
+            let Some(opened) = self.await_answer(next.number, opening)? else {
+                log::info!("Engine {} has come back without an answer for {id}", engine.settings.name);
+                continue;
+            };
             let Some((liveness, infohash)) =
                 opened.session().map(|session| (session.liveness, session.infohash))
             else {
@@ -182,22 +188,27 @@ impl Run<'_> {
         }
     }
 
-    /// Waits until the engine answers or the try is given up; then the answer is kept for later.
-    fn await_answer(&mut self, attempt: u32, opening: Opening) -> Result<Opened, Lost> {
+    /// Waits until the engine answers or the try is given up; then the answer is kept for later. `None` when the engine does
+    /// not know of the question any more.
+    fn await_answer(&mut self, attempt: u32, opening: Opening) -> Result<Option<Opened>, Lost> {
         let (cut, is_cut) = crossbeam_channel::bounded(1);
         let armed = self.stream.arm(attempt, move || {
             // Full or gone means that nobody waits any more.
             let _told = cut.try_send(());
         });
-        if armed.is_ok() {
+        while armed.is_ok() {
             select! {
                 recv(opening.answer()) -> answer => {
                     // A thread that panicked has told nothing.
                     let answer = answer.map_err(|_| Lost::Why(Why::Panicked))?;
-                    return answer.map_err(|error| Lost::Why(Why::Engine(Failed::getstream(error))));
+                    return answer.map(Some).map_err(|error| Lost::Why(Why::Engine(Failed::getstream(error))));
                 }
-                recv(is_cut) -> _ => {}
-                recv(self.stream.stopped()) -> _ => {}
+                recv(is_cut) -> _ => break,
+                recv(self.stream.stopped()) -> _ => break,
+                default(RETURN_INTERVAL) => if opening.is_forgotten() {
+                    opening.give_up(&self.resources.threads);
+                    return Ok(None);
+                }
             }
         }
         self.pending.push(opening);
