@@ -52,12 +52,12 @@
 //! |---|---|---|
 //! | main | the channel of the first signal; under systemd, a timer | `signals` |
 //! | http | the next request; looks at all connections each second | a request, a timer |
-//! | self-check | a timer; asks its own port | the stop channel |
+//! | self-check | a timer; asks its own port | a request, a connection that has asked nothing, the stop channel |
 //! | client-N | one connection's requests, in turn: the stream's Condvars, a socket write | fetcher, kernel, deadlines |
 //! | fetch-ID | connect, head, body, stop: each with a deadline | its interrupter, the stop channel |
-//! | housekeeper | a timer; drives all deadlines of streams | the stop channel |
+//! | housekeeper | the next deadline of a stream; drives them all | a stream that begins or changes its state, the stop channel |
 //! | log | the queue of lines; a write that may block for good, so that nobody else does | a line |
-//! | engine-N | a timer, health checks | the stop channel, its interrupter, whoever needs an engine now |
+//! | engine-N | a timer, health checks | the stop channel, its interrupter, whoever needs an engine now or takes a place on it |
 //! | look-up | the system's look-up of one engine's name; one at a time for each engine | nobody: it ends by itself |
 //!
 //! All are started by [`threads`] and joined at shutdown, but for the log's and a look-up's, which end with the process. No
