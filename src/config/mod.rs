@@ -18,6 +18,7 @@ mod mistake;
 mod print;
 mod raw;
 mod rules;
+mod source_url;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -36,6 +37,7 @@ pub use check::check_engines;
 pub use live::Live;
 pub use mistake::{ConfigError, Mistake, Mistakes, Refused};
 pub use rules::{level, listen};
+pub use source_url::SourceUrl;
 pub use value::{AdminToken, Host, PublicUrl};
 
 /// Bytes in the megabyte of keys that end in `_mb`.
@@ -58,6 +60,8 @@ pub struct Config {
     pub stream: Stream,
     /// `[log]`
     pub log: Log,
+    /// Where what outlives the process is kept. The command line and the service manager say it, not the file.
+    pub state_dir: Option<PathBuf>,
 }
 
 /// `[server]`: the side that players see.
@@ -151,6 +155,7 @@ impl Default for Config {
             health: Health::default(),
             stream: Stream::default(),
             log: Log::default(),
+            state_dir: None,
         }
     }
 }

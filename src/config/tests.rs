@@ -126,6 +126,7 @@ file = "/var/log/acerelay.log"
                 keepalive: None,
             },
             log: Log { level: LevelFilter::Trace, file: Some(PathBuf::from("/var/log/acerelay.log")) },
+            state_dir: None,
         }
     );
     let mut without_token = config.clone();
