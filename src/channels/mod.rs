@@ -5,6 +5,10 @@
 //! it takes values and gives values but for two files: `sources` alone asks the network, [`state`] alone writes to disk. It
 //! must not know how a channel is played, nor how it is served.
 
+mod address;
+mod lines;
 pub mod list;
+mod m3u;
 pub mod sources;
 pub mod state;
+mod text;
