@@ -128,7 +128,8 @@ impl App {
         passed: Option<Inherited>,
         patience: Patience,
     ) -> Result<Self, StartError> {
-        let Config { server, engines, health, stream, log: _, state_dir } = config.clone();
+        let Config { server, engines, health, stream, log: _, channels: _, playlists: _, state_dir } =
+            config.clone();
         allocator::keep_no_large_memory();
         let write_slice = (server.write_timeout / 4).clamp(Duration::from_millis(50), MAX_WRITE_SLICE);
         let options = Options { read_limit: patience.silence, write_slice };
@@ -217,7 +218,8 @@ impl App {
     /// `write_timeout_s` may close it up to 5 s late.
     #[allow(dead_code, reason = "nothing but tests changes the settings of a running proxy yet")]
     pub fn reload(&self, config: Config) -> Vec<&'static str> {
-        let Config { mut server, engines, health, stream, log, state_dir: _ } = config;
+        let Config { mut server, engines, health, stream, log, channels: _, playlists: _, state_dir: _ } =
+            config;
         let running = &self.config;
         let for_a_restart = [
             ("server.listen", server.listen != running.server.listen),

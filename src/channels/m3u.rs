@@ -318,4 +318,4 @@ fn push_said(out: &mut String, text: &str, comma: &str) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::channels) mod tests;
