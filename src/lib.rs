@@ -34,6 +34,7 @@
 //! 5  main  app  cli  logging  notify       sim (beside: engine, media, judge; for --demo, tests and benchmark)
 //! 4  web        what is served: streams, status, metrics, the page
 //! 3  http       how it is served: tiny_http contained, connections, requests, answers
+//!    hls        what is listed: a stream cut into segments, and lists as text; pure
 //! 2  stream     streams, their sources and their clients
 //! 1  engine     how engines are asked, and which one is taken
 //! 0  allocator  config  escape  id  stats  threads  ts  wanted
@@ -76,6 +77,7 @@ pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod escape;
+pub mod hls;
 pub mod http;
 pub mod id;
 pub mod logging;
