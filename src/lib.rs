@@ -33,7 +33,9 @@
 //! ```text
 //! 5  main  app  cli  logging  notify       sim (beside: engine, media, judge; for --demo, tests and benchmark)
 //! 4  web        what is served: streams, status, metrics, the page
-//! 3  channels   the house's channel list          http   how it is served: tiny_http contained, connections, requests, answers
+//! 3  http       how it is served: tiny_http contained, connections, requests, answers
+//!    channels   the house's channels, out of its lists
+//!    hls        what is listed: a stream cut into segments, and lists as text; pure
 //! 2  stream     streams, their sources and their clients
 //! 1  engine     how engines are asked, and which one is taken
 //! 0  allocator  config  escape  id  stats  threads  ts  wanted
@@ -78,6 +80,7 @@ pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod escape;
+pub mod hls;
 pub mod http;
 pub mod id;
 pub mod logging;
