@@ -258,7 +258,8 @@ impl Engine {
         }
     }
 
-    fn nudge(&self) {
+    /// Has the watch thread look at what there is to do.
+    pub(super) fn nudge(&self) {
         // Full means that it was told before.
         let _told = self.nudge.0.try_send(());
     }

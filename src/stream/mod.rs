@@ -23,6 +23,7 @@ pub mod lease;
 pub mod marks;
 pub mod memory;
 mod opening;
+pub mod outline;
 mod published;
 mod pump;
 mod splice;

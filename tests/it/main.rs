@@ -46,3 +46,4 @@ mod start_faults;
 mod storm;
 mod swarm;
 mod tries;
+mod wakes;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::engine::stat::Watched;
 use crate::stream::candidates::{Failure, Others};
 use crate::stream::flow::PictureNews;
-use crate::stream::state::{EngineState, Event, Hint, SourceReport, Why};
+use crate::stream::state::{EngineState, Event, Hint, SourceReport, State, Why};
 
 use super::Stream;
 
@@ -24,6 +24,11 @@ const DEAD_AFTER: Duration = Duration::from_secs(8);
 
 /// What an engine said longer ago explains nothing any more; it is asked every three seconds.
 const HINT_AGE: Duration = Duration::from_secs(10);
+/// Deadlines of a stream that starts, ends or is in trouble are looked at so often: often enough for limits of seconds.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// One that flows is looked at so often: silence counts from the last packet, so it is seen early enough all the same.
+const CALM_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What an engine says of the source of one attempt.
 pub(super) struct EngineReport {
@@ -38,10 +43,22 @@ pub(super) struct EngineReport {
 }
 
 impl Stream {
-    /// Lets time pass: deadlines and silence.
-    pub fn tick(&self) {
+    /// Lets time pass: deadlines and silence. Tells when that has to be done again, if the state does not change before.
+    pub fn tick(&self) -> Instant {
         self.judge(self.hear());
         self.tell_of_picture();
+        self.next_look(Instant::now())
+    }
+
+    fn next_look(&self, now: Instant) -> Instant {
+        let calm = CALM_INTERVAL.min(self.limits.stall / 2).max(LOOK_INTERVAL);
+        let is_calm = now.saturating_duration_since(self.flow.last_picture()) < calm
+            && self.flow.picture_overdue().is_zero();
+        match self.state() {
+            State::Active if is_calm => now + calm,
+            State::Lingering { until } if is_calm => until.min(now + calm),
+            _ => now + LOOK_INTERVAL,
+        }
     }
 
     /// What the engine says of the current source.
