@@ -21,7 +21,7 @@ use super::directory::Directory;
 use super::ending::Ending;
 use super::opening::{Opening, Question};
 use super::pump::Pump;
-use super::state::{Event, Outcome, State, Why};
+use super::state::{Event, State, Why};
 use super::stopping::{LAST_STOP_LIMIT, Opened};
 use super::stream::{Lost, NextAttempt, Stream};
 
@@ -408,7 +408,7 @@ impl Drop for Run<'_> {
         let _gone = Gone(self.stream);
         // Nothing, if the reason is known; else this is a panic.
         self.stream.apply(&Event::Stop(Why::Panicked));
-        log_failed_start(self.stream);
+        self.stream.log_failed_start();
         let is_shutdown =
             matches!(self.stream.state(), State::Stopping(outcome) if outcome.why == Why::Shutdown);
         for opened in self.opened.take().into_iter().chain(self.stream.take_adopted()) {
@@ -430,31 +430,6 @@ impl Drop for Gone<'_> {
     fn drop(&mut self) {
         self.0.apply(&Event::FetcherGone);
     }
-}
-
-/// Why a stream never began. The closing line of one that did is the stream's, since its clients may yet be sent the rest.
-fn log_failed_start(stream: &Stream) {
-    let State::Stopping(Outcome { why, had_started: false }) = stream.state() else {
-        return;
-    };
-    log_failure(stream.stream_id(), stream.engine_name().as_deref(), &why);
-}
-
-/// One line, in which each of the texts is found that people look for.
-fn log_failure(id: &str, engine: Option<&str>, why: &Why) {
-    if !why.is_trouble() {
-        log::info!("Stream {id} ended before it started: {why}");
-        return;
-    }
-    let from = engine.map_or_else(String::new, |engine| format!(" from {engine}"));
-    let what = if let Why::ConnectTimeout(limit, _) = why {
-        format!("Timeout waiting for connection of {id} after {}s{from}: {why}", limit.as_secs_f32())
-    } else if why.is_stream_s() {
-        format!("HTTP error streaming {id}{from}: {why}")
-    } else {
-        why.to_string()
-    };
-    log::warn!("Failed to initialize session for {id}: {what}");
 }
 
 #[cfg(test)]
