@@ -11,11 +11,9 @@
 //! dropped after it. Whoever changes something ticks after releasing it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
-use parking_lot::Mutex;
 
 use super::backlog::{Backlog, Bounds, Place, RECENT};
 use super::budget::Budget;
@@ -23,6 +21,8 @@ use super::chunk::{Chunk, ChunkSlice};
 use super::ending::Ending;
 use super::marks::Mark;
 use super::ticker::Ticker;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 mod past;
 mod subscription;
