@@ -3,7 +3,6 @@
 //! It must not know how an engine is asked.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::engine::blame::Fault;
@@ -14,6 +13,7 @@ use crate::id::{ContentName, Digest};
 use crate::stream::candidates::{Candidates, Failure, Others};
 use crate::stream::state::{Event, State, TRY, Why, Yield};
 use crate::stream::stopping::Opened;
+use crate::sync::atomic::Ordering;
 
 use super::{Core, Stream};
 
