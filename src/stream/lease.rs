@@ -144,6 +144,12 @@ impl Leases {
         Some(lease)
     }
 
+    /// Whether this token has a lease. To ask is no sign of life.
+    #[must_use]
+    pub fn holds(&self, token: Token) -> bool {
+        self.table.lock().contains_key(&token)
+    }
+
     /// Ends a lease now. Tells whether there was one.
     pub fn end(&self, token: Token) -> bool {
         let ended = self.table.lock().remove(&token);
