@@ -17,8 +17,8 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::mem::discriminant;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender};
 
