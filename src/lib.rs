@@ -38,7 +38,7 @@
 //!    hls        what is listed: a stream cut into segments, and lists as text; pure
 //! 2  stream     streams, their sources and their clients
 //! 1  engine     how engines are asked, and which one is taken
-//! 0  allocator  config  escape  id  stats  threads  ts  wanted
+//! 0  allocator  config  escape  id  stats  sync  threads  ts  wanted
 //! ```
 //!
 //! - `stream` names neither HTTP nor sockets; `http` knows no streams and no engines; `engine` knows no streams; `ts` reads
@@ -71,7 +71,8 @@
 //!
 //! `stream::directory`, then one `stream::stream`, then `stream::memory`, then one `stream::fanout`: whoever holds one may
 //! take those that follow, never one before it, and never two streams'. Every other lock is taken alone. Nobody does I/O,
-//! logs, or drops the last handle of a chunk under a lock.
+//! logs, or drops the last handle of a chunk under a lock. What a stream's threads share is locked by [`sync`], so that
+//! `stream::models` can run them in many orders.
 
 pub mod allocator;
 pub mod app;
@@ -88,6 +89,7 @@ pub mod notify;
 pub mod sim;
 pub mod stats;
 pub mod stream;
+pub mod sync;
 pub mod threads;
 pub mod ts;
 pub mod wanted;

@@ -22,6 +22,7 @@ use super::error::Failed;
 use super::health::Tolerance;
 use super::news::News;
 use super::pulse::Pulse;
+use super::relays::Relays;
 use super::stat::Watched;
 use super::url::Target;
 
@@ -123,8 +124,8 @@ impl Reservation {
 }
 
 impl Engine {
-    pub(super) fn new(settings: config::Engine, news: Arc<News>) -> Self {
-        let api = Api::new(&settings.authority());
+    pub(super) fn new(settings: config::Engine, news: Arc<News>, relays: Arc<Relays>) -> Self {
+        let api = Api::of(&settings.authority(), relays);
         let pulse = Arc::clone(api.pulse());
         Self {
             settings,

@@ -105,6 +105,7 @@ impl Run<'_> {
     /// A body to read, and what its end means.
     fn obtain(&mut self, next: &NextAttempt) -> Result<(Playback, Ending), Lost> {
         let (engine, liveness) = self.open(next)?;
+        self.stream.tell_opened(next.number);
         let id = self.stream.stream_id();
         log::info!("Started fetcher for {id}");
         let playback = self.play(&engine, next)?;

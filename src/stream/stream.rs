@@ -17,18 +17,18 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::mem::discriminant;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender};
-use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::config;
 use crate::engine::api::Liveness;
 use crate::engine::pool::Pool;
 use crate::id::{ContentKey, ContentName, Digest};
 use crate::stats::Stats;
+use crate::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::wanted::{StreamKey, Wanted};
 
 use super::backlog::Bounds;
