@@ -8,6 +8,7 @@ mod capacity;
 mod chaos;
 mod clients;
 mod closing;
+mod cluster;
 mod engines;
 mod face;
 mod failover;
