@@ -1,6 +1,7 @@
 //! The integration tests: the real server and the simulated engine over real sockets; a module per feature.
 
 mod admin;
+mod always_one;
 mod binary;
 mod bodies;
 mod buffer;
@@ -9,6 +10,7 @@ mod chaos;
 mod clients;
 mod closing;
 mod cluster;
+mod dialects;
 mod engines;
 mod face;
 mod failover;
@@ -20,6 +22,7 @@ mod hostile;
 mod ids;
 mod layering;
 mod life;
+mod log_lines;
 mod lost_picture;
 mod many;
 mod metrics;
@@ -46,3 +49,4 @@ mod start_faults;
 mod storm;
 mod swarm;
 mod tries;
+mod wakes;

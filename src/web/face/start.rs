@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::engine::error::EngineError;
+use crate::engine::error::{EngineError, Failed};
 use crate::http::request::{Request, StreamConnection};
 use crate::http::response::{Code, Response};
 use crate::id::{ContentKey, KeyError};
@@ -139,7 +139,7 @@ impl NotStarted {
 fn words_of(why: &Why) -> String {
     match why {
         Why::Tried(last, _) => words_of(last),
-        Why::Engine(EngineError::Said(text)) => text.clone(),
+        Why::Engine(Failed { error: EngineError::Said(text), .. }) => text.clone(),
         why => why.to_string(),
     }
 }
