@@ -16,6 +16,7 @@ mod heartbeats;
 mod hls_source;
 mod hostile;
 mod ids;
+mod ipv6;
 mod layering;
 mod life;
 mod lost_picture;
