@@ -23,6 +23,7 @@ mod lost_picture;
 mod many;
 mod metrics;
 mod no_picture;
+mod odd_streams;
 mod page;
 mod panics;
 mod parsers;
