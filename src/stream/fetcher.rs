@@ -15,6 +15,7 @@ use crate::engine::error::{EngineError, Failed};
 use crate::engine::playback::{Playback, Player};
 use crate::engine::pool::{Content, Engine, Pool, Reservation, Wish};
 use crate::engine::url::Target;
+use crate::id::Digest;
 use crate::threads::Threads;
 
 use super::directory::Directory;
@@ -43,6 +44,10 @@ const RETURN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// For a question whose answer is good to have but not needed.
 const SIDE_QUESTION_LIMIT: Duration = Duration::from_secs(2);
+
+/// The same in front of a getstream, whose answer says it as well: what an engine knows it tells at once, and for what it has to
+/// look up in the network it takes 4.7 s, for which no start waits.
+const KNOWN_INFOHASH_LIMIT: Duration = Duration::from_millis(500);
 
 /// What fetchers work with.
 pub(super) struct Resources {
@@ -136,7 +141,11 @@ impl Run<'_> {
                     self.stop_lost(&engine);
                     directory.cut_abandoned(&engine.settings.name, stream);
                     log::info!("Initializing session for {id} on engine {}", engine.settings.name);
-                    self.ask_for_infohash(&engine)?;
+                    if let Some(infohash) = self.ask_for_infohash(&engine, KNOWN_INFOHASH_LIMIT)
+                        && let Some(holder) = directory.claim(stream, infohash)
+                    {
+                        return Err(Why::SameAs(Box::new(holder.wanted().clone())).into());
+                    }
                     if !self.may_play(&mut reservation) {
                         continue;
                     }
@@ -167,6 +176,8 @@ impl Run<'_> {
             if !stream.is_current(next.number) {
                 return Err(Lost::Superseded);
             }
+            // Not every engine says it here; then it was asked too briefly before.
+            let infohash = infohash.or_else(|| self.ask_for_infohash(&engine, SIDE_QUESTION_LIMIT));
             let Some(infohash) = infohash else {
                 return Ok((engine, liveness));
             };
@@ -286,19 +297,10 @@ impl Run<'_> {
         }
     }
 
-    /// If this id could be the content of a stream that runs already, finds out before a second session is opened.
-    fn ask_for_infohash(&self, engine: &Engine) -> Result<(), Lost> {
-        let directory = &self.resources.directory;
-        let Some(id) = directory.wants_infohash(self.stream) else {
-            return Ok(());
-        };
-        let Ok(Some(infohash)) = engine.api.infohash_of(id, SIDE_QUESTION_LIMIT) else {
-            return Ok(());
-        };
-        match directory.claim(self.stream, infohash) {
-            Some(holder) => Err(Why::SameAs(Box::new(holder.wanted().clone())).into()),
-            None => Ok(()),
-        }
+    /// If this id could be the content of a stream that runs already, asks the engine which content it is.
+    fn ask_for_infohash(&self, engine: &Engine, limit: Duration) -> Option<Digest> {
+        let id = self.resources.directory.wants_infohash(self.stream)?;
+        engine.api.infohash_of(id, limit).ok().flatten()
     }
 
     /// Gives the session just opened to a stream of the same content, if one is on the same engine: stopping it now would end
