@@ -25,6 +25,7 @@ pub mod memory;
 #[cfg(all(test, shuttle))]
 mod models;
 mod opening;
+pub mod outline;
 mod published;
 mod pump;
 mod splice;

@@ -159,6 +159,12 @@ impl Running {
             // One that has just ended has no name.
             fs::read_to_string(task.ok()?.path().join("comm")).ok()
         });
+        let wakes_of = |task: fs::DirEntry| -> Option<u64> {
+            // One that has just ended has waited for the last time.
+            let status = fs::read_to_string(task.path().join("status")).ok()?;
+            status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?.trim().parse().ok()
+        };
+        let tasks = fs::read_dir(directory.join("task")).expect("it lives");
         let is_worker = |name: &String| WORKERS.iter().any(|worker| name.starts_with(worker));
         Usage {
             workers: names.filter(is_worker).count() as u64,
@@ -166,7 +172,18 @@ impl Running {
             descriptors: fs::read_dir(directory.join("fd")).expect("it lives").count() as u64,
             resident_kb: number("VmRSS:"),
             peak_kb: number("VmHWM:"),
+            wakes: tasks.filter_map(|task| wakes_of(task.ok()?)).sum(),
         }
+    }
+
+    /// The seconds of processor time that it has taken.
+    pub(crate) fn cpu_seconds(&self) -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it lives");
+        // Behind the name in brackets, which may hold blanks: utime and stime are fields 14 and 15 of the whole line.
+        let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+        let ticks: u64 = fields.skip(11).take(2).map(|field| field.parse::<u64>().expect("a number")).sum();
+        // The kernel counts in hundredths of a second on every platform that Rust has.
+        ticks as f64 / 100.0
     }
 
     /// Waits for its end.
@@ -246,4 +263,6 @@ pub(crate) struct Usage {
     pub(crate) descriptors: u64,
     pub(crate) resident_kb: u64,
     pub(crate) peak_kb: u64,
+    /// How often the threads that live have gone to sleep, and so will have woken.
+    pub(crate) wakes: u64,
 }
