@@ -11,10 +11,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
-
 use crate::engine::choose::Unavailable;
 use crate::id::{ContentKey, ContentName, Digest};
+use crate::sync::Mutex;
 use crate::wanted::{StreamKey, Wanted};
 
 use super::client::ClientRecord;
@@ -245,7 +244,8 @@ impl Directory {
             return None;
         };
         let table = self.table.lock();
-        let has_others = table.live.len() > 1;
+        let is_other = |other: &Arc<Stream>| other.stream_id() != stream.stream_id();
+        let has_others = table.live.values().any(|other| is_other(other) && other.state().is_open());
         (has_others && table.infohash_of(&stream.content().name).is_none()).then_some(id)
     }
 

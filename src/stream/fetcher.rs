@@ -11,17 +11,18 @@ use crossbeam_channel::{RecvTimeoutError, select};
 
 use crate::engine::api::{Liveness, Opening as Manner};
 use crate::engine::choose::Unavailable;
-use crate::engine::error::EngineError;
+use crate::engine::error::{EngineError, Failed};
 use crate::engine::playback::{Playback, Player};
 use crate::engine::pool::{Content, Engine, Pool, Reservation, Wish};
 use crate::engine::url::Target;
+use crate::id::Digest;
 use crate::threads::Threads;
 
 use super::directory::Directory;
 use super::ending::Ending;
 use super::opening::{Opening, Question};
 use super::pump::Pump;
-use super::state::{Event, Outcome, State, Why};
+use super::state::{Event, State, Why};
 use super::stopping::{LAST_STOP_LIMIT, Opened};
 use super::stream::{Lost, NextAttempt, Stream};
 
@@ -38,8 +39,15 @@ const WARM_UP_INTERVAL: Duration = Duration::from_secs(1);
 /// An engine that is there tells how it is within this time.
 const CHECK_PATIENCE: Duration = Duration::from_secs(6);
 
+/// Whoever waits for an engine's answer looks this often whether it was begun anew meanwhile.
+const RETURN_INTERVAL: Duration = Duration::from_secs(1);
+
 /// For a question whose answer is good to have but not needed.
 const SIDE_QUESTION_LIMIT: Duration = Duration::from_secs(2);
+
+/// The same in front of a getstream, whose answer says it as well: what an engine knows it tells at once, and for what it has to
+/// look up in the network it takes 4.7 s, for which no start waits.
+const KNOWN_INFOHASH_LIMIT: Duration = Duration::from_millis(500);
 
 /// What fetchers work with.
 pub(super) struct Resources {
@@ -55,10 +63,6 @@ pub(super) struct Resources {
 pub(super) fn run(stream: &Arc<Stream>, resources: &Resources) {
     let mut run = Run { stream, resources, pump: Pump::new(stream), opened: None, pending: Vec::new() };
     while let Some(next) = stream.next_attempt() {
-        if next.is_recovery {
-            let id = stream.stream_id();
-            log::info!("Recovering {id}: attempt {} in {} s", next.number, next.pause.as_secs());
-        }
         run.pause(&next);
         match run.attempt(&next) {
             // The housekeeper has given it up, and the next one is due already.
@@ -106,6 +110,7 @@ impl Run<'_> {
     /// A body to read, and what its end means.
     fn obtain(&mut self, next: &NextAttempt) -> Result<(Playback, Ending), Lost> {
         let (engine, liveness) = self.open(next)?;
+        self.stream.tell_opened(next.number);
         let id = self.stream.stream_id();
         log::info!("Started fetcher for {id}");
         let playback = self.play(&engine, next)?;
@@ -136,7 +141,11 @@ impl Run<'_> {
                     self.stop_lost(&engine);
                     directory.cut_abandoned(&engine.settings.name, stream);
                     log::info!("Initializing session for {id} on engine {}", engine.settings.name);
-                    self.ask_for_infohash(&engine)?;
+                    if let Some(infohash) = self.ask_for_infohash(&engine, KNOWN_INFOHASH_LIMIT)
+                        && let Some(holder) = directory.claim(stream, infohash)
+                    {
+                        return Err(Why::SameAs(Box::new(holder.wanted().clone())).into());
+                    }
                     if !self.may_play(&mut reservation) {
                         continue;
                     }
@@ -152,7 +161,10 @@ impl Run<'_> {
                 }
             };
             let engine = Arc::clone(&opening.engine);
-            let opened = self.await_answer(next.number, opening)?;
+            let Some(opened) = self.await_answer(next.number, opening)? else {
+                log::info!("Engine {} has come back without an answer for {id}", engine.settings.name);
+                continue;
+            };
             let Some((liveness, infohash)) =
                 opened.session().map(|session| (session.liveness, session.infohash))
             else {
@@ -164,6 +176,8 @@ impl Run<'_> {
             if !stream.is_current(next.number) {
                 return Err(Lost::Superseded);
             }
+            // Not every engine says it here; then it was asked too briefly before.
+            let infohash = infohash.or_else(|| self.ask_for_infohash(&engine, SIDE_QUESTION_LIMIT));
             let Some(infohash) = infohash else {
                 return Ok((engine, liveness));
             };
@@ -186,22 +200,27 @@ impl Run<'_> {
         }
     }
 
-    /// Waits until the engine answers or the try is given up; then the answer is kept for later.
-    fn await_answer(&mut self, attempt: u32, opening: Opening) -> Result<Opened, Lost> {
+    /// Waits until the engine answers or the try is given up; then the answer is kept for later. `None` when the engine does
+    /// not know of the question any more.
+    fn await_answer(&mut self, attempt: u32, opening: Opening) -> Result<Option<Opened>, Lost> {
         let (cut, is_cut) = crossbeam_channel::bounded(1);
         let armed = self.stream.arm(attempt, move || {
             // Full or gone means that nobody waits any more.
             let _told = cut.try_send(());
         });
-        if armed.is_ok() {
+        while armed.is_ok() {
             select! {
                 recv(opening.answer()) -> answer => {
                     // A thread that panicked has told nothing.
                     let answer = answer.map_err(|_| Lost::Why(Why::Panicked))?;
-                    return answer.map_err(|error| Lost::Why(Why::Engine(error)));
+                    return answer.map(Some).map_err(|error| Lost::Why(Why::Engine(Failed::getstream(error))));
                 }
-                recv(is_cut) -> _ => {}
-                recv(self.stream.stopped()) -> _ => {}
+                recv(is_cut) -> _ => break,
+                recv(self.stream.stopped()) -> _ => break,
+                default(RETURN_INTERVAL) => if opening.is_forgotten() {
+                    opening.give_up(&self.resources.threads);
+                    return Ok(None);
+                }
             }
         }
         self.pending.push(opening);
@@ -278,19 +297,10 @@ impl Run<'_> {
         }
     }
 
-    /// If this id could be the content of a stream that runs already, finds out before a second session is opened.
-    fn ask_for_infohash(&self, engine: &Engine) -> Result<(), Lost> {
-        let directory = &self.resources.directory;
-        let Some(id) = directory.wants_infohash(self.stream) else {
-            return Ok(());
-        };
-        let Ok(Some(infohash)) = engine.api.infohash_of(id, SIDE_QUESTION_LIMIT) else {
-            return Ok(());
-        };
-        match directory.claim(self.stream, infohash) {
-            Some(holder) => Err(Why::SameAs(Box::new(holder.wanted().clone())).into()),
-            None => Ok(()),
-        }
+    /// If this id could be the content of a stream that runs already, asks the engine which content it is.
+    fn ask_for_infohash(&self, engine: &Engine, limit: Duration) -> Option<Digest> {
+        let id = self.resources.directory.wants_infohash(self.stream)?;
+        engine.api.infohash_of(id, limit).ok().flatten()
     }
 
     /// Gives the session just opened to a stream of the same content, if one is on the same engine: stopping it now would end
@@ -335,7 +345,9 @@ impl Run<'_> {
                     self.stream.record_refusal(&error.to_string());
                     let stat = session.stat.as_ref().map(|stat| engine.api.stat(stat, SIDE_QUESTION_LIMIT));
                     match stat {
-                        Some(Ok(stat)) if !stat.is_warming_up() => return Err(Lost::Why(Why::Engine(error))),
+                        Some(Ok(stat)) if !stat.is_warming_up() => {
+                            return Err(Lost::Why(Why::Engine(Failed::playback(error))));
+                        }
                         // The engine was restarted in between, or somebody stopped the content there.
                         Some(Err(error)) if error.is_unknown_session() => {
                             return Err(Lost::Why(Why::SessionLost));
@@ -346,7 +358,7 @@ impl Run<'_> {
                 }
                 // It has opened a session, so it is there: nobody sends this content, most likely.
                 EngineError::Silent(_) => return Err(Lost::Why(self.stream.connect_timeout())),
-                error => return Err(Lost::Why(Why::Engine(error))),
+                error => return Err(Lost::Why(Why::Engine(Failed::playback(error)))),
             };
             if Instant::now() + WARM_UP_INTERVAL >= next.play_by {
                 return Err(Lost::Why(Why::NotReady(began.elapsed() + WARM_UP_INTERVAL, text)));
@@ -380,6 +392,9 @@ impl Run<'_> {
         let pool = &self.resources.pool;
         let is_wanted = || self.stream.is_current(next.number);
         let seen = pool.ups();
+        if next.is_recovery {
+            log::info!("No engine is up: {} waits for one", self.stream.stream_id());
+        }
         let asked_by = next.deadline.min(Instant::now() + CHECK_PATIENCE);
         pool.check_now(asked_by, is_wanted)
             || next.is_recovery && pool.wait_up_while(seen, next.deadline, is_wanted)
@@ -396,7 +411,7 @@ impl Drop for Run<'_> {
         let _gone = Gone(self.stream);
         // Nothing, if the reason is known; else this is a panic.
         self.stream.apply(&Event::Stop(Why::Panicked));
-        log_failed_start(self.stream);
+        self.stream.log_failed_start();
         let is_shutdown =
             matches!(self.stream.state(), State::Stopping(outcome) if outcome.why == Why::Shutdown);
         for opened in self.opened.take().into_iter().chain(self.stream.take_adopted()) {
@@ -417,24 +432,6 @@ struct Gone<'a>(&'a Stream);
 impl Drop for Gone<'_> {
     fn drop(&mut self) {
         self.0.apply(&Event::FetcherGone);
-    }
-}
-
-/// Why a stream never began. The closing line of one that did is the stream's, since its clients may yet be sent the rest.
-fn log_failed_start(stream: &Stream) {
-    let State::Stopping(Outcome { why, had_started: false }) = stream.state() else {
-        return;
-    };
-    let id = stream.stream_id();
-    if let Why::ConnectTimeout(limit, _) = &why {
-        log::warn!("Timeout waiting for connection of {id} after {}s", limit.as_secs_f32());
-    } else if why.is_stream_s() {
-        log::warn!("HTTP error streaming {id}: {why}");
-    }
-    if why.is_trouble() {
-        log::warn!("Failed to initialize session for {id}: {why}");
-    } else {
-        log::info!("Stream {id} ended before it started: {why}");
     }
 }
 

@@ -17,18 +17,18 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::mem::discriminant;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender};
-use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::config;
 use crate::engine::api::Liveness;
 use crate::engine::pool::Pool;
 use crate::id::{ContentKey, ContentName, Digest};
 use crate::stats::Stats;
+use crate::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::wanted::{StreamKey, Wanted};
 
 use super::backlog::Bounds;
@@ -300,17 +300,10 @@ impl Stream {
         {
             self.stats.add_stall();
         }
-        let lost = match &core.life.state {
-            State::Recovering { lost, .. } if before.state == State::Active => Some(lost.clone()),
-            _ => None,
-        };
         drop(core);
         self.changed.notify_all();
         if is_other_state {
             self.tell_change();
-        }
-        if let Some(lost) = lost {
-            log::warn!("Stream {} lost its source: {lost}", self.stream_id);
         }
         if let Some(ending) = ending {
             self.fanout.close(ending);

@@ -61,14 +61,32 @@ static NULL_CHUNK: LazyLock<Chunk> = LazyLock::new(|| Chunk::inserted(Instant::n
 
 /// Serves a stream to one client until either ends.
 pub(super) fn serve(context: &Context, request: Request, key: &ContentKey) {
+    serve_with(context, request, key, |_| Some(()), |refusal| refusal);
+}
+
+/// The same for a client that has something to hold meanwhile, which `begin` gives once its stream runs. It is let go while the
+/// client still has its seat. Where there is nothing to hold, there is no stream; `told` makes of a refusal what it is told.
+pub(super) fn serve_with<T>(
+    context: &Context,
+    request: Request,
+    key: &ContentKey,
+    begin: impl FnOnce(&Seat) -> Option<T>,
+    told: impl FnOnce(Response) -> Response,
+) {
     match admit(context, &request, key) {
         Ok(place) => {
+            let Some(held) = begin(&place.seat) else {
+                drop(place);
+                return refuse(context, request, told(Response::from(&Why::Asked)));
+            };
             let subscription = place.seat.join();
             let keepalive = context.stream.get().keepalive;
             let write_timeout = context.server.get().write_timeout;
-            ClientStream { context, place, subscription, keepalive, write_timeout }.run(request);
+            let mut client = ClientStream { context, place, subscription, keepalive, write_timeout };
+            client.run(request);
+            drop(held);
         }
-        Err(NotAdmitted::Refused(response)) => refuse(context, request, response),
+        Err(NotAdmitted::Refused(response)) => refuse(context, request, told(response)),
         // Nobody reads what it is answered.
         Err(NotAdmitted::ClientLeft) => drop(request),
     }

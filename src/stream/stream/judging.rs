@@ -22,6 +22,8 @@ const TELL_OF_PICTURE_AFTER: Duration = Duration::from_secs(5);
 /// seconds, and each question waits two.
 const DEAD_AFTER: Duration = Duration::from_secs(8);
 
+/// What an engine said longer ago explains nothing any more; it is asked every three seconds.
+const HINT_AGE: Duration = Duration::from_secs(10);
 /// Deadlines of a stream that starts, ends or is in trouble are looked at so often: often enough for limits of seconds.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -34,6 +36,7 @@ pub(super) struct EngineReport {
     is_unknown: bool,
     is_down: bool,
     has_fallen_silent: bool,
+    is_mute: bool,
     is_filling: bool,
     hint: Hint,
     refusal: Option<String>,
@@ -69,15 +72,18 @@ impl Stream {
         // What was said before the session was there is not said of it.
         let since = opened_at.map_or_else(Instant::now, |at| at.max(self.flow.last_picture()));
         let now = Instant::now();
+        let is_mute = engine.as_ref().is_some_and(|engine| engine.is_mute());
+        let word = session.as_ref().and_then(|session| session.last_within(HINT_AGE, now));
         EngineReport {
             attempt,
             is_unknown: session.as_ref().is_some_and(|session| {
                 session.is_unknown_since(since) && now.saturating_duration_since(since) >= ASK_AFTER_SILENCE
             }),
             is_down: engine.as_ref().is_some_and(|engine| !engine.is_usable()),
-            has_fallen_silent: engine.is_some_and(|engine| engine.is_silent_for(DEAD_AFTER)),
+            has_fallen_silent: engine.as_ref().is_some_and(|engine| engine.is_silent_for(DEAD_AFTER)),
+            is_mute,
             is_filling: session.as_ref().is_some_and(|session| session.is_filling(since, now)),
-            hint: Hint::of(session.and_then(|session| session.last()).as_deref()),
+            hint: if is_mute { Hint::Mute } else { Hint::of(word.as_deref()) },
             refusal,
         }
     }
@@ -100,6 +106,7 @@ impl Stream {
             let engine = match report {
                 EngineReport { is_down: true, .. } => EngineState::Down,
                 EngineReport { has_fallen_silent: true, .. } if silent_for >= DEAD_AFTER => EngineState::Dead,
+                EngineReport { is_mute: true, .. } => EngineState::Mute,
                 _ => EngineState::Well,
             };
             let EngineReport { is_filling, hint, refusal, .. } = report;
