@@ -11,6 +11,7 @@
 use std::fmt;
 use std::io;
 use std::sync::{Arc, LazyLock};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::config;
@@ -320,7 +321,7 @@ impl ClientStream<'_> {
     /// Sends chunk after chunk until something ends it.
     #[inline(never)]
     fn feed(&mut self, body: &mut Body) -> Departure {
-        let (mut last_sent, mut skips) = (None, 0);
+        let (mut last_sent, mut skips): (Option<(Instant, _)>, _) = (None, 0);
         loop {
             if self.place.registration.is_asked_to_leave() {
                 return Departure::Disconnected;
@@ -329,6 +330,11 @@ impl ClientStream<'_> {
                 Next::Chunk(chunk) => {
                     if let Err(departure) = self.send(body, &chunk) {
                         return departure;
+                    }
+                    if last_sent.is_none() {
+                        // It has its head and its first bytes, and the backlog comes next, a megabyte. Of many who join at
+                        // once the others wait for theirs, and go first.
+                        thread::yield_now();
                     }
                     self.subscription.record_sent(&chunk);
                     self.context.stats.add_bytes_out(chunk.packets().len() as u64);
