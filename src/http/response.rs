@@ -116,7 +116,8 @@ impl Response {
     fn head(&self, version: &str) -> Vec<u8> {
         // Length-delimited, whatever the size: every client understands that. RFC 9110 section 8.6: a 204 has no
         // length.
-        let length = (self.status != 204).then(|| self.body.length().to_string());
+        // A 304 would have the length of what it stands for.
+        let length = (self.status != 204 && self.status != 304).then(|| self.body.length().to_string());
         let length = length.iter().map(|length| ("Content-Length", length.as_str()));
         let headers = self.headers.iter().map(|(name, value)| (*name, value.as_str()));
         head(version, self.status, headers.chain(length)).into_bytes()
@@ -145,6 +146,7 @@ const fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
         204 => "No Content",
+        304 => "Not Modified",
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",
@@ -276,7 +278,7 @@ mod tests {
 
     #[test]
     fn every_code_has_its_phrase() {
-        for status in [200, 204, 400, 401, 403, 404, 405, 500, 501, 502, 503, 504] {
+        for status in [200, 204, 304, 400, 401, 403, 404, 405, 500, 501, 502, 503, 504] {
             assert_ne!(reason(status), "", "{status}");
         }
     }
