@@ -10,11 +10,12 @@ use std::time::Duration;
 use acerelay::app::App;
 use acerelay::channels::keeper::Settings as ListSettings;
 use acerelay::cli::{self, Command, EngineSource, HealthUrl, Settings};
-use acerelay::config::{Config, Engine};
+use acerelay::config::{Channel, Config, Engine};
 use acerelay::http::listener::Inherited;
+use acerelay::id::{ContentKey, Digest};
 use acerelay::logging::{self, LogFile};
 use acerelay::notify::{self, Notifier};
-use acerelay::sim::demo::Demo;
+use acerelay::sim::demo::{Demo, LIST};
 use acerelay::threads::{self, SMALL_STACK_BYTES, Threads};
 use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -90,6 +91,10 @@ fn run(settings: &Settings, mut config: Config, port: Option<Inherited>) -> Resu
             let demo = Demo::start()?;
             let address = demo.address();
             config.engines = vec![Engine::at(address.ip().into(), address.port())];
+            config.channels = demo_channels()?;
+            config.playlists.clear();
+            // What is kept there belongs to the channels of the house.
+            config.state_dir = None;
             Some(demo)
         }
     };
@@ -129,6 +134,17 @@ fn run(settings: &Settings, mut config: Config, port: Option<Inherited>) -> Resu
         Err(unfinished) => log::warn!("Shut down; {unfinished}"),
     }
     Ok(())
+}
+
+/// The channel list of the demo, as a configuration would say it.
+fn demo_channels() -> Result<Vec<Channel>, Box<dyn Error>> {
+    let mut channels = Vec::new();
+    for (name, group, contents) in LIST {
+        let key = |content: &Digest| ContentKey::from_query(None, [("id", content.to_string())]);
+        let ids = contents.iter().map(key).collect::<Result<_, _>>()?;
+        channels.push(Channel { name: name.to_owned(), group: group.to_owned(), ids, ..Channel::default() });
+    }
+    Ok(channels)
 }
 
 /// What a signal asks for.

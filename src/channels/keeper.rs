@@ -109,6 +109,10 @@ impl Keeper {
         // An ETag is made of it, so it must not begin anew with the process.
         let version = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_millis() as u64);
         let register = read_register(&state);
+        let is_empty = settings.get().channels.is_empty() && settings.get().playlists.is_empty();
+        if !is_empty && !state.is_lasting() {
+            log::info!("Without --state-dir the numbers and lists of channels last as long as this process");
+        }
         let mut keeper =
             Self { settings, woken, state, live, register, shelves: Vec::new(), counts: Vec::new(), version };
         keeper.take_settings();
@@ -153,6 +157,9 @@ impl Keeper {
             };
             self.shelves.push(shelf);
         }
+        // Copies of lists that are not wanted any more.
+        let known: Vec<_> = self.shelves.iter().map(|shelf| file_of(&shelf.place)).collect();
+        self.state.remove_where(|name| name.starts_with("list-") && !known.iter().any(|known| known == name));
         self.rebuild();
     }
 

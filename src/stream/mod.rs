@@ -22,7 +22,10 @@ mod flow;
 pub mod lease;
 pub mod marks;
 pub mod memory;
+#[cfg(all(test, shuttle))]
+mod models;
 mod opening;
+pub mod outline;
 pub mod past;
 mod published;
 mod pump;

@@ -9,9 +9,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
 
-use parking_lot::Mutex;
-
 use crate::id::ContentKey;
+use crate::sync::Mutex;
 use crate::wanted::StreamKey;
 
 /// A content that failed once is dead for so long ...

@@ -16,18 +16,19 @@ mod telling;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::mem::discriminant;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender};
-use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 
 use crate::config;
 use crate::engine::api::Liveness;
 use crate::engine::pool::Pool;
 use crate::id::{ContentKey, ContentName, Digest};
 use crate::stats::Stats;
+use crate::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::wanted::{Slug, StreamKey, Wanted};
 
 use super::backlog::Bounds;
@@ -51,9 +52,9 @@ pub struct Stream {
     wanted: Wanted,
     stream_id: Arc<str>,
     /// What it can be played from: what was wanted, and what others who joined it brought along. It only grows.
-    sources: RwLock<Arc<[ContentKey]>>,
+    sources: Mutex<Arc<[ContentKey]>>,
     /// The channel that it plays, if somebody asks for it as one.
-    channel: RwLock<Option<Slug>>,
+    channel: Mutex<Option<Slug>>,
     /// Which of these the current attempt is about.
     source: AtomicUsize,
     past: Arc<Past>,
@@ -72,6 +73,8 @@ pub struct Stream {
     changed: Condvar,
     /// Ends the fetcher's pauses; held so that it is never disconnected.
     stop: (Sender<()>, Receiver<()>),
+    /// Tells whoever drives the deadlines that there are others now.
+    changes: OnceLock<Sender<()>>,
 }
 
 struct Core {
@@ -154,8 +157,8 @@ impl Stream {
         memory.add(&fanout);
         Arc::new(Self {
             stream_id: wanted.key.stream_id().into(),
-            sources: RwLock::new(wanted.sources().into()),
-            channel: RwLock::new(channel),
+            sources: Mutex::new(wanted.sources().into()),
+            channel: Mutex::new(channel),
             wanted,
             source: AtomicUsize::new(0),
             past,
@@ -172,6 +175,7 @@ impl Stream {
             core: Mutex::new(core),
             changed: Condvar::new(),
             stop: crossbeam_channel::bounded(1),
+            changes: OnceLock::new(),
         })
     }
 
@@ -205,26 +209,26 @@ impl Stream {
     /// The content that the current attempt is about.
     #[must_use]
     pub fn content(&self) -> ContentKey {
-        self.sources.read()[self.source.load(Ordering::Acquire)].clone()
+        self.sources.lock()[self.source.load(Ordering::Acquire)].clone()
     }
 
     /// The channel that it plays, if somebody asks for it as one.
     #[must_use]
     pub fn channel(&self) -> Option<Slug> {
-        self.channel.read().clone()
+        self.channel.lock().clone()
     }
 
     /// What it can be played from.
     #[must_use]
     pub(super) fn sources(&self) -> Arc<[ContentKey]> {
-        Arc::clone(&self.sources.read())
+        Arc::clone(&self.sources.lock())
     }
 
     /// Takes over what else a channel can be played from, since who asked for the channel gets this stream.
     pub(super) fn join_channel(&self, wanted: &Wanted) {
         let StreamKey::Channel(slug) = &wanted.key else { return };
-        self.channel.write().get_or_insert_with(|| slug.clone());
-        let mut sources = self.sources.write();
+        self.channel.lock().get_or_insert_with(|| slug.clone());
+        let mut sources = self.sources.lock();
         let is_new = |content: &&ContentKey| !sources.contains(content);
         let more: Vec<_> = wanted.sources().iter().filter(is_new).cloned().collect();
         if !more.is_empty() && sources.len() + more.len() <= MAX_SOURCES {
@@ -282,6 +286,7 @@ impl Stream {
         if next == core.life {
             return;
         }
+        let is_other_state = discriminant(&next.state) != discriminant(&core.life.state);
         let before = std::mem::replace(&mut core.life, next);
         self.attempt.store(core.life.attempt, Ordering::Release);
         if core.life.activations > before.activations {
@@ -345,14 +350,10 @@ impl Stream {
         {
             self.stats.add_stall();
         }
-        let lost = match &core.life.state {
-            State::Recovering { lost, .. } if before.state == State::Active => Some(lost.clone()),
-            _ => None,
-        };
         drop(core);
         self.changed.notify_all();
-        if let Some(lost) = lost {
-            log::warn!("Stream {} lost its source: {lost}", self.stream_id);
+        if is_other_state {
+            self.tell_change();
         }
         if let Some(ending) = ending {
             self.fanout.close(ending);
@@ -367,6 +368,20 @@ impl Stream {
         }
         if is_free {
             self.close_book();
+        }
+    }
+
+    /// Whenever the state has become another one this is told so from now on, and once now; see [`Stream::tick`].
+    pub(super) fn tell_changes(&self, to: Sender<()>) {
+        // A stream has one housekeeper.
+        let _first = self.changes.set(to);
+        self.tell_change();
+    }
+
+    fn tell_change(&self) {
+        if let Some(changes) = self.changes.get() {
+            // Full means that it was told of another change and has not looked yet.
+            let _told = changes.try_send(());
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! It must not know how they came about, nor how one is played.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -99,8 +100,9 @@ pub(super) fn all(context: &Context, request: &Request) -> Response {
     }
     let list = context.channels.get();
     let base = base_of(context, request);
-    let channels =
-        list.channels().iter().map(|channel| ChannelStatus::new(context, channel, &base)).collect();
+    let playing = context.streams.by_channel();
+    let status = |channel| ChannelStatus::new(context, channel, &base, &playing);
+    let channels = list.channels().iter().map(|channel| status(channel)).collect();
     let lists = list.reports().iter().map(ListStatus::new).collect();
     Response::json(200, &All { channels, lists })
 }
@@ -113,7 +115,8 @@ pub(super) fn one(context: &Context, request: &Request, slug: &str) -> Response 
     match channel {
         Some(channel) => {
             let base = base_of(context, request);
-            Response::json(200, &ChannelStatus::new(context, &channel, &base))
+            let playing = context.streams.by_channel();
+            Response::json(200, &ChannelStatus::new(context, &channel, &base, &playing))
         }
         None => Response::error(Code::NotFound, &"there is no such channel"),
     }
@@ -153,7 +156,7 @@ struct SourceStatus<'a> {
 }
 
 impl<'a> ChannelStatus<'a> {
-    fn new(context: &Context, channel: &'a Channel, base: &str) -> Self {
+    fn new(context: &Context, channel: &'a Channel, base: &str, playing: &HashMap<Slug, String>) -> Self {
         let sources = channel.sources.iter().map(|source| {
             let (id, infohash) = match source.content.name {
                 ContentName::Id(digest) => (Some(digest.to_string()), None),
@@ -179,7 +182,7 @@ impl<'a> ChannelStatus<'a> {
             tvg_id: channel.tvg_id.as_deref(),
             url: playlist::url(base, channel, false),
             sources: sources.collect(),
-            stream_id: context.streams.of_channel(&channel.slug),
+            stream_id: playing.get(&channel.slug).cloned(),
         }
     }
 }

@@ -11,6 +11,7 @@ mod base;
 mod channels;
 pub mod connections;
 pub mod context;
+pub mod face;
 mod live;
 mod metrics;
 mod page;

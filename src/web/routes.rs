@@ -3,6 +3,8 @@
 //! Pure routing: `Route::of` reads method and target, [`handle`] hands over. A target's text goes no further than
 //! here.
 
+use std::time::Instant;
+
 use crate::channels::playlist::Choice;
 use crate::http::request::{Method, Request};
 use crate::http::response::{Code, Response};
@@ -12,6 +14,7 @@ use crate::stream::state::{Event, Why};
 use super::admin::{Admin, Claim};
 use super::channels;
 use super::context::Context;
+use super::face::{self, Question};
 use super::live;
 use super::metrics;
 use super::page;
@@ -21,13 +24,18 @@ use super::status::Snapshot;
 use super::target::{Target, authority_of};
 
 /// The paths there are, for the person who asked for another.
-const PATHS: &str = "/ace/getstream?id=..., /ace/<id>.ts, /ace/status, /proxy/status, /proxy/sessions, \
+const PATHS: &str = "/ace/getstream?id=..., /ace/<id>.ts, /ace/status, /webui/api/service, /server/api, /proxy/status, /proxy/sessions, \
                      /proxy/sessions/{id}, /proxy/engines, /playlist.m3u, /ch/{slug}.ts, /proxy/channels, /metrics, /healthz, /readyz, /";
+
+/// Told to a relay that asks us and whom we ask ourselves.
+const LOOP: &str =
+    "this acerelay is its own engine, by itself or by way of others: take one of them out of [[engines]]\n";
 
 /// What a request asks for.
 #[derive(Debug, PartialEq, Eq)]
 enum Route {
     Stream(Result<ContentKey, KeyError>),
+    Engine(Question),
     Hls,
     AceStatus(Option<String>),
     Status,
@@ -67,6 +75,7 @@ impl Route {
             | Self::Metrics
             | Self::Page => true,
             Self::Stream(_)
+            | Self::Engine(_)
             | Self::Hls
             | Self::Playlist(_)
             | Self::Channel(_)
@@ -79,7 +88,7 @@ impl Route {
 
     /// Whether a page of another site may read the answer: it may play, and read why it cannot.
     fn is_open(&self) -> bool {
-        matches!(self, Self::Stream(_) | Self::Hls | Self::Channel(_) | Self::ChannelHls(_))
+        matches!(self, Self::Stream(_) | Self::Engine(_) | Self::Hls | Self::Channel(_) | Self::ChannelHls(_))
     }
 
     // Not inlined, for the stack of streams: see `live`.
@@ -91,6 +100,11 @@ impl Route {
         };
         let names: Vec<_> = names.iter().map(String::as_str).collect();
         let key = |path_id| Self::Stream(ContentKey::from_query(path_id, pairs.iter().map(tidied)));
+        let of_content =
+            |pairs: &[&(String, String)]| ContentKey::from_query(None, pairs.iter().map(|pair| tidied(pair)));
+        if let Some(question) = Question::of(&names, &pairs, of_content) {
+            return Self::Engine(question);
+        }
         match names[..] {
             [] => Self::Page,
             ["ace", name] if is_named(name, "getstream") => key(None),
@@ -161,8 +175,15 @@ fn tidied((name, value): &(String, String)) -> (&str, &str) {
 
 /// Answers a request.
 pub fn handle(context: &Context, request: Request) {
+    if let Some(via) = request.header("Via")
+        && context.pool.relays().has_come_through_us(via, Instant::now())
+    {
+        return request.respond(Response::text(508, LOOP));
+    }
     let route = Route::of(request.target());
     match (request.method(), route) {
+        (Method::Get, Route::Engine(question)) => face::serve(context, request, question),
+        (Method::Head, Route::Engine(question)) => face::serve_head(request, &question),
         (Method::Get, Route::Stream(Ok(key))) => live::serve(context, request, key.into()),
         // Players look before they play; that must neither wait nor start anything.
         (Method::Head, Route::Stream(Ok(_))) => request.stream_head(&live::HEADERS),
@@ -252,7 +273,7 @@ fn delete(context: &Context, route: Route) -> Response {
 
 fn show(context: &Context, request: &Request, route: Route) -> Response {
     match route {
-        Route::Stream(Ok(_)) | Route::Client(..) | Route::Channel(_) | Route::Unknown => {
+        Route::Stream(Ok(_)) | Route::Engine(_) | Route::Client(..) | Route::Channel(_) | Route::Unknown => {
             Response::error(Code::NotFound, &format_args!("there is no such path here; there are {PATHS}"))
         }
         Route::Stream(Err(error)) => {

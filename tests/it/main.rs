@@ -1,6 +1,7 @@
 //! The integration tests: the real server and the simulated engine over real sockets; a module per feature.
 
 mod admin;
+mod always_one;
 mod binary;
 mod bodies;
 mod buffer;
@@ -9,7 +10,9 @@ mod channels;
 mod chaos;
 mod clients;
 mod closing;
+mod dialects;
 mod engines;
+mod face;
 mod failover;
 mod harness;
 mod health;
@@ -20,6 +23,7 @@ mod ids;
 mod layering;
 mod life;
 mod lists;
+mod log_lines;
 mod lost_picture;
 mod many;
 mod metrics;
@@ -33,6 +37,7 @@ mod patience;
 mod players;
 mod race;
 mod recovery;
+mod relays;
 mod reload;
 mod replays;
 mod server;
@@ -45,3 +50,4 @@ mod start_faults;
 mod storm;
 mod swarm;
 mod tries;
+mod wakes;

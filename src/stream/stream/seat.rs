@@ -5,8 +5,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::stream::backlog::Bounds;
 use crate::stream::client::ClientRecord;
-use crate::stream::fanout::{JoinAt, Subscription};
+use crate::stream::fanout::{JoinAt, Pieces, Subscription};
 use crate::stream::state::Why;
 
 use super::Stream;
@@ -51,12 +52,44 @@ impl Seat {
         }
     }
 
+    /// Waits until an engine has opened a session for the stream, which is before it plays, or until it is known that none
+    /// does; at most until `deadline`, `None` if neither is known by then.
+    ///
+    /// # Errors
+    ///
+    /// Why the stream did not start.
+    pub fn wait_opened(&self, deadline: Instant) -> Option<Result<(), Why>> {
+        let mut core = self.stream.core.lock();
+        loop {
+            let is_opened = core.current.is_opened || core.life.state.is_active();
+            let outcome = core.life.outcome_since(self.activations).or_else(|| is_opened.then_some(Ok(())));
+            if outcome.is_some() || Instant::now() >= deadline {
+                return outcome;
+            }
+            self.stream.changed.wait_until(&mut core, deadline);
+        }
+    }
+
     /// Begins to stream.
     #[must_use]
     pub fn join(&self) -> Subscription {
         let subscription = self.stream.fanout.join(self.join_at);
         let _first = self.client.progress.set(Arc::clone(subscription.progress()));
         subscription
+    }
+
+    /// Begins to take pieces, for which as much is kept as these bounds say.
+    #[must_use]
+    pub fn join_in_pieces(&self, bounds: Bounds) -> Pieces {
+        let pieces = self.stream.fanout.take_pieces(bounds);
+        let _first = self.client.progress.set(Arc::clone(pieces.progress()));
+        pieces
+    }
+
+    /// The client, to be kept beyond the seat.
+    #[must_use]
+    pub fn record(&self) -> Arc<ClientRecord> {
+        Arc::clone(&self.client)
     }
 }
 

@@ -16,7 +16,7 @@ use code::Code;
 /// The layers, from the bottom up. A module imports from the layers below its own; within a layer, and from
 /// `BESIDE`, only what `ALLOWED` lists.
 const LAYERS: [&[&str]; 6] = [
-    &["allocator", "config", "escape", "id", "stats", "threads", "ts", "wanted"],
+    &["allocator", "config", "escape", "id", "stats", "sync", "threads", "ts", "wanted"],
     &["engine"],
     &["stream"],
     &["channels", "hls", "http"],
