@@ -18,8 +18,8 @@ pub mod media;
 mod tests;
 
 pub use self::engine::{
-    Begin, BodyEvent, Burst, Call, CallKind, Content, Counts, Delivery, Dialect, EndedReaders, Entry, Fill,
-    Framing, Getstream, Head, Health, Hls, HlsKind, HostName, Order, Pace, PlaybackStep, RequestRecord,
+    Begin, BodyEvent, Burst, Call, CallKind, Content, Counts, Delivery, Dialect, Dress, EndedReaders, Entry,
+    Fill, Framing, Getstream, Head, Health, Hls, HlsKind, HostName, Order, Pace, PlaybackStep, RequestRecord,
     Script, SessionRules, Settings, SimEngine, Steps, Stuck,
 };
 pub use self::judge::{Checker, Gap, Latency, Report};

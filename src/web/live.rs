@@ -59,22 +59,23 @@ static NULL_CHUNK: LazyLock<Chunk> = LazyLock::new(|| Chunk::inserted(Instant::n
 
 /// Serves a stream to one client until either ends.
 pub(super) fn serve(context: &Context, request: Request, wanted: Wanted) {
-    serve_with(context, request, wanted, |_| Some(()));
+    serve_with(context, request, wanted, |_| Some(()), |refusal| refusal);
 }
 
 /// The same for a client that has something to hold meanwhile, which `begin` gives once its stream runs. It is let go while the
-/// client still has its seat. Where there is nothing to hold, there is no stream.
+/// client still has its seat. Where there is nothing to hold, there is no stream; `told` makes of a refusal what it is told.
 pub(super) fn serve_with<T>(
     context: &Context,
     request: Request,
     wanted: Wanted,
     begin: impl FnOnce(&Seat) -> Option<T>,
+    told: impl FnOnce(Response) -> Response,
 ) {
     match admit(context, &request, wanted) {
         Ok(place) => {
             let Some(held) = begin(&place.seat) else {
                 drop(place);
-                return refuse(context, request, Response::from(&Why::Asked));
+                return refuse(context, request, told(Response::from(&Why::Asked)));
             };
             let subscription = place.seat.join();
             let keepalive = context.stream.get().keepalive;
@@ -83,7 +84,7 @@ pub(super) fn serve_with<T>(
             client.run(request);
             drop(held);
         }
-        Err(NotAdmitted::Refused(response)) => refuse(context, request, response),
+        Err(NotAdmitted::Refused(response)) => refuse(context, request, told(response)),
         // Nobody reads what it is answered.
         Err(NotAdmitted::ClientLeft) => drop(request),
     }
