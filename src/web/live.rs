@@ -20,7 +20,6 @@ use crate::http::request::{Body, Coding, Request, StreamConnection};
 use crate::http::response::{Code, Response};
 use crate::http::socket::Presence;
 use crate::http::turnstile::Pass;
-use crate::id::ContentKey;
 use crate::stream::chunk::Chunk;
 use crate::stream::client::{ClientRecord, Protocol};
 use crate::stream::directory::NoSeat;
@@ -60,8 +59,8 @@ pub(super) const HEADERS: [(&str, &str); 5] = [
 static NULL_CHUNK: LazyLock<Chunk> = LazyLock::new(|| Chunk::inserted(Instant::now(), &null_packet()));
 
 /// Serves a stream to one client until either ends.
-pub(super) fn serve(context: &Context, request: Request, key: &ContentKey) {
-    serve_with(context, request, key, |_| Some(()), |refusal| refusal);
+pub(super) fn serve(context: &Context, request: Request, wanted: Wanted) {
+    serve_with(context, request, wanted, |_| Some(()), |refusal| refusal);
 }
 
 /// The same for a client that has something to hold meanwhile, which `begin` gives once its stream runs. It is let go while the
@@ -69,11 +68,11 @@ pub(super) fn serve(context: &Context, request: Request, key: &ContentKey) {
 pub(super) fn serve_with<T>(
     context: &Context,
     request: Request,
-    key: &ContentKey,
+    wanted: Wanted,
     begin: impl FnOnce(&Seat) -> Option<T>,
     told: impl FnOnce(Response) -> Response,
 ) {
-    match admit(context, &request, key) {
+    match admit(context, &request, wanted) {
         Ok(place) => {
             let Some(held) = begin(&place.seat) else {
                 drop(place);
@@ -114,7 +113,7 @@ enum NotAdmitted {
 fn admit<'a>(
     context: &'a Context,
     request: &Request,
-    key: &ContentKey,
+    mut wanted: Wanted,
 ) -> Result<ClientPlace<'a>, NotAdmitted> {
     let server = context.server.get();
     let at_capacity = |detail: &'static str| NotAdmitted::Refused(Response::error(Code::AtCapacity, &detail));
@@ -137,7 +136,6 @@ fn admit<'a>(
             )
         })?;
     let deadline = Instant::now() + start_limit(&context.stream.get());
-    let mut wanted = Wanted::from(key.clone());
     let client_left = |wanted: &Wanted| {
         log::info!("Client {} left stream {} before it started", record.id, wanted.key.stream_id());
         NotAdmitted::ClientLeft
