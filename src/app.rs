@@ -23,6 +23,7 @@ use crate::stream::streams::{self, Streams};
 use crate::threads::{SMALL_STACK_BYTES, Threads, Unfinished};
 use crate::web::connections::Connections;
 use crate::web::context::Context;
+use crate::web::hls::kept::Hls;
 use crate::web::routes;
 use crate::web::status::Snapshot;
 
@@ -146,6 +147,7 @@ impl App {
             started_at: SystemTime::now(),
             clients: Turnstile::default(),
             connections: Connections::default(),
+            hls: Hls::default(),
             parked: Arc::clone(&parked),
             threads: vec![service_threads.clone(), fetcher_threads.clone(), client_threads.clone()],
         });
@@ -269,6 +271,7 @@ impl App {
         self.context.pool.stop_watching();
         if self.client_threads.join_all(now + DRAIN_LIMIT).is_err() {
             self.context.connections.shutdown_all();
+            self.server.cut_off();
         }
         let mut fetchers = self.fetcher_threads.join_all(now + ENGINE_LIMIT);
         if fetchers.is_err() {

@@ -12,6 +12,7 @@ use crate::stream::streams::Streams;
 use crate::threads::Threads;
 
 use super::connections::Connections;
+use super::hls::kept::Hls;
 
 /// The state behind all request handlers.
 pub struct Context {
@@ -33,6 +34,8 @@ pub struct Context {
     pub clients: Turnstile,
     /// The connections of streaming clients, by client number.
     pub connections: Connections,
+    /// What is kept for viewers by HLS.
+    pub hls: Hls,
     /// Counts the threads that peers have made hang for good.
     pub parked: Arc<ParkedThreads>,
     /// All threads of the proxy, to be counted.

@@ -19,7 +19,6 @@ use crate::http::request::{Body, Coding, Request, StreamConnection};
 use crate::http::response::{Code, Response};
 use crate::http::socket::Presence;
 use crate::http::turnstile::Pass;
-use crate::id::ContentKey;
 use crate::stream::chunk::Chunk;
 use crate::stream::client::{ClientRecord, Protocol};
 use crate::stream::directory::NoSeat;
@@ -59,31 +58,29 @@ pub(super) const HEADERS: [(&str, &str); 5] = [
 static NULL_CHUNK: LazyLock<Chunk> = LazyLock::new(|| Chunk::inserted(Instant::now(), &null_packet()));
 
 /// Serves a stream to one client until either ends.
-pub(super) fn serve(context: &Context, request: Request, key: &ContentKey) {
-    match admit(context, &request, key) {
+pub(super) fn serve(context: &Context, request: Request, wanted: Wanted) {
+    match admit(context, &request, wanted, Protocol::Ts) {
         Ok(place) => {
             let subscription = place.seat.join();
             let keepalive = context.stream.get().keepalive;
             let write_timeout = context.server.get().write_timeout;
             ClientStream { context, place, subscription, keepalive, write_timeout }.run(request);
         }
-        Err(NotAdmitted::Refused(response)) => refuse(context, request, response),
-        // Nobody reads what it is answered.
-        Err(NotAdmitted::ClientLeft) => drop(request),
+        Err(not_admitted) => turn_away(context, request, not_admitted),
     }
 }
 
 /// What a client holds for as long as it streams. Dropping it gives everything back.
-struct ClientPlace<'a> {
+pub(super) struct ClientPlace {
     // In the order in which it is given back.
-    seat: Seat,
-    registration: Registration<'a>,
-    _pass: Pass,
-    connection: StreamConnection,
+    pub(super) seat: Seat,
+    pub(super) registration: Registration,
+    pub(super) pass: Pass,
+    pub(super) connection: StreamConnection,
 }
 
 /// Why a client gets no stream.
-enum NotAdmitted {
+pub(super) enum NotAdmitted {
     /// It is told why.
     Refused(Response),
     /// Nobody is there any more who could be told.
@@ -92,11 +89,12 @@ enum NotAdmitted {
 
 /// Finds room for a client, and waits until its stream runs.
 #[inline(never)]
-fn admit<'a>(
-    context: &'a Context,
+pub(super) fn admit(
+    context: &Context,
     request: &Request,
-    key: &ContentKey,
-) -> Result<ClientPlace<'a>, NotAdmitted> {
+    mut wanted: Wanted,
+    protocol: Protocol,
+) -> Result<ClientPlace, NotAdmitted> {
     let server = context.server.get();
     let at_capacity = |detail: &'static str| NotAdmitted::Refused(Response::error(Code::AtCapacity, &detail));
     // This fails when the client has left, or when the process runs short of descriptors: a client that is still there
@@ -108,7 +106,7 @@ fn admit<'a>(
         .ok_or_else(|| at_capacity("there are as many clients as the configuration allows (max_clients)"))?;
     let user_agent = request.header("User-Agent").map(str::to_owned);
     let record =
-        Arc::new(ClientRecord::new(context.stats.next_client(), Protocol::Ts, request.peer(), user_agent));
+        Arc::new(ClientRecord::new(context.stats.next_client(), protocol, request.peer(), user_agent));
     let handle = Arc::clone(connection.handle());
     let (address, max_per_address) = (record.address.ip(), server.max_clients_per_address);
     let registration =
@@ -118,7 +116,6 @@ fn admit<'a>(
             )
         })?;
     let deadline = Instant::now() + start_limit(&context.stream.get());
-    let mut wanted = Wanted::from(key.clone());
     let client_left = |wanted: &Wanted| {
         log::info!("Client {} left stream {} before it started", record.id, wanted.key.stream_id());
         NotAdmitted::ClientLeft
@@ -131,7 +128,7 @@ fn admit<'a>(
         })?;
         match wait_started(&seat, request, &connection, &registration, deadline) {
             StartOutcome::Running => {
-                return Ok(ClientPlace { seat, registration, _pass: pass, connection });
+                return Ok(ClientPlace { seat, registration, pass, connection });
             }
             StartOutcome::SameAs(other) if Instant::now() < deadline => wanted = *other,
             StartOutcome::SameAs(_) => {
@@ -144,6 +141,15 @@ fn admit<'a>(
                 return Err(client_left(&wanted));
             }
         }
+    }
+}
+
+/// Tells a client why it is not admitted, if it is there still.
+pub(super) fn turn_away(context: &Context, request: Request, not_admitted: NotAdmitted) {
+    match not_admitted {
+        NotAdmitted::Refused(response) => refuse(context, request, response),
+        // Nobody reads what it is answered.
+        NotAdmitted::ClientLeft => drop(request),
     }
 }
 
@@ -179,7 +185,7 @@ fn wait_started(
     seat: &Seat,
     request: &Request,
     connection: &StreamConnection,
-    registration: &Registration<'_>,
+    registration: &Registration,
     deadline: Instant,
 ) -> StartOutcome {
     let mut pause = LOOK_INTERVAL;
@@ -209,7 +215,7 @@ fn wait_started(
 struct ClientStream<'a> {
     context: &'a Context,
     subscription: Subscription,
-    place: ClientPlace<'a>,
+    place: ClientPlace,
     /// Quiet time after which it is sent null packets, as it was configured when the client came.
     keepalive: Option<Duration>,
     /// Taking no byte for so long closes it, as it was configured when the client came.

@@ -10,6 +10,7 @@ use crate::stream::state::{Event, Why};
 
 use super::admin::{Admin, Claim};
 use super::context::Context;
+use super::hls::{self, Piece};
 use super::live;
 use super::metrics;
 use super::page;
@@ -19,14 +20,16 @@ use super::status::Snapshot;
 use super::target::{Target, authority_of};
 
 /// The paths there are, for the person who asked for another.
-const PATHS: &str = "/ace/getstream?id=..., /ace/<id>.ts, /ace/status, /proxy/status, /proxy/sessions, \
+const PATHS: &str = "/ace/getstream?id=..., /ace/<id>.ts, /ace/manifest.m3u8?id=..., /ace/<id>.m3u8, /ace/status, /proxy/status, /proxy/sessions, \
                      /proxy/sessions/{id}, /proxy/engines, /metrics, /healthz, /readyz, /";
 
 /// What a request asks for.
 #[derive(Debug, PartialEq, Eq)]
 enum Route {
     Stream(Result<ContentKey, KeyError>),
-    Hls,
+    /// The first list of HLS.
+    Hls(Result<ContentKey, KeyError>),
+    HlsPiece(Piece),
     AceStatus(Option<String>),
     Status,
     Sessions,
@@ -57,13 +60,18 @@ impl Route {
             | Self::Engines
             | Self::Metrics
             | Self::Page => true,
-            Self::Stream(_) | Self::Hls | Self::Health | Self::Ready | Self::Unknown => false,
+            Self::Stream(_)
+            | Self::Hls(_)
+            | Self::HlsPiece(_)
+            | Self::Health
+            | Self::Ready
+            | Self::Unknown => false,
         }
     }
 
     /// Whether a page of another site may read the answer: it may play, and read why it cannot.
     fn is_open(&self) -> bool {
-        matches!(self, Self::Stream(_) | Self::Hls)
+        matches!(self, Self::Stream(_) | Self::Hls(_) | Self::HlsPiece(_))
     }
 
     // Not inlined, for the stack of streams: see `live`.
@@ -74,11 +82,16 @@ impl Route {
             return Self::Unknown;
         };
         let names: Vec<_> = names.iter().map(String::as_str).collect();
-        let key = |path_id| Self::Stream(ContentKey::from_query(path_id, pairs.iter().map(tidied)));
+        let content = |path_id| ContentKey::from_query(path_id, pairs.iter().map(tidied));
+        let key = |path_id| Self::Stream(content(path_id));
         match names[..] {
             [] => Self::Page,
             ["ace", name] if is_named(name, "getstream") => key(None),
-            ["ace", "manifest.m3u8"] => Self::Hls,
+            ["ace" | "hls", "manifest.m3u8"] => Self::Hls(content(None)),
+            ["ace", name] if list_of(name).is_some() => Self::Hls(content(list_of(name))),
+            ["ace", "m", stream_id, ref names @ ..] => {
+                Piece::of(stream_id, names).map_or(Self::Unknown, Self::HlsPiece)
+            }
             ["ace", "status"] => {
                 let id = pairs.into_iter().find(|(name, _)| name == "id").map(|(_, value)| value);
                 Self::AceStatus(id)
@@ -104,12 +117,21 @@ impl Route {
 /// The suffix that some players want to see, in any case.
 const SUFFIX: &str = ".ts";
 
+/// The suffix of lists, in any case.
+const LIST_SUFFIX: &str = ".m3u8";
+
+fn without<'a>(suffix: &str, name: &'a str) -> Option<&'a str> {
+    let (rest, end) = name.split_at_checked(name.len().checked_sub(suffix.len())?)?;
+    end.eq_ignore_ascii_case(suffix).then_some(rest)
+}
+
 fn without_suffix(name: &str) -> &str {
-    let at = name.len().saturating_sub(SUFFIX.len());
-    match name.split_at_checked(at) {
-        Some((rest, suffix)) if suffix.eq_ignore_ascii_case(SUFFIX) => rest,
-        _ => name,
-    }
+    without(SUFFIX, name).unwrap_or(name)
+}
+
+/// The id in the name of a list.
+fn list_of(name: &str) -> Option<&str> {
+    without(LIST_SUFFIX, name).filter(|id| is_id(id))
 }
 
 fn is_named(name: &str, wanted: &str) -> bool {
@@ -127,7 +149,10 @@ fn is_link(name: &str) -> bool {
 /// A pair of a query. What was added to an id as if it were a path goes.
 fn tidied((name, value): &(String, String)) -> (&str, &str) {
     match name.as_str() {
-        "id" | "content_id" | "infohash" => (name, without_suffix(value.trim_end_matches('/'))),
+        "id" | "content_id" | "infohash" => {
+            let value = value.trim_end_matches('/');
+            (name, list_of(value).unwrap_or_else(|| without_suffix(value)))
+        }
         _ => (name, value),
     }
 }
@@ -136,9 +161,11 @@ fn tidied((name, value): &(String, String)) -> (&str, &str) {
 pub fn handle(context: &Context, request: Request) {
     let route = Route::of(request.target());
     match (request.method(), route) {
-        (Method::Get, Route::Stream(Ok(key))) => live::serve(context, request, &key),
+        (Method::Get, Route::Stream(Ok(key))) => live::serve(context, request, key.into()),
         // Players look before they play; that must neither wait nor start anything.
         (Method::Head, Route::Stream(Ok(_))) => request.stream_head(&live::HEADERS),
+        (Method::Get | Method::Head, Route::Hls(Ok(key))) => hls::serve(context, request, key.into()),
+        (Method::Get | Method::Head, Route::HlsPiece(piece)) => hls::serve_piece(context, request, &piece),
         (_, route) => {
             let is_open = route.is_open();
             let response = answer(context, &request, route);
@@ -191,7 +218,7 @@ fn cors(response: Response) -> Response {
         .with("Allow", "GET, HEAD, OPTIONS")
         .for_every_page()
         .with("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS")
-        .with("Access-Control-Allow-Headers", "Range, Icy-MetaData")
+        .with("Access-Control-Allow-Headers", "Range, Icy-MetaData, Content-Type, Accept-Encoding")
         .with("Access-Control-Max-Age", "86400")
 }
 
@@ -205,7 +232,11 @@ fn delete(context: &Context, route: Route) -> Response {
         }),
         Route::Client(id, client) => client.parse().is_ok_and(|client| {
             let has_it = sessions::live(context, &id).iter().any(|stream| stream.has_seat_of(client));
-            has_it && context.connections.ask_to_leave(client)
+            let is_asked = has_it && context.connections.ask_to_leave(client);
+            if is_asked {
+                hls::dismiss(context, client);
+            }
+            is_asked
         }),
         _ => false,
     };
@@ -218,15 +249,16 @@ fn delete(context: &Context, route: Route) -> Response {
 
 fn show(context: &Context, route: Route) -> Response {
     match route {
-        Route::Stream(Ok(_)) | Route::Client(..) | Route::Unknown => {
+        Route::Stream(Ok(_))
+        | Route::Hls(Ok(_))
+        | Route::HlsPiece(_)
+        | Route::Client(..)
+        | Route::Unknown => {
             Response::error(Code::NotFound, &format_args!("there is no such path here; there are {PATHS}"))
         }
-        Route::Stream(Err(error)) => {
+        Route::Stream(Err(error)) | Route::Hls(Err(error)) => {
             context.stats.add_refusal(Code::BadRequest.name());
             Response::from(&error)
-        }
-        Route::Hls => {
-            Response::error(Code::NotImplemented, &"HLS is not there yet; use /ace/getstream with this id")
         }
         Route::Health => match context.trouble() {
             Some(trouble) => Response::text(503, &format!("{trouble}\n")),
@@ -305,7 +337,7 @@ mod tests {
             ("/proxy/sessions/a/clients", Route::Unknown),
             ("/proxy/engines", Route::Engines),
             ("/healthz", Route::Health),
-            ("/ace/manifest.m3u8?id=1", Route::Hls),
+            ("/ace/manifest.m3u8?id=1", Route::Hls(Err(KeyError::Malformed))),
             ("/ace/status", Route::AceStatus(None)),
             ("/ace/status?id=7", Route::AceStatus(Some("7".into()))),
             ("/ace/getstream", Route::Stream(Err(KeyError::Missing))),
