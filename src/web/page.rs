@@ -10,9 +10,9 @@ const PAGE: &str = include_str!("page.html");
 /// What the page may load and run: its own style and script, and the proxy's own answers. A test holds that the hashes
 /// are those of the blocks in the page.
 const POLICY: &str = "default-src 'none'; \
-                      style-src 'sha256-ydOh6MkGoWJDoFaOCfHmAF0bNRo6U3ArQMxanxr850s='; \
-                      script-src 'sha256-3kDX33hY12xEDGxARpPLyG1dvOTBI9TaLSXaO3Xf4r0='; \
-                      connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
+                      style-src 'sha256-NFBL+vCHMSSj2LoCgAh0yaklQRQwPKhr0kOhkfivU4Q='; \
+                      script-src 'sha256-6S8O0Z95YqTyg3npiK7U2LtDBEvQNRIxSHHkhd7Tx98='; \
+                      connect-src 'self'; media-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
 
 /// The page.
