@@ -151,7 +151,7 @@ pub(super) fn serve_piece(context: &Context, request: Request, piece: &Piece) {
     let lease = lease.filter(|lease| {
         lease.companion::<Viewer>().is_some() && lease.seat().stream().stream_id() == piece.stream_id
     });
-    if lease.as_deref().is_some_and(|lease| is_sent_away(lease)) {
+    if lease.as_deref().is_some_and(is_sent_away) {
         dismiss_token(context, piece.token);
         return respond_gone(request);
     }

@@ -11,6 +11,7 @@
 mod case;
 mod clients;
 mod floor;
+mod hls;
 mod process;
 
 use std::process::ExitCode;
@@ -72,6 +73,9 @@ const PARTS: [Part; 5] = [
 /// The part that measures joins.
 const JOINS: &str = "joins";
 
+/// The part that measures viewers by HLS.
+const HLS: &str = "hls";
+
 fn main() -> ExitCode {
     // Cargo adds `--bench`; the process of the floor is this program again.
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
@@ -91,7 +95,7 @@ fn main() -> ExitCode {
 type Error = Box<dyn std::error::Error>;
 
 fn run(arguments: &[&str]) -> Result<(), Error> {
-    let is_part = |name: &str| name == JOINS || PARTS.iter().any(|part| part.name == name);
+    let is_part = |name: &str| [JOINS, HLS].contains(&name) || PARTS.iter().any(|part| part.name == name);
     let (mut is_quick, mut wanted, mut rival) = (false, Vec::new(), None);
     for &argument in arguments {
         match argument {
@@ -100,7 +104,7 @@ fn run(arguments: &[&str]) -> Result<(), Error> {
             name if is_part(name) => wanted.push(name),
             _ => {
                 let names: Vec<_> = PARTS.iter().map(|part| part.name).collect();
-                return Err(format!("{USAGE}\nparts: {}, {JOINS}", names.join(", ")).into());
+                return Err(format!("{USAGE}\nparts: {}, {JOINS}, {HLS}", names.join(", ")).into());
             }
         }
     }
@@ -118,6 +122,17 @@ fn run(arguments: &[&str]) -> Result<(), Error> {
     }
     if is_wanted(JOINS) {
         println!("{JOINS}: 100 clients that join a running stream at once\n{}", case::join_storm()?);
+    }
+    if is_wanted(HLS) {
+        println!(
+            "{HLS}: viewers at 8 Mbit/s, and as many clients of the endless stream\n{}",
+            Outcome::HEADING
+        );
+        print(&Case { clients: 100, still: 0, bits_per_second: Some(8_000_000) }, None)?;
+        let crowds: &[usize] = if is_quick { &[100] } else { &[0, 100, 200] };
+        for &viewers in crowds {
+            println!("{}", hls::viewers(viewers, 4)?);
+        }
     }
     Ok(())
 }
