@@ -12,11 +12,9 @@
 //! dropped after it. Whoever changes something ticks after releasing it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
-use parking_lot::Mutex;
 
 use super::backlog::{Backlog, Bounds, Place, RECENT};
 use super::budget::Budget;
@@ -25,6 +23,8 @@ use super::ending::Ending;
 use super::marks::Mark;
 use super::outline::Outline;
 use super::ticker::Ticker;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 mod past;
 mod pieces;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::TryRecvError;
 
-use crate::engine::error::EngineError;
+use crate::engine::error::{EngineError, Failed};
 use crate::engine::playback::Playback;
 use crate::ts::align::{Aligner, foreign_packet_bytes};
 
@@ -245,7 +245,7 @@ impl<'a> Pump<'a> {
 
 /// What it means that a body cannot be read on.
 fn why_of(error: EngineError) -> Why {
-    if error.is_unknown_session() { Why::SessionLost } else { Why::Engine(error) }
+    if error.is_unknown_session() { Why::SessionLost } else { Why::Engine(Failed::playback(error)) }
 }
 
 /// When to pause and when to hold; a plain value.

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use crate::channels::list::List;
+use crate::channels::state::StateDir;
 use crate::config::{self, Live};
 use crate::engine::pool::Pool;
 use crate::http::parked::ParkedThreads;
@@ -12,6 +14,7 @@ use crate::stream::streams::Streams;
 use crate::threads::Threads;
 
 use super::connections::Connections;
+use super::face::playbacks::Playbacks;
 use super::hls::kept::Hls;
 
 /// The state behind all request handlers.
@@ -20,6 +23,10 @@ pub struct Context {
     pub server: Arc<Live<config::Server>>,
     /// `[stream]`, as it is now.
     pub stream: Arc<Live<config::Stream>>,
+    /// The house's channels, as they are now.
+    pub channels: Arc<Live<List>>,
+    /// Where what outlives the process is kept.
+    pub state: StateDir,
     /// All streams.
     pub streams: Arc<Streams>,
     /// All engines.
@@ -36,6 +43,8 @@ pub struct Context {
     pub connections: Connections,
     /// What is kept for viewers by HLS.
     pub hls: Hls,
+    /// Who plays by an engine's URLs.
+    pub playbacks: Playbacks,
     /// Counts the threads that peers have made hang for good.
     pub parked: Arc<ParkedThreads>,
     /// All threads of the proxy, to be counted.

@@ -133,6 +133,7 @@ fn admit(
     viewer.log_arrival();
     context.stats.add_join();
     let leases = context.streams.leases();
+    leases.end(token);
     leases.grant_with(token, seat, settings.hls_idle, Box::new(viewer), Instant::now()).map_err(|_| {
         NotAdmitted::Refused(Response::error(
             Code::AtCapacity,
@@ -147,10 +148,6 @@ pub(super) fn serve_piece(context: &Context, request: Request, piece: &Piece) {
         return respond_gone(request);
     }
     let lease = context.streams.leases().renew(piece.token, Instant::now());
-    // One for films is no viewer, and no viewer is served what it has no seat on.
-    let lease = lease.filter(|lease| {
-        lease.companion::<Viewer>().is_some() && lease.seat().stream().stream_id() == piece.stream_id
-    });
     if lease.as_deref().is_some_and(is_sent_away) {
         dismiss_token(context, piece.token);
         return respond_gone(request);
@@ -176,18 +173,18 @@ fn serve_list(context: &Context, request: Request, lease: Option<Arc<Lease>>, pi
         };
         return request.respond(response);
     }
-    // It was told that the stream is lost, and asks again: it may have another one.
-    let has_had_enough = viewer_of(lease.as_deref())
-        .is_some_and(|(stream, viewer)| is_lost(stream) && viewer.was_told_of_its_loss());
+    // Who was told that the stream is lost, and asks again, may have another one.
+    let is_served = viewer_of(lease.as_deref())
+        .is_some_and(|(stream, viewer)| !is_lost(stream) || !viewer.was_told_of_its_loss());
     let lease = match lease {
-        Some(lease) if !has_had_enough => Ok(lease),
-        lease => {
-            drop(lease);
-            match wanted_of(context, &piece.stream_id) {
-                Some(wanted) => {
-                    context.streams.leases().end(piece.token);
-                    admit(context, &request, wanted, piece.token)
-                }
+        Some(lease) if is_served => Ok(lease),
+        // What else holds a place under this token keeps it until there is a viewer.
+        kept => {
+            let stream = kept.as_deref().map(|lease| lease.seat().stream());
+            let wanted =
+                stream.filter(|stream| stream.state().is_open()).map(|stream| stream.wanted().clone());
+            match wanted.or_else(|| wanted_of(context, &piece.stream_id)) {
+                Some(wanted) => admit(context, &request, wanted, piece.token),
                 None => Err(NotAdmitted::Refused(not_there())),
             }
         }
@@ -283,7 +280,7 @@ pub(super) fn dismiss(context: &Context, client: u64) {
     }
 }
 
-fn dismiss_token(context: &Context, token: Token) {
+pub(super) fn dismiss_token(context: &Context, token: Token) {
     // First: between the two it would come back as somebody new.
     context.hls.dismissed.add(token, Instant::now());
     context.streams.leases().end(token);

@@ -59,12 +59,29 @@ static NULL_CHUNK: LazyLock<Chunk> = LazyLock::new(|| Chunk::inserted(Instant::n
 
 /// Serves a stream to one client until either ends.
 pub(super) fn serve(context: &Context, request: Request, wanted: Wanted) {
+    serve_with(context, request, wanted, |_| Some(()));
+}
+
+/// The same for a client that has something to hold meanwhile, which `begin` gives once its stream runs. It is let go while the
+/// client still has its seat. Where there is nothing to hold, there is no stream.
+pub(super) fn serve_with<T>(
+    context: &Context,
+    request: Request,
+    wanted: Wanted,
+    begin: impl FnOnce(&Seat) -> Option<T>,
+) {
     match admit(context, &request, wanted, Protocol::Ts) {
         Ok(place) => {
+            let Some(held) = begin(&place.seat) else {
+                drop(place);
+                return refuse(context, request, Response::from(&Why::Asked));
+            };
             let subscription = place.seat.join();
             let keepalive = context.stream.get().keepalive;
             let write_timeout = context.server.get().write_timeout;
-            ClientStream { context, place, subscription, keepalive, write_timeout }.run(request);
+            let mut client = ClientStream { context, place, subscription, keepalive, write_timeout };
+            client.run(request);
+            drop(held);
         }
         Err(not_admitted) => turn_away(context, request, not_admitted),
     }

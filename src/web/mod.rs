@@ -10,6 +10,7 @@ pub mod admin;
 mod base;
 pub mod connections;
 pub mod context;
+pub mod face;
 pub mod hls;
 mod live;
 mod metrics;

@@ -3,6 +3,8 @@
 //! Pure routing: `Route::of` reads method and target, [`handle`] hands over. A target's text goes no further than
 //! here.
 
+use std::time::Instant;
+
 use crate::http::request::{Method, Request};
 use crate::http::response::{Code, Response};
 use crate::id::{ContentKey, KeyError};
@@ -10,6 +12,7 @@ use crate::stream::state::{Event, Why};
 
 use super::admin::{Admin, Claim};
 use super::context::Context;
+use super::face::{self, Question};
 use super::hls::{self, Piece};
 use super::live;
 use super::metrics;
@@ -20,13 +23,19 @@ use super::status::Snapshot;
 use super::target::{Target, authority_of};
 
 /// The paths there are, for the person who asked for another.
-const PATHS: &str = "/ace/getstream?id=..., /ace/<id>.ts, /ace/manifest.m3u8?id=..., /ace/<id>.m3u8, /ace/status, /proxy/status, /proxy/sessions, \
+const PATHS: &str = "/ace/getstream?id=..., /ace/<id>.ts, /ace/manifest.m3u8?id=..., /ace/<id>.m3u8, /ace/status, \
+                     /webui/api/service, /server/api, /proxy/status, /proxy/sessions, \
                      /proxy/sessions/{id}, /proxy/engines, /metrics, /healthz, /readyz, /";
+
+/// Told to a relay that asks us and whom we ask ourselves.
+const LOOP: &str =
+    "this acerelay is its own engine, by itself or by way of others: take one of them out of [[engines]]\n";
 
 /// What a request asks for.
 #[derive(Debug, PartialEq, Eq)]
 enum Route {
     Stream(Result<ContentKey, KeyError>),
+    Engine(Question),
     /// The first list of HLS.
     Hls(Result<ContentKey, KeyError>),
     HlsPiece(Piece),
@@ -61,6 +70,7 @@ impl Route {
             | Self::Metrics
             | Self::Page => true,
             Self::Stream(_)
+            | Self::Engine(_)
             | Self::Hls(_)
             | Self::HlsPiece(_)
             | Self::Health
@@ -71,7 +81,7 @@ impl Route {
 
     /// Whether a page of another site may read the answer: it may play, and read why it cannot.
     fn is_open(&self) -> bool {
-        matches!(self, Self::Stream(_) | Self::Hls(_) | Self::HlsPiece(_))
+        matches!(self, Self::Stream(_) | Self::Engine(_) | Self::Hls(_) | Self::HlsPiece(_))
     }
 
     // Not inlined, for the stack of streams: see `live`.
@@ -84,6 +94,11 @@ impl Route {
         let names: Vec<_> = names.iter().map(String::as_str).collect();
         let content = |path_id| ContentKey::from_query(path_id, pairs.iter().map(tidied));
         let key = |path_id| Self::Stream(content(path_id));
+        let of_content =
+            |pairs: &[&(String, String)]| ContentKey::from_query(None, pairs.iter().map(|pair| tidied(pair)));
+        if let Some(question) = Question::of(&names, &pairs, of_content) {
+            return Self::Engine(question);
+        }
         match names[..] {
             [] => Self::Page,
             ["ace", name] if is_named(name, "getstream") => key(None),
@@ -159,8 +174,15 @@ fn tidied((name, value): &(String, String)) -> (&str, &str) {
 
 /// Answers a request.
 pub fn handle(context: &Context, request: Request) {
+    if let Some(via) = request.header("Via")
+        && context.pool.relays().has_come_through_us(via, Instant::now())
+    {
+        return request.respond(Response::text(508, LOOP));
+    }
     let route = Route::of(request.target());
     match (request.method(), route) {
+        (Method::Get, Route::Engine(question)) => face::serve(context, request, question),
+        (Method::Head, Route::Engine(question)) => face::serve_head(request, &question),
         (Method::Get, Route::Stream(Ok(key))) => live::serve(context, request, key.into()),
         // Players look before they play; that must neither wait nor start anything.
         (Method::Head, Route::Stream(Ok(_))) => request.stream_head(&live::HEADERS),
@@ -250,6 +272,7 @@ fn delete(context: &Context, route: Route) -> Response {
 fn show(context: &Context, route: Route) -> Response {
     match route {
         Route::Stream(Ok(_))
+        | Route::Engine(_)
         | Route::Hls(Ok(_))
         | Route::HlsPiece(_)
         | Route::Client(..)

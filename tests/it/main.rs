@@ -1,6 +1,7 @@
 //! The integration tests: the real server and the simulated engine over real sockets; a module per feature.
 
 mod admin;
+mod always_one;
 mod binary;
 mod bodies;
 mod buffer;
@@ -8,7 +9,9 @@ mod capacity;
 mod chaos;
 mod clients;
 mod closing;
+mod dialects;
 mod engines;
+mod face;
 mod failover;
 mod harness;
 mod health;
@@ -19,6 +22,7 @@ mod hostile;
 mod ids;
 mod layering;
 mod life;
+mod log_lines;
 mod lost_picture;
 mod many;
 mod metrics;
@@ -32,6 +36,7 @@ mod patience;
 mod players;
 mod race;
 mod recovery;
+mod relays;
 mod reload;
 mod replays;
 mod server;
@@ -44,3 +49,4 @@ mod start_faults;
 mod storm;
 mod swarm;
 mod tries;
+mod wakes;

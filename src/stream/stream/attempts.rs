@@ -3,17 +3,17 @@
 //! It must not know how an engine is asked.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::engine::blame::Fault;
-use crate::engine::error::EngineError;
+use crate::engine::error::{EngineError, Failed};
 use crate::engine::pool::Engine;
 use crate::engine::stat::Watched;
 use crate::id::{ContentName, Digest};
 use crate::stream::candidates::{Candidates, Failure, Others};
-use crate::stream::state::{Event, State, TRY, Why};
+use crate::stream::state::{Event, State, TRY, Why, Yield};
 use crate::stream::stopping::Opened;
+use crate::sync::atomic::Ordering;
 
 use super::{Core, Stream};
 
@@ -26,6 +26,8 @@ pub(super) struct Current {
     pub(super) session: Option<Arc<Watched>>,
     /// When the engine had opened its session.
     pub(super) opened_at: Option<Instant>,
+    /// An engine has opened its session, and this stream is to play it.
+    pub(super) is_opened: bool,
     /// The engine's words when it was asked to play and was not ready.
     pub(super) refusal: Option<String>,
     /// Ends the fetcher's waiting or reading.
@@ -80,9 +82,10 @@ pub(super) struct Loss {
     engine: Option<Arc<Engine>>,
     content: ContentName,
     why: Why,
-    /// What follows, if it is another attempt within the same start or recovery.
-    is_followed: bool,
+    was_active: bool,
     had_started: bool,
+    /// Which attempt follows, and after which pause; `None` if it was the last.
+    next: Option<(u32, Duration)>,
 }
 
 impl Stream {
@@ -183,6 +186,16 @@ impl Stream {
         self.commit(core, &Event::Opened(attempt));
     }
 
+    /// Tells who waits for it that the session of this attempt is open, and that no other stream plays it already.
+    pub(in crate::stream) fn tell_opened(&self, attempt: u32) {
+        let mut core = self.core.lock();
+        if core.is_current(attempt) {
+            core.current.is_opened = true;
+        }
+        drop(core);
+        self.changed.notify_all();
+    }
+
     /// Records in which words the engine said that it is not ready to play.
     pub(in crate::stream) fn record_refusal(&self, text: &str) {
         self.core.lock().current.refusal = Some(text.to_owned());
@@ -222,7 +235,13 @@ impl Stream {
             // It is full, and one of its places is ours.
             at_hand.push(name.clone());
         }
-        let mut candidates = core.candidates.clone();
+        let plays = matches!(core.life.state, State::Active | State::Lingering { .. });
+        let mut candidates = if plays && self.flow.given() == Yield::Some {
+            // As at its loss: what was tried before it played is as good as new.
+            Candidates::default()
+        } else {
+            core.candidates.clone()
+        };
         if let Some(failure) = failure {
             candidates.fail(name, source, failure, String::new());
         }
@@ -242,8 +261,9 @@ impl Stream {
             core.candidates.fail(&engine.settings.name, source, failure, why.to_string());
         }
         let content = self.wanted.sources()[source].name;
-        let is_followed = core.life.state.is_open() && !was_active;
-        Some(Loss { number, engine, content, why, is_followed, had_started: core.life.activations > 0 })
+        let life = &core.life;
+        let next = life.state.is_open().then(|| (life.attempt, life.back_off()));
+        Some(Loss { number, engine, content, why, was_active, had_started: life.activations > 0, next })
     }
 }
 
@@ -254,22 +274,32 @@ impl Core {
 }
 
 impl Loss {
-    /// Tells engine and log.
+    /// Tells engine and log. The last attempt of all is told of with the end of the stream.
     pub(super) fn tell(&self, stream_id: &str) {
-        let Self { number, engine, content, why, .. } = self;
+        let Self { number, engine, content, why, was_active, had_started, next } = self;
         let name = engine.as_ref().map_or("no engine", |engine| &engine.settings.name);
-        if self.is_followed && self.had_started {
-            log::warn!("Attempt {number} at {stream_id} failed on {name}: {why}");
-        } else if self.is_followed {
-            log::warn!("HTTP error streaming {stream_id} from {name}: {why}; trying on");
+        if let Some((next, pause)) = next {
+            let pause = pause.as_secs();
+            if *was_active {
+                log::warn!(
+                    "Stream {stream_id} lost its source on {name}: {why}; recovering, attempt {next} in {pause} s"
+                );
+            } else if *had_started {
+                log::warn!(
+                    "Attempt {number} at {stream_id} failed on {name}: {why}; attempt {next} in {pause} s"
+                );
+            } else {
+                log::warn!("HTTP error streaming {stream_id} from {name}: {why}; another try follows");
+            }
         }
         let Some(engine) = engine else { return };
         match why {
-            Why::Engine(error) if !self.had_started || self.is_followed => {
-                engine.record_failure(*content, error, Fault::of(error));
+            Why::Engine(failed) if !had_started || next.is_some() && !was_active => {
+                engine.record_failure(*content, failed, Fault::of(&failed.error));
             }
             Why::EngineDead(limit) => {
-                engine.record_failure(*content, &EngineError::Silent(*limit), Fault::Engine);
+                let failed = Failed { question: "stat", error: EngineError::Silent(*limit) };
+                engine.record_failure(*content, &failed, Fault::Engine);
             }
             why if why.is_content_s() => engine.doubt(*content),
             _ => {}

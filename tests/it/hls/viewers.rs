@@ -181,3 +181,24 @@ fn a_viewer_that_takes_nothing_does_not_hold_up_the_shutdown() {
     assert!(proxy.shutdown() < Duration::from_secs(5));
     stuck.clear();
 }
+
+#[test]
+fn what_getstream_tells_a_program_of_is_played_and_stopped() {
+    let engine = engine_with(with_burst(12));
+    let proxy = Proxy::start(&[&engine]);
+    let mut reply = proxy.get(&format!("{}&format=json", manifest_path(ID)));
+    let answer = reply.json();
+    let path = |name: &str| {
+        let url = answer["response"][name].as_str().expect("a URL").to_owned();
+        let (_, path) = url.split_once(&proxy.address.to_string()).expect("it is ours");
+        path.to_owned()
+    };
+    let player = Player { proxy: proxy.address, list: path("playback_url") };
+    assert!(player.list.starts_with("/ace/m/") && player.list.ends_with(".m3u8"), "{answer:#}");
+    assert!(!player.segments().is_empty());
+    let session = proxy.session(ID);
+    assert_eq!((&session["client_count"], &session["clients"][0]["protocol"]), (&1.into(), &"hls".into()));
+    assert_eq!(proxy.get(&format!("{}?method=stop", path("command_url"))).json()["response"], "ok");
+    assert_eq!(player.get(&player.list).status, 410);
+    proxy.wait_gone(ID);
+}
