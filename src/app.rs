@@ -28,6 +28,7 @@ use crate::threads::{LARGE_STACK_BYTES, SMALL_STACK_BYTES, Threads, Unfinished};
 use crate::web::connections::Connections;
 use crate::web::context::Context;
 use crate::web::face::playbacks::Playbacks;
+use crate::web::hls::kept::Hls;
 use crate::web::routes;
 use crate::web::status::Snapshot;
 
@@ -166,6 +167,7 @@ impl App {
             started_at: SystemTime::now(),
             clients: Turnstile::default(),
             connections: Connections::default(),
+            hls: Hls::default(),
             playbacks: Playbacks::default(),
             parked: Arc::clone(&parked),
             threads: vec![service_threads.clone(), fetcher_threads.clone(), client_threads.clone()],
@@ -307,6 +309,7 @@ impl App {
         self.context.pool.stop_watching();
         if self.client_threads.join_all(now + DRAIN_LIMIT).is_err() {
             self.context.connections.shutdown_all();
+            self.server.cut_off();
         }
         let mut fetchers = self.fetcher_threads.join_all(now + ENGINE_LIMIT);
         if fetchers.is_err() {

@@ -26,6 +26,7 @@ pub struct Stats {
     failovers: AtomicU64,
     failed_starts: AtomicU64,
     first_data: Histogram,
+    segments: AtomicU64,
     refusals: Mutex<BTreeMap<&'static str, u64>>,
 }
 
@@ -38,6 +39,8 @@ pub struct Totals {
     pub bytes_in: u64,
     /// Bytes of packets sent to clients.
     pub bytes_out: u64,
+    /// Segments sent to viewers by HLS.
+    pub segments: u64,
     /// Clients that began to be sent a stream.
     pub joins: u64,
     /// How often clients were moved ahead.
@@ -98,6 +101,12 @@ impl Stats {
         self.bytes_out.load(Ordering::Relaxed)
     }
 
+    /// Counts a segment of so many bytes that was sent to a client.
+    pub fn add_segment(&self, bytes: u64) {
+        self.segments.fetch_add(1, Ordering::Relaxed);
+        self.add_bytes_out(bytes);
+    }
+
     /// Counts a client that begins to be sent a stream.
     pub fn add_join(&self) {
         self.joins.fetch_add(1, Ordering::Relaxed);
@@ -150,6 +159,7 @@ impl Stats {
             starts: self.streams(),
             bytes_in: self.bytes_in(),
             bytes_out: self.bytes_out(),
+            segments: self.segments.load(Ordering::Relaxed),
             joins: self.joins.load(Ordering::Relaxed),
             skips: self.skips.load(Ordering::Relaxed),
             losses: self.losses.load(Ordering::Relaxed),

@@ -54,6 +54,9 @@ pub(super) fn stream(keys: &mut impl Keys, stream: &mut Stream) {
         memory_bytes,
         start_behind,
         keepalive,
+        hls_idle,
+        hls_backlog,
+        hls_backlog_bytes,
     } = stream;
     keys.key("connect_timeout_s", connect_timeout, rules::timeout());
     keys.key("first_data_timeout_s", first_data_timeout, rules::timeout());
@@ -67,6 +70,9 @@ pub(super) fn stream(keys: &mut impl Keys, stream: &mut Stream) {
     keys.key("memory_mb", memory_bytes, rules::megabytes());
     keys.key("start_behind_s", start_behind, rules::seconds());
     keys.key("keepalive_s", keepalive, rules::seconds_or_never());
+    keys.key("hls_idle_s", hls_idle, rules::timeout());
+    keys.key("hls_backlog_s", hls_backlog, rules::timeout());
+    keys.key("hls_backlog_mb", hls_backlog_bytes, rules::megabytes());
 }
 
 pub(super) fn log(keys: &mut impl Keys, log: &mut Log) {

@@ -143,6 +143,12 @@ pub struct Stream {
     pub start_behind: Duration,
     /// Silence of the source after which clients get null packets; `None`: never.
     pub keepalive: Option<Duration>,
+    /// An HLS viewer that asks for nothing so long has left.
+    pub hls_idle: Duration,
+    /// Age up to which chunks are kept while there is an HLS viewer.
+    pub hls_backlog: Duration,
+    /// Bytes up to which chunks are kept while there is an HLS viewer.
+    pub hls_backlog_bytes: u64,
 }
 
 /// `[log]`
@@ -225,6 +231,9 @@ impl Default for Stream {
             memory_bytes: 128 * MEBIBYTE,
             start_behind: Duration::from_secs(1),
             keepalive: Some(Duration::from_secs(2)),
+            hls_idle: Duration::from_secs(20),
+            hls_backlog: Duration::from_secs(45),
+            hls_backlog_bytes: 48 * MEBIBYTE,
         }
     }
 }

@@ -87,6 +87,9 @@ backlog_mb = 14
 memory_mb = 15
 start_behind_s = 1.6
 keepalive_s = 0
+hls_idle_s = 17
+hls_backlog_s = 18
+hls_backlog_mb = 19
 
 [log]
 level = "trace"
@@ -161,6 +164,9 @@ path = "/srv/b.m3u"
                 memory_bytes: 15 * MEBIBYTE,
                 start_behind: Duration::from_millis(1600),
                 keepalive: None,
+                hls_idle: secs(17),
+                hls_backlog: secs(18),
+                hls_backlog_bytes: 19 * MEBIBYTE,
             },
             log: Log { level: LevelFilter::Trace, file: Some(PathBuf::from("/var/log/acerelay.log")) },
             channels: vec![Channel {

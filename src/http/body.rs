@@ -35,6 +35,12 @@ impl Part {
         is_there.then_some(Self { bytes, range })
     }
 
+    /// How many bytes it has.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.range.len() as u64
+    }
+
     fn as_slice(&self) -> &[u8] {
         // It was there when it was made.
         (*self.bytes).as_ref().get(self.range.clone()).unwrap_or_default()
@@ -65,7 +71,7 @@ impl ResponseBody {
     pub fn length(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
-            Self::Parts(parts) => parts.iter().map(|part| part.range.len() as u64).sum(),
+            Self::Parts(parts) => parts.iter().map(Part::length).sum(),
         }
     }
 

@@ -222,6 +222,12 @@ impl<J> Guard<J> {
         self.opened.load(Ordering::Relaxed)
     }
 
+    /// The peers that have a request in work.
+    pub(super) fn busy(&self) -> Vec<SocketAddr> {
+        let table = self.table.lock();
+        table.iter().filter(|(_, connection)| connection.is_busy).map(|(peer, _)| *peer).collect()
+    }
+
     /// Requests that this connection has sent.
     pub(super) fn requests_of(&self, peer: SocketAddr) -> u64 {
         self.table.lock().get(&peer).map_or(0, |connection| connection.requests)

@@ -212,9 +212,14 @@ impl Request {
         self.answer(response);
     }
 
-    fn answer(&mut self, response: Response) {
+    /// Answers, and tells whether all of it went out.
+    pub fn deliver(mut self, response: Response) -> bool {
+        self.answer(response)
+    }
+
+    fn answer(&mut self, response: Response) -> bool {
         let Answer { writer, sent, .. } = self.answer.get_mut();
-        let Some(writer) = writer.take() else { return };
+        let Some(writer) = writer.take() else { return false };
         let mut writer = Remainder { writer, to_skip: *sent };
         let response = match self.connection() {
             Some(connection) => response.with("Connection", connection),
@@ -222,10 +227,11 @@ impl Request {
         };
         let is_to_head = self.head.method == Method::Head;
         let limit = self.control.settings.get().write_timeout;
-        if let Err(error) = response.send(&mut writer, self.version(), is_to_head, limit) {
+        let outcome = response.send(&mut writer, self.version(), is_to_head, limit);
+        if let Err(error) = &outcome {
             log::debug!("An answer to {} did not get through: {error}", self.peer);
             // A part of it may have got through, and the client would take the next answer for the rest.
-            if !is_gone(&error)
+            if !is_gone(error)
                 && let Err(error) = self.control.abort(self.peer)
             {
                 log::debug!("The connection from {} cannot be ended: {error}", self.peer);
@@ -237,6 +243,7 @@ impl Request {
         {
             handle.shutdown();
         }
+        outcome.is_ok()
     }
 
     /// Begins an endless body. Its head goes out with the first bytes, or when it is flushed.

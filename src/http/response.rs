@@ -160,8 +160,8 @@ const fn reason(status: u16) -> &'static str {
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
+        410 => "Gone",
         500 => "Internal Server Error",
-        501 => "Not Implemented",
         502 => "Bad Gateway",
         503 => "Service Unavailable",
         504 => "Gateway Timeout",
@@ -183,8 +183,8 @@ pub enum Code {
     NotFound,
     /// Not with this method.
     MethodNotAllowed,
-    /// Not yet.
-    NotImplemented,
+    /// There was, and is to be no more.
+    Gone,
     /// The engine failed.
     EngineError,
     /// No engine is up.
@@ -206,7 +206,7 @@ impl Code {
             Self::Forbidden => (403, "forbidden"),
             Self::NotFound => (404, "not_found"),
             Self::MethodNotAllowed => (405, "method_not_allowed"),
-            Self::NotImplemented => (501, "not_implemented"),
+            Self::Gone => (410, "gone"),
             Self::EngineError => (502, "engine_error"),
             Self::NoEngine => (503, "no_engine"),
             Self::AtCapacity => (503, "at_capacity"),
@@ -287,7 +287,7 @@ mod tests {
 
     #[test]
     fn every_code_has_its_phrase() {
-        for status in [200, 204, 302, 304, 400, 401, 403, 404, 405, 500, 501, 502, 503, 504, 508] {
+        for status in [200, 204, 302, 304, 400, 401, 403, 404, 405, 410, 500, 502, 503, 504, 508] {
             assert_ne!(reason(status), "", "{status}");
         }
     }

@@ -164,6 +164,16 @@ impl Server {
         self.shared.listener.close();
     }
 
+    /// Ends the connections that have a request in work, whatever has gone out of its answer.
+    pub fn cut_off(&self) {
+        let control = &self.shared.dispatcher.control;
+        for peer in control.guard.busy() {
+            if let Err(error) = control.abort(peer) {
+                log::warn!("The connection from {peer} cannot be ended: {error}");
+            }
+        }
+    }
+
     /// Asks itself for `/healthz` every few seconds, and a moment after every request, until `stop` is closed.
     pub fn check_itself(&self, stop: &Receiver<()>) {
         let Shared { listener, came, unread, dispatcher, answers, leave, .. } = &*self.shared;

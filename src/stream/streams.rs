@@ -37,8 +37,9 @@ pub const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// waits for a source that is being looked for comes back within this.
 const LEASE_IDLE: Duration = Duration::from_secs(20);
 
-/// Viewers without a connection at most, each a few hundred bytes and a seat.
-const MAX_LEASES: usize = 1024;
+/// Viewers without a connection at most, each a few hundred bytes and a seat. How many clients there may be is decided elsewhere;
+/// this is beyond what any house has.
+const MAX_LEASES: usize = 16_384;
 
 /// All streams of the process. A stream keeps the settings that it began with.
 pub struct Streams {
@@ -147,7 +148,6 @@ impl Streams {
 
     /// The seats of viewers without a connection.
     #[must_use]
-    #[allow(dead_code, reason = "HLS will be the first to use it")]
     pub fn leases(&self) -> &Leases {
         &self.leases
     }

@@ -17,13 +17,16 @@ use crate::http::socket::Handle;
 /// The connections of streaming clients, so that they can be ended from outside.
 #[derive(Debug, Default)]
 pub struct Connections {
-    by_client: Mutex<HashMap<u64, Arc<Connection>>>,
+    by_client: Arc<Mutex<ByClient>>,
 }
+
+type ByClient = HashMap<u64, Arc<Connection>>;
 
 #[derive(Debug)]
 struct Connection {
     address: IpAddr,
-    handle: Arc<Handle>,
+    /// `None` for a client that has one for each request.
+    handle: Mutex<Option<Arc<Handle>>>,
     is_asked_to_leave: AtomicBool,
 }
 
@@ -35,8 +38,9 @@ impl Connections {
         address: IpAddr,
         handle: Arc<Handle>,
         max_per_address: Option<NonZeroUsize>,
-    ) -> Option<Registration<'_>> {
+    ) -> Option<Registration> {
         let address = household_of(address);
+        let handle = Mutex::new(Some(handle));
         let entry = Arc::new(Connection { address, handle, is_asked_to_leave: AtomicBool::new(false) });
         let mut clients = self.by_client.lock();
         let of_address = || clients.values().filter(|other| other.address == address).count();
@@ -44,7 +48,7 @@ impl Connections {
             return None;
         }
         clients.insert(client, Arc::clone(&entry));
-        Some(Registration { connections: self, client, entry })
+        Some(Registration { connections: Arc::clone(&self.by_client), client, entry })
     }
 
     /// Asks a client's thread to end its stream, as soon as it looks; tells whether there is such a client.
@@ -58,7 +62,10 @@ impl Connections {
     pub fn shutdown_all(&self) {
         let entries: Vec<_> = self.by_client.lock().values().cloned().collect();
         for entry in entries {
-            entry.handle.shutdown();
+            let handle = entry.handle.lock().clone();
+            if let Some(handle) = handle {
+                handle.shutdown();
+            }
         }
     }
 }
@@ -74,13 +81,19 @@ fn household_of(address: IpAddr) -> IpAddr {
 
 /// Forgets a client's connection when dropped.
 #[derive(Debug)]
-pub struct Registration<'a> {
-    connections: &'a Connections,
+pub struct Registration {
+    connections: Arc<Mutex<ByClient>>,
     client: u64,
     entry: Arc<Connection>,
 }
 
-impl Registration<'_> {
+impl Registration {
+    /// The connection is not the client's any more; the client stays.
+    pub fn forget_connection(&self) {
+        let handle = self.entry.handle.lock().take();
+        drop(handle);
+    }
+
     /// Whether somebody wants this client to leave.
     #[must_use]
     pub fn is_asked_to_leave(&self) -> bool {
@@ -88,9 +101,9 @@ impl Registration<'_> {
     }
 }
 
-impl Drop for Registration<'_> {
+impl Drop for Registration {
     fn drop(&mut self) {
-        let entry = self.connections.by_client.lock().remove(&self.client);
+        let entry = self.connections.lock().remove(&self.client);
         drop(entry);
     }
 }

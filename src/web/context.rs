@@ -15,6 +15,7 @@ use crate::threads::Threads;
 
 use super::connections::Connections;
 use super::face::playbacks::Playbacks;
+use super::hls::kept::Hls;
 
 /// The state behind all request handlers.
 pub struct Context {
@@ -40,6 +41,8 @@ pub struct Context {
     pub clients: Turnstile,
     /// The connections of streaming clients, by client number.
     pub connections: Connections,
+    /// What is kept for viewers by HLS.
+    pub hls: Hls,
     /// Who plays by an engine's URLs.
     pub playbacks: Playbacks,
     /// Counts the threads that peers have made hang for good.

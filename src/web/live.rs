@@ -72,7 +72,7 @@ pub(super) fn serve_with<T>(
     begin: impl FnOnce(&Seat) -> Option<T>,
     told: impl FnOnce(Response) -> Response,
 ) {
-    match admit(context, &request, wanted) {
+    match admit(context, &request, wanted, Protocol::Ts) {
         Ok(place) => {
             let Some(held) = begin(&place.seat) else {
                 drop(place);
@@ -86,22 +86,21 @@ pub(super) fn serve_with<T>(
             drop(held);
         }
         Err(NotAdmitted::Refused(response)) => refuse(context, request, told(response)),
-        // Nobody reads what it is answered.
-        Err(NotAdmitted::ClientLeft) => drop(request),
+        Err(not_admitted) => turn_away(context, request, not_admitted),
     }
 }
 
 /// What a client holds for as long as it streams. Dropping it gives everything back.
-struct ClientPlace<'a> {
+pub(super) struct ClientPlace {
     // In the order in which it is given back.
-    seat: Seat,
-    registration: Registration<'a>,
-    _pass: Pass,
-    connection: StreamConnection,
+    pub(super) seat: Seat,
+    pub(super) registration: Registration,
+    pub(super) pass: Pass,
+    pub(super) connection: StreamConnection,
 }
 
 /// Why a client gets no stream.
-enum NotAdmitted {
+pub(super) enum NotAdmitted {
     /// It is told why.
     Refused(Response),
     /// Nobody is there any more who could be told.
@@ -110,11 +109,12 @@ enum NotAdmitted {
 
 /// Finds room for a client, and waits until its stream runs.
 #[inline(never)]
-fn admit<'a>(
-    context: &'a Context,
+pub(super) fn admit(
+    context: &Context,
     request: &Request,
     mut wanted: Wanted,
-) -> Result<ClientPlace<'a>, NotAdmitted> {
+    protocol: Protocol,
+) -> Result<ClientPlace, NotAdmitted> {
     let server = context.server.get();
     let at_capacity = |detail: &'static str| NotAdmitted::Refused(Response::error(Code::AtCapacity, &detail));
     // This fails when the client has left, or when the process runs short of descriptors: a client that is still there
@@ -126,7 +126,7 @@ fn admit<'a>(
         .ok_or_else(|| at_capacity("there are as many clients as the configuration allows (max_clients)"))?;
     let user_agent = request.header("User-Agent").map(str::to_owned);
     let record =
-        Arc::new(ClientRecord::new(context.stats.next_client(), Protocol::Ts, request.peer(), user_agent));
+        Arc::new(ClientRecord::new(context.stats.next_client(), protocol, request.peer(), user_agent));
     let handle = Arc::clone(connection.handle());
     let (address, max_per_address) = (record.address.ip(), server.max_clients_per_address);
     let registration =
@@ -148,7 +148,7 @@ fn admit<'a>(
         })?;
         match wait_started(&seat, request, &connection, &registration, deadline) {
             StartOutcome::Running => {
-                return Ok(ClientPlace { seat, registration, _pass: pass, connection });
+                return Ok(ClientPlace { seat, registration, pass, connection });
             }
             StartOutcome::SameAs(other) if Instant::now() < deadline => wanted = *other,
             StartOutcome::SameAs(_) => {
@@ -161,6 +161,15 @@ fn admit<'a>(
                 return Err(client_left(&wanted));
             }
         }
+    }
+}
+
+/// Tells a client why it is not admitted, if it is there still.
+pub(super) fn turn_away(context: &Context, request: Request, not_admitted: NotAdmitted) {
+    match not_admitted {
+        NotAdmitted::Refused(response) => refuse(context, request, response),
+        // Nobody reads what it is answered.
+        NotAdmitted::ClientLeft => drop(request),
     }
 }
 
@@ -196,7 +205,7 @@ fn wait_started(
     seat: &Seat,
     request: &Request,
     connection: &StreamConnection,
-    registration: &Registration<'_>,
+    registration: &Registration,
     deadline: Instant,
 ) -> StartOutcome {
     let mut pause = LOOK_INTERVAL;
@@ -226,7 +235,7 @@ fn wait_started(
 struct ClientStream<'a> {
     context: &'a Context,
     subscription: Subscription,
-    place: ClientPlace<'a>,
+    place: ClientPlace,
     /// Quiet time after which it is sent null packets, as it was configured when the client came.
     keepalive: Option<Duration>,
     /// Taking no byte for so long closes it, as it was configured when the client came.

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::http::response::{Code, Response};
 use crate::stats::Distribution;
+use crate::stream::client::Protocol;
 
 use super::process::Usage;
 use super::shapes::{EngineStatus, SessionStatus, seconds};
@@ -16,6 +17,9 @@ use super::status::Snapshot;
 
 /// States of streams that are there. A stopped one is history.
 const STATES: [&str; 5] = ["starting", "active", "recovering", "lingering", "stopping"];
+
+/// How clients take a stream.
+const PROTOCOLS: [Protocol; 3] = [Protocol::Ts, Protocol::Hls, Protocol::Film];
 
 /// With these a request for a stream is refused; they are there from the first scrape on, so that a rate sees the
 /// first.
@@ -106,6 +110,7 @@ fn totals(text: &mut Exposition, snapshot: &Snapshot) {
             totals.failovers,
         ),
         ("client_joins_total", "Clients that began to be sent a stream.", totals.joins),
+        ("hls_segments_total", "Segments sent to viewers by HLS.", totals.segments),
         ("client_skips_total", "How often a client that fell behind was moved ahead.", totals.skips),
     ] {
         text.single(name, "counter", help, value);
@@ -165,6 +170,12 @@ fn streams(text: &mut Exposition, snapshot: &Snapshot) {
     let waiting: usize = sessions.iter().map(|session| session.waiting_count).sum();
     text.sample("clients", &[("state", "streaming")], snapshot.total_clients);
     text.sample("clients", &[("state", "waiting")], waiting);
+    text.family("streaming_clients", "gauge", "Clients that are sent a stream, by how they take it.");
+    let streaming = || sessions.iter().flat_map(|session| session.clients);
+    for protocol in PROTOCOLS {
+        let count = streaming().filter(|client| client.record.protocol == protocol).count();
+        text.sample("streaming_clients", &[("protocol", protocol.name())], count);
+    }
 
     // A content id and an infohash of the same digits are two streams of one name; a series may be there only once.
     let mut names = HashSet::new();

@@ -10,9 +10,9 @@ const PAGE: &str = include_str!("page.html");
 /// What the page may load and run: its own style and script, and the proxy's own answers. A test holds that the hashes
 /// are those of the blocks in the page.
 const POLICY: &str = "default-src 'none'; \
-                      style-src 'sha256-Whzt/M8FvLj7NBEEb/JHelYcfQhkEQc0qB/miiq2QzQ='; \
-                      script-src 'sha256-2PdtjXOp01KiAHI+KJ6zMInaf6Xf0YUdTmKiE71dUmc='; \
-                      connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
+                      style-src 'sha256-LzVuWwyo181jenAf16m7IW3nTOfa6P+yuyY5i0R2548='; \
+                      script-src 'sha256-W3kptr93r6GVXaqAVmmx16ZpIcRc9H40eBFoZ4Xeyfo='; \
+                      connect-src 'self'; media-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
 
 /// The page.

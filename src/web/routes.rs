@@ -15,6 +15,7 @@ use super::admin::{Admin, Claim};
 use super::channels;
 use super::context::Context;
 use super::face::{self, Question};
+use super::hls::{self, Piece};
 use super::live;
 use super::metrics;
 use super::page;
@@ -24,8 +25,9 @@ use super::status::Snapshot;
 use super::target::{Target, authority_of};
 
 /// The paths there are, for the person who asked for another.
-const PATHS: &str = "/ace/getstream?id=..., /ace/<id>.ts, /ace/status, /webui/api/service, /server/api, /proxy/status, /proxy/sessions, \
-                     /proxy/sessions/{id}, /proxy/engines, /playlist.m3u, /ch/{slug}.ts, /proxy/channels, /metrics, /healthz, /readyz, /";
+const PATHS: &str = "/ace/getstream?id=..., /ace/<id>.ts, /ace/manifest.m3u8?id=..., /ace/<id>.m3u8, /ace/status, \
+                     /webui/api/service, /server/api, /playlist.m3u, /ch/{slug}.ts, /ch/{slug}.m3u8, /proxy/status, \
+                     /proxy/sessions, /proxy/sessions/{id}, /proxy/channels, /proxy/engines, /metrics, /healthz, /readyz, /";
 
 /// Told to a relay that asks us and whom we ask ourselves.
 const LOOP: &str =
@@ -36,7 +38,9 @@ const LOOP: &str =
 enum Route {
     Stream(Result<ContentKey, KeyError>),
     Engine(Question),
-    Hls,
+    /// The first list of HLS.
+    Hls(Result<ContentKey, KeyError>),
+    HlsPiece(Piece),
     AceStatus(Option<String>),
     Status,
     Sessions,
@@ -76,7 +80,8 @@ impl Route {
             | Self::Page => true,
             Self::Stream(_)
             | Self::Engine(_)
-            | Self::Hls
+            | Self::Hls(_)
+            | Self::HlsPiece(_)
             | Self::Playlist(_)
             | Self::Channel(_)
             | Self::ChannelHls(_)
@@ -88,7 +93,15 @@ impl Route {
 
     /// Whether a page of another site may read the answer: it may play, and read why it cannot.
     fn is_open(&self) -> bool {
-        matches!(self, Self::Stream(_) | Self::Engine(_) | Self::Hls | Self::Channel(_) | Self::ChannelHls(_))
+        matches!(
+            self,
+            Self::Stream(_)
+                | Self::Engine(_)
+                | Self::Hls(_)
+                | Self::HlsPiece(_)
+                | Self::Channel(_)
+                | Self::ChannelHls(_)
+        )
     }
 
     // Not inlined, for the stack of streams: see `live`.
@@ -99,7 +112,8 @@ impl Route {
             return Self::Unknown;
         };
         let names: Vec<_> = names.iter().map(String::as_str).collect();
-        let key = |path_id| Self::Stream(ContentKey::from_query(path_id, pairs.iter().map(tidied)));
+        let content = |path_id| ContentKey::from_query(path_id, pairs.iter().map(tidied));
+        let key = |path_id| Self::Stream(content(path_id));
         let of_content =
             |pairs: &[&(String, String)]| ContentKey::from_query(None, pairs.iter().map(|pair| tidied(pair)));
         if let Some(question) = Question::of(&names, &pairs, of_content) {
@@ -108,7 +122,11 @@ impl Route {
         match names[..] {
             [] => Self::Page,
             ["ace", name] if is_named(name, "getstream") => key(None),
-            ["ace", "manifest.m3u8"] => Self::Hls,
+            ["ace" | "hls", "manifest.m3u8"] => Self::Hls(content(None)),
+            ["ace", name] if list_of(name).is_some() => Self::Hls(content(list_of(name))),
+            ["ace", "m", stream_id, ref names @ ..] => {
+                Piece::of(stream_id, names).map_or(Self::Unknown, Self::HlsPiece)
+            }
             ["ace", "status"] => {
                 let id = pairs.into_iter().find(|(name, _)| name == "id").map(|(_, value)| value);
                 Self::AceStatus(id)
@@ -145,12 +163,21 @@ impl Route {
 /// The suffix that some players want to see, in any case.
 const SUFFIX: &str = ".ts";
 
+/// The suffix of lists, in any case.
+const LIST_SUFFIX: &str = ".m3u8";
+
+fn without<'a>(suffix: &str, name: &'a str) -> Option<&'a str> {
+    let (rest, end) = name.split_at_checked(name.len().checked_sub(suffix.len())?)?;
+    end.eq_ignore_ascii_case(suffix).then_some(rest)
+}
+
 fn without_suffix(name: &str) -> &str {
-    let at = name.len().saturating_sub(SUFFIX.len());
-    match name.split_at_checked(at) {
-        Some((rest, suffix)) if suffix.eq_ignore_ascii_case(SUFFIX) => rest,
-        _ => name,
-    }
+    without(SUFFIX, name).unwrap_or(name)
+}
+
+/// The id in the name of a list.
+fn list_of(name: &str) -> Option<&str> {
+    without(LIST_SUFFIX, name).filter(|id| is_id(id))
 }
 
 fn is_named(name: &str, wanted: &str) -> bool {
@@ -168,7 +195,10 @@ fn is_link(name: &str) -> bool {
 /// A pair of a query. What was added to an id as if it were a path goes.
 fn tidied((name, value): &(String, String)) -> (&str, &str) {
     match name.as_str() {
-        "id" | "content_id" | "infohash" => (name, without_suffix(value.trim_end_matches('/'))),
+        "id" | "content_id" | "infohash" => {
+            let value = value.trim_end_matches('/');
+            (name, list_of(value).unwrap_or_else(|| without_suffix(value)))
+        }
         _ => (name, value),
     }
 }
@@ -194,6 +224,12 @@ pub fn handle(context: &Context, request: Request) {
                 Err(response) => request.respond(response.for_every_page()),
             }
         }
+        (Method::Get | Method::Head, Route::Hls(Ok(key))) => hls::serve(context, request, key.into()),
+        (Method::Get | Method::Head, Route::ChannelHls(slug)) => match channels::wanted(context, &slug) {
+            Ok(wanted) => hls::serve(context, request, wanted),
+            Err(response) => request.respond(response.for_every_page()),
+        },
+        (Method::Get | Method::Head, Route::HlsPiece(piece)) => hls::serve_piece(context, request, &piece),
         (_, route) => {
             let is_open = route.is_open();
             let response = answer(context, &request, route);
@@ -246,7 +282,7 @@ fn cors(response: Response) -> Response {
         .with("Allow", "GET, HEAD, OPTIONS")
         .for_every_page()
         .with("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS")
-        .with("Access-Control-Allow-Headers", "Range, Icy-MetaData")
+        .with("Access-Control-Allow-Headers", "Range, Icy-MetaData, Content-Type, Accept-Encoding")
         .with("Access-Control-Max-Age", "86400")
 }
 
@@ -260,7 +296,11 @@ fn delete(context: &Context, route: Route) -> Response {
         }),
         Route::Client(id, client) => client.parse().is_ok_and(|client| {
             let has_it = sessions::live(context, &id).iter().any(|stream| stream.has_seat_of(client));
-            has_it && context.connections.ask_to_leave(client)
+            let is_asked = has_it && context.connections.ask_to_leave(client);
+            if is_asked {
+                hls::dismiss(context, client);
+            }
+            is_asked
         }),
         _ => false,
     };
@@ -273,23 +313,23 @@ fn delete(context: &Context, route: Route) -> Response {
 
 fn show(context: &Context, request: &Request, route: Route) -> Response {
     match route {
-        Route::Stream(Ok(_)) | Route::Engine(_) | Route::Client(..) | Route::Channel(_) | Route::Unknown => {
+        Route::Stream(Ok(_))
+        | Route::Engine(_)
+        | Route::Hls(Ok(_))
+        | Route::HlsPiece(_)
+        | Route::Client(..)
+        | Route::Channel(_)
+        | Route::ChannelHls(_)
+        | Route::Unknown => {
             Response::error(Code::NotFound, &format_args!("there is no such path here; there are {PATHS}"))
         }
-        Route::Stream(Err(error)) => {
+        Route::Stream(Err(error)) | Route::Hls(Err(error)) => {
             context.stats.add_refusal(Code::BadRequest.name());
             Response::from(&error)
         }
-        Route::ChannelHls(slug) => match channels::wanted(context, &slug) {
-            Ok(_) => Response::error(Code::NotImplemented, &"HLS is not there yet; use this path with .ts"),
-            Err(response) => response,
-        },
         Route::Playlist(choice) => channels::playlist(context, request, choice),
         Route::Channels => channels::all(context, request),
         Route::ChannelStatus(slug) => channels::one(context, request, &slug),
-        Route::Hls => {
-            Response::error(Code::NotImplemented, &"HLS is not there yet; use /ace/getstream with this id")
-        }
         Route::Health => match context.trouble() {
             Some(trouble) => Response::text(503, &format!("{trouble}\n")),
             None => Response::text(200, "ok\n"),
@@ -386,7 +426,7 @@ mod tests {
             ("/ch/canal-faro", Route::Unknown),
             ("/ch/", Route::Unknown),
             ("/healthz", Route::Health),
-            ("/ace/manifest.m3u8?id=1", Route::Hls),
+            ("/ace/manifest.m3u8?id=1", Route::Hls(Err(KeyError::Malformed))),
             ("/ace/status", Route::AceStatus(None)),
             ("/ace/status?id=7", Route::AceStatus(Some("7".into()))),
             ("/ace/getstream", Route::Stream(Err(KeyError::Missing))),

@@ -61,7 +61,7 @@ pub(crate) struct Outcome {
 }
 
 impl Case {
-    fn engine(&self) -> Result<SimEngine, Error> {
+    pub(crate) fn engine(&self) -> Result<SimEngine, Error> {
         let engine = SimEngine::start("127.0.0.1:0".parse()?)?;
         let shape = Numbered::at_rate(self.bits_per_second.unwrap_or(50_000_000));
         // Whole packets in a write: a packet cut in two would count as late.
@@ -158,7 +158,7 @@ pub(crate) fn join_storm(target: &Target) -> Result<String, Error> {
     ))
 }
 
-fn start(target: &Target, engine: SocketAddr) -> Result<Option<Server>, Error> {
+pub(crate) fn start(target: &Target, engine: SocketAddr) -> Result<Option<Server>, Error> {
     let mut command = match target {
         Target::Proxy(program) => {
             let mut command = Command::new(program);
@@ -190,6 +190,6 @@ fn split(url: &str) -> Result<(SocketAddr, String), Error> {
 }
 
 /// Nothing can happen meanwhile that would make waiting on senseless.
-fn wait(time: Duration) {
+pub(crate) fn wait(time: Duration) {
     let _timed_out = crossbeam_channel::never::<()>().recv_timeout(time);
 }

@@ -12,6 +12,7 @@
 mod case;
 mod clients;
 mod floor;
+mod hls;
 mod process;
 
 use std::process::ExitCode;
@@ -73,6 +74,9 @@ const PARTS: [Part; 5] = [
 /// The part that measures joins.
 const JOINS: &str = "joins";
 
+/// The part that measures viewers by HLS.
+const HLS: &str = "hls";
+
 fn main() -> ExitCode {
     // Cargo adds `--bench`; the process of the floor is this program again.
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
@@ -92,7 +96,7 @@ fn main() -> ExitCode {
 type Error = Box<dyn std::error::Error>;
 
 fn run(arguments: &[&str]) -> Result<(), Error> {
-    let is_part = |name: &str| name == JOINS || PARTS.iter().any(|part| part.name == name);
+    let is_part = |name: &str| [JOINS, HLS].contains(&name) || PARTS.iter().any(|part| part.name == name);
     let (mut is_quick, mut wanted, mut others) = (false, Vec::new(), Vec::new());
     let mut arguments = arguments.iter();
     while let Some(&argument) = arguments.next() {
@@ -106,7 +110,7 @@ fn run(arguments: &[&str]) -> Result<(), Error> {
             name if is_part(name) => wanted.push(name),
             _ => {
                 let names: Vec<_> = PARTS.iter().map(|part| part.name).collect();
-                return Err(format!("{USAGE}\nparts: {}, {JOINS}", names.join(", ")).into());
+                return Err(format!("{USAGE}\nparts: {}, {JOINS}, {HLS}", names.join(", ")).into());
             }
         }
     }
@@ -127,6 +131,17 @@ fn run(arguments: &[&str]) -> Result<(), Error> {
         println!("acerelay   {}", case::join_storm(&Target::ours())?);
         for (name, other) in others.iter().filter(|(_, other)| matches!(other, Target::Proxy(_))) {
             println!("{name:<9}  {}", case::join_storm(other)?);
+        }
+    }
+    if is_wanted(HLS) {
+        println!(
+            "{HLS}: viewers at 8 Mbit/s, and as many clients of the endless stream\n{}",
+            Outcome::HEADING
+        );
+        print(&Case { clients: 100, still: 0, bits_per_second: Some(8_000_000) }, &[])?;
+        let crowds: &[usize] = if is_quick { &[100] } else { &[0, 100, 200] };
+        for &viewers in crowds {
+            println!("{}", hls::viewers(viewers, 4)?);
         }
     }
     Ok(())

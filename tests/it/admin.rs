@@ -276,7 +276,7 @@ fn a_web_player_may_read_why_there_is_no_picture() {
         ("GET", "/ace/getstream?id=x", 400),
         ("HEAD", "/ace/getstream?id=x", 400),
         ("POST", unknown.as_str(), 405),
-        ("GET", "/ace/manifest.m3u8?id=x", 501),
+        ("GET", "/ace/manifest.m3u8?id=x", 400),
     ] {
         let mut connection = proxy.connect();
         connection.send_request(method, target, "Origin: https://player.example\r\n");

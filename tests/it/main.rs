@@ -18,6 +18,7 @@ mod failover;
 mod harness;
 mod health;
 mod heartbeats;
+mod hls;
 mod hls_source;
 mod hostile;
 mod ids;

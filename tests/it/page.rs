@@ -32,8 +32,8 @@ fn its_policy_lets_run_what_is_in_it_and_nothing_else() {
     let (page, policy) = page();
     let hash = |name| format!("'sha256-{}'", base64(&sha256(block(&page, name).as_bytes())));
     let expected = format!(
-        "default-src 'none'; style-src {}; script-src {}; connect-src 'self'; img-src data:; base-uri 'none'; \
-         form-action 'none'; frame-ancestors 'none'",
+        "default-src 'none'; style-src {}; script-src {}; connect-src 'self'; media-src 'self'; img-src data:; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
         hash("style"),
         hash("script")
     );

@@ -205,8 +205,6 @@ fn a_path_that_is_not_there_is_told_with_those_that_are() {
         let mut reply = connection.reply();
         assert_eq!((reply.status, &reply.json()["error"]), (404, &"not_found".into()), "{method}");
     }
-    let mut reply = proxy.get(&format!("/ace/manifest.m3u8?id={ID}"));
-    assert_eq!((reply.status, &reply.json()["error"]), (501, &"not_implemented".into()));
 }
 
 #[test]

@@ -24,6 +24,12 @@ impl Stream {
         Arc::make_mut(&mut self.core.lock().facts).media = Some(media);
     }
 
+    /// What it consists of, as far as it is known.
+    #[must_use]
+    pub fn media(&self) -> Option<Arc<Media>> {
+        self.core.lock().facts.media.clone()
+    }
+
     /// The stream as it is now.
     #[must_use]
     pub fn view(&self) -> StreamView {

@@ -18,7 +18,7 @@ use crate::stream::state::{State, Why};
 use crate::stream::stream::{Seat, Stream};
 use crate::stream::streams::LOOK_INTERVAL;
 use crate::web::context::Context;
-use crate::web::live;
+use crate::web::{hls, live};
 
 use super::envelope::{Envelope, answer, bad, good, is_live};
 use super::playbacks::{Ended, Playback};
@@ -49,7 +49,7 @@ fn unknown_session() -> Response {
 
 /// Does what is left to do for a playback that is over: its lease ends, and its players leave.
 pub(super) fn carry_out(context: &Context, ended: &Ended) {
-    context.streams.leases().end(ended.token);
+    hls::dismiss_token(context, ended.token);
     for reader in &ended.readers {
         context.connections.ask_to_leave(*reader);
     }

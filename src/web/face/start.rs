@@ -90,8 +90,6 @@ enum NotStarted {
     Key(KeyError),
     /// It names no host that URLs could begin with.
     NoHost,
-    /// There is HTTP Live Streaming here only once it is built in.
-    NoHls,
     /// There is no place for it.
     Full(&'static str),
     /// There is no stream.
@@ -111,7 +109,6 @@ impl NotStarted {
             Self::Key(KeyError::Malformed) => NOT_LOADED.to_owned(),
             Self::Key(error) => error.to_string(),
             Self::NoHost => "the request names no host".to_owned(),
-            Self::NoHls => "HLS is not there yet; use /ace/getstream with this id".to_owned(),
             Self::Full(what) => (*what).to_owned(),
             Self::NoSeat(NoSeat::Failed(why)) | Self::Why(why) => words_of(why),
             Self::NoSeat(no_seat) => no_seat.to_string(),
@@ -124,7 +121,6 @@ impl NotStarted {
         match self {
             Self::Key(error) => Response::from(error),
             Self::NoHost => Response::error(Code::BadRequest, &self.text()),
-            Self::NoHls => Response::error(Code::NotImplemented, &self.text()),
             Self::Full(what) => Response::error(Code::AtCapacity, what),
             Self::NoSeat(no_seat) => Response::from(no_seat),
             Self::Why(why) => Response::from(why),
@@ -186,9 +182,6 @@ pub(super) fn serve(context: &Context, request: Request, start: Start) {
 fn begin(context: &Context, request: &Request, start: Start) -> Result<Started, NotStarted> {
     let Start { key, form: _, is_hls, pid, client_session_id, has_events } = start;
     let key = key.map_err(NotStarted::Key)?;
-    if is_hls {
-        return Err(NotStarted::NoHls);
-    }
     let public_url = context.server.get().public_url.clone();
     let base = base_url_as_asked(public_url.as_ref(), request).ok_or(NotStarted::NoHost)?;
     // This fails when the client has left, or when the process runs short of descriptors.
@@ -218,7 +211,8 @@ fn begin(context: &Context, request: &Request, start: Start) -> Result<Started, 
     let url = |what: &str| format!("{base}/ace/{what}/{stream_id}/{token}");
     Ok(Started {
         event_url: has_events.then(|| url("event")),
-        playback_url: url("r"),
+        // The first who asks for the list under this token becomes its viewer.
+        playback_url: if is_hls { format!("{}.m3u8", url("m")) } else { url("r") },
         stat_url: url("stat"),
         command_url: url("cmd"),
         infohash: facts.infohash.unwrap_or_else(|| key.name.digest()).to_string(),
