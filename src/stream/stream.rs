@@ -282,7 +282,12 @@ impl Stream {
 
     fn commit(&self, mut core: MutexGuard<'_, Core>, event: &Event) {
         let now = Instant::now();
-        let next = core.life.step(event, now, &self.limits);
+        let mut limits = self.limits;
+        if core.facts.liveness == Liveness::Vod {
+            // Another source of a film begins at its beginning, and nobody watches that again from where he was.
+            limits.recover = Duration::ZERO;
+        }
+        let next = core.life.step(event, now, &limits);
         if next == core.life {
             return;
         }
