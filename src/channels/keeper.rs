@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, Sender, select};
 
+use crate::allocator;
 use crate::config::{self, Live, Place};
 use crate::escape::Escaped;
 
@@ -240,6 +241,9 @@ impl Keeper {
             }
         }
         self.publish(Some((channels, guides)));
+        // All lists were in memory as they were read, which is several times what is kept of them.
+        drop(read);
+        allocator::give_memory_back();
     }
 
     /// Lets everybody see what there is now: other channels, or the same with another report.

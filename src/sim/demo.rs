@@ -30,9 +30,10 @@ const CHANNELS: [Channel; 3] = [
     Channel::new(0x33, "a channel that is offline: the player is told so"),
 ];
 
-/// Contents of the channel list beside those: two that play, one that dies after a while, and one that is not there.
+/// Contents of the channel list beside those: three that play, one that dies after a while, and one that is not there.
 const SECOND: Digest = Digest::new([0x44; 20]);
 const SPARE: Digest = Digest::new([0x55; 20]);
+const HEIR: Digest = Digest::new([0x12; 20]);
 const MORTAL: Digest = Digest::new([0x66; 20]);
 const DEAD: Digest = Digest::new([0x77; 20]);
 
@@ -48,7 +49,7 @@ pub const LIST: [Listed; 6] = [
     ("Test Picture", "Good", &[CHANNELS[0].id]),
     ("Second Picture", "Good", &[SECOND]),
     ("Dead First Source", "Trouble", &[DEAD, SPARE]),
-    ("Source Dies After 20 Seconds", "Trouble", &[MORTAL, SPARE]),
+    ("Source Dies After 20 Seconds", "Trouble", &[MORTAL, HEIR]),
     ("Cold Start", "Trouble", &[CHANNELS[1].id]),
     ("Offline", "Trouble", &[CHANNELS[2].id]),
 ];
@@ -77,6 +78,7 @@ impl Demo {
         let further = |id: Digest, byte: u8| Content::live(id, Digest::new([!byte; 20]), Media::Clip);
         engine.add(further(SECOND, 0x44));
         engine.add(further(SPARE, 0x55));
+        engine.add(further(HEIR, 0x12));
         let dies = PlaybackStep::after(LIFE.as_secs() * CLIP_BYTES_PER_SECOND, BodyEvent::End);
         engine.add(further(MORTAL, 0x66).script(Script::new().playback(dies)));
         engine.add(further(DEAD, 0x77).script(Script::new().getstream(no_content)));
