@@ -186,6 +186,7 @@ pub(super) fn serve(context: &Context, request: Request, start: Start) {
 fn begin(context: &Context, request: &Request, start: Start) -> Result<Started, NotStarted> {
     let Start { key, form: _, is_hls, pid, client_session_id, has_events } = start;
     let key = key.map_err(NotStarted::Key)?;
+    // Until /ace/m/ is served.
     if is_hls {
         return Err(NotStarted::NoHls);
     }
@@ -218,7 +219,11 @@ fn begin(context: &Context, request: &Request, start: Start) -> Result<Started, 
     let url = |what: &str| format!("{base}/ace/{what}/{stream_id}/{token}");
     Ok(Started {
         event_url: has_events.then(|| url("event")),
-        playback_url: url("r"),
+        playback_url: if is_hls {
+            format!("{base}/ace/m/{}/{token}.m3u8", stream.stream_id())
+        } else {
+            url("r")
+        },
         stat_url: url("stat"),
         command_url: url("cmd"),
         infohash: facts.infohash.unwrap_or_else(|| key.name.digest()).to_string(),
