@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use crate::id::{ContentKey, Digest};
+use crate::id::{ContentKey, ContentName, Digest};
 
 use super::agent::{Bounded, Line};
 use super::answer::{envelope, excerpt, integer_of, text_of};
@@ -140,9 +140,24 @@ impl Api {
     ///
     /// When the engine does not know it within `limit`.
     pub fn infohash_of(&self, id: Digest, limit: Duration) -> Result<Option<Digest>, EngineError> {
-        self.ask(&Target::media_files(id), Instant::now() + limit, |status, text| {
+        let target = Target::media_files(ContentName::Id(id));
+        self.ask(&target, Instant::now() + limit, |status, text| {
             let answer = envelope(status, text)?;
             Ok(answer.get("infohash").and_then(Value::as_str).and_then(|hash| hash.parse().ok()))
+        })
+    }
+
+    /// The names of the files that a content consists of, which opens no session.
+    ///
+    /// # Errors
+    ///
+    /// When the engine does not know them within `limit`.
+    pub fn files_of(&self, name: ContentName, limit: Duration) -> Result<Vec<String>, EngineError> {
+        self.ask(&Target::media_files(name), Instant::now() + limit, |status, text| {
+            let answer = envelope(status, text)?;
+            let files = answer.get("files").and_then(Value::as_array);
+            let name = |file: &Value| file.get("filename").and_then(text_of);
+            Ok(files.map(|files| files.iter().filter_map(name).collect()).unwrap_or_default())
         })
     }
 

@@ -9,7 +9,7 @@ use std::fmt;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::id::{ContentKey, Digest};
+use crate::id::{ContentKey, ContentName};
 
 /// Where an engine's paths for playback begin.
 const ALLOWED_PREFIXES: [&str; 3] = ["/ace/", "/content/", "/hls/"];
@@ -133,8 +133,12 @@ impl Target {
 
     /// The files of a content.
     #[must_use]
-    pub fn media_files(id: Digest) -> Self {
-        Self(format!("/server/api?api_version=3&method=get_media_files&content_id={id}").into())
+    pub fn media_files(name: ContentName) -> Self {
+        let parameter = match name {
+            ContentName::Id(id) => format!("content_id={id}"),
+            ContentName::Infohash(infohash) => format!("infohash={infohash}"),
+        };
+        Self(format!("/server/api?api_version=3&method=get_media_files&{parameter}").into())
     }
 
     /// This target with one more query parameter, whose name and value need no encoding.

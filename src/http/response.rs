@@ -145,11 +145,13 @@ const fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
         204 => "No Content",
+        206 => "Partial Content",
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
+        416 => "Range Not Satisfiable",
         500 => "Internal Server Error",
         501 => "Not Implemented",
         502 => "Bad Gateway",
@@ -172,6 +174,8 @@ pub enum Code {
     NotFound,
     /// Not with this method.
     MethodNotAllowed,
+    /// There is no such part.
+    RangeNotSatisfiable,
     /// Not yet.
     NotImplemented,
     /// The engine failed.
@@ -195,6 +199,7 @@ impl Code {
             Self::Forbidden => (403, "forbidden"),
             Self::NotFound => (404, "not_found"),
             Self::MethodNotAllowed => (405, "method_not_allowed"),
+            Self::RangeNotSatisfiable => (416, "range_not_satisfiable"),
             Self::NotImplemented => (501, "not_implemented"),
             Self::EngineError => (502, "engine_error"),
             Self::NoEngine => (503, "no_engine"),
@@ -276,7 +281,7 @@ mod tests {
 
     #[test]
     fn every_code_has_its_phrase() {
-        for status in [200, 204, 400, 401, 403, 404, 405, 500, 501, 502, 503, 504] {
+        for status in [200, 204, 206, 400, 401, 403, 404, 405, 416, 500, 501, 502, 503, 504] {
             assert_ne!(reason(status), "", "{status}");
         }
     }

@@ -1,7 +1,8 @@
 //! What is served: streams to players, status to people and programs.
 //!
-//! [`routes`] decides what a request asks for, by what `target` reads, [`admin`] whether it may; `live` streams, with a
-//! seat in [`connections`]; `base` begins absolute URLs; [`status`] takes the one picture that status, `metrics` and, by
+//! [`routes`] decides what a request asks for, by what `target` reads, [`admin`] whether it may; `live` streams and `film` gives
+//! parts of a film, each from a
+//! `place` of its own, with its connection in [`connections`]; `base` begins absolute URLs; [`status`] takes the one picture that status, `metrics` and, by
 //! way of status, the `page` are rendered from, and `shapes` has the fields of its JSON; `sessions` finds the one that a
 //! path names; `process` adds to metrics what the process takes of the system; `refusal` says which error has which status.
 //! [`context`] is what all of them need. How a request came and how an answer goes out is the matter of [`crate::http`].
@@ -10,9 +11,11 @@ pub mod admin;
 mod base;
 pub mod connections;
 pub mod context;
+mod film;
 mod live;
 mod metrics;
 mod page;
+mod place;
 mod process;
 mod refusal;
 pub mod routes;

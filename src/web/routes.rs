@@ -138,7 +138,7 @@ pub fn handle(context: &Context, request: Request) {
     match (request.method(), route) {
         (Method::Get, Route::Stream(Ok(key))) => live::serve(context, request, &key),
         // Players look before they play; that must neither wait nor start anything.
-        (Method::Head, Route::Stream(Ok(_))) => request.stream_head(&live::HEADERS),
+        (Method::Head, Route::Stream(Ok(key))) => live::head(context, request, &key),
         (_, route) => {
             let is_open = route.is_open();
             let response = answer(context, &request, route);

@@ -10,6 +10,7 @@ mod clients;
 mod closing;
 mod engines;
 mod failover;
+mod film;
 mod harness;
 mod health;
 mod heartbeats;

@@ -29,7 +29,7 @@ impl Seat {
 
     /// The client.
     #[must_use]
-    pub fn client(&self) -> &ClientRecord {
+    pub fn client(&self) -> &Arc<ClientRecord> {
         &self.client
     }
 
@@ -49,6 +49,11 @@ impl Seat {
                 return core.life.outcome_since(self.activations);
             }
         }
+    }
+
+    /// From now on it is the next outcome that is waited for, if the stream looks for a source.
+    pub fn wait_anew(&mut self) {
+        self.activations = self.stream.core.lock().life.activations;
     }
 
     /// Begins to stream.
