@@ -3,12 +3,15 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::allocator;
+use crate::channels::list::List;
+use crate::channels::state::StateDir;
 use crate::config::{self, Config, Live};
 use crate::engine::pool::Pool;
 use crate::http::descriptors::raise_descriptor_limit;
@@ -96,6 +99,14 @@ fn descriptor_limit() -> u64 {
     })
 }
 
+/// The directory for what lasts. Without one everything works, so that a wrong one is no reason not to start.
+fn open_state(path: &Path) -> StateDir {
+    StateDir::open(path).unwrap_or_else(|error| {
+        log::error!("The state directory {} cannot be used: {error}; nothing will last", path.display());
+        StateDir::default()
+    })
+}
+
 impl App {
     /// Starts the proxy: once this returns, the port is open. With a port that is passed, which is open already, the
     /// address of the configuration is not used.
@@ -117,7 +128,8 @@ impl App {
         passed: Option<Inherited>,
         patience: Patience,
     ) -> Result<Self, StartError> {
-        let Config { server, engines, health, stream, log: _ } = config.clone();
+        let Config { server, engines, health, stream, log: _, channels: _, playlists: _, state_dir } =
+            config.clone();
         allocator::keep_no_large_memory();
         let write_slice = (server.write_timeout / 4).clamp(Duration::from_millis(50), MAX_WRITE_SLICE);
         let options = Options { read_limit: patience.silence, write_slice };
@@ -136,7 +148,10 @@ impl App {
         let (server, stream) = (Live::new(server), Live::new(stream));
         let streams =
             Streams::new(Arc::clone(&stream), Arc::clone(&pool), Arc::clone(&stats), fetcher_threads.clone());
+        let state = state_dir.map_or_else(StateDir::default, |path| open_state(&path));
         let context = Arc::new(Context {
+            channels: Live::new(List::default()),
+            state,
             streams,
             server: Arc::clone(&server),
             stream,
@@ -203,7 +218,8 @@ impl App {
     /// `write_timeout_s` may close it up to 5 s late.
     #[allow(dead_code, reason = "nothing but tests changes the settings of a running proxy yet")]
     pub fn reload(&self, config: Config) -> Vec<&'static str> {
-        let Config { mut server, engines, health, stream, log } = config;
+        let Config { mut server, engines, health, stream, log, channels: _, playlists: _, state_dir: _ } =
+            config;
         let running = &self.config;
         let for_a_restart = [
             ("server.listen", server.listen != running.server.listen),

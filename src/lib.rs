@@ -38,15 +38,17 @@
 //! 5  main  app  cli  logging  notify       sim (beside: engine, media, judge; for --demo, tests and benchmark)
 //! 4  web        what is served: streams, status, metrics, the page
 //! 3  http       how it is served: tiny_http contained, connections, requests, answers
+//!    channels   the house's channels, out of its lists
+//!    hls        what is listed: a stream cut into segments, and lists as text; pure
 //! 2  stream     streams, their sources and their clients
 //! 1  engine     how engines are asked, and which one is taken
-//! 0  allocator  config  escape  id  stats  threads  ts  wanted
+//! 0  allocator  config  escape  id  stats  sync  threads  ts  wanted
 //! ```
 //!
 //! - `stream` names neither HTTP nor sockets; `http` knows no streams and no engines; `engine` knows no streams; `ts` reads
 //!   no clock.
-//! - `tiny_http` is named in `http::server` and `http::incoming` alone, `ureq` in `engine` alone, `unsafe` in
-//!   `http::socket` and `allocator` alone.
+//! - `tiny_http` is named in `http::server` and `http::incoming` alone, `ureq` in `engine` and `channels::sources` alone,
+//!   `unsafe` in `http::socket` and `allocator` alone.
 //! - Only `app`, `cli` and `main` see the whole configuration; everybody else gets its own section, by value or, where it
 //!   may be replaced at run time, by a [`config::Live`] handle that is asked when the settings are needed.
 //!
@@ -56,13 +58,14 @@
 //! |---|---|---|
 //! | main | the channel of the first signal; under systemd, a timer | `signals` |
 //! | http | the next request; looks at all connections each second | a request, a timer |
-//! | self-check | a timer; asks its own port | the stop channel |
+//! | self-check | a timer; asks its own port | a request, a connection that has asked nothing, the stop channel |
 //! | client-N | one connection's requests, in turn: the stream's Condvars, a socket write | fetcher, kernel, deadlines |
 //! | fetch-ID | connect, head, body, stop: each with a deadline | its interrupter, the stop channel |
 //! | film-N | one client's part of a film: head, body; its one piece not taken yet | its interrupter, the client's thread |
-//! | housekeeper | a timer; drives all deadlines of streams | the stop channel |
+//! | housekeeper | the next deadline of a stream; drives them all | a stream that begins or changes its state, the stop channel |
 //! | log | the queue of lines; a write that may block for good, so that nobody else does | a line |
-//! | engine-N | a timer, health checks | the stop channel, its interrupter, whoever needs an engine now |
+//! | engine-N | a timer, health checks | the stop channel, its interrupter, whoever needs an engine now or takes a place on it |
+//! | fetch-list | the answer to one fetch of a list or guide, each step with a deadline | nobody: it ends by itself |
 //! | look-up | the system's look-up of one engine's name; one at a time for each engine | nobody: it ends by itself |
 //!
 //! All are started by [`threads`] and joined at shutdown, but for the log's and a look-up's, which end with the process. No
@@ -73,14 +76,17 @@
 //!
 //! `stream::directory`, then one `stream::stream`, then `stream::memory`, then one `stream::fanout`: whoever holds one may
 //! take those that follow, never one before it, and never two streams'. Every other lock is taken alone. Nobody does I/O,
-//! logs, or drops the last handle of a chunk under a lock.
+//! logs, or drops the last handle of a chunk under a lock. What a stream's threads share is locked by [`sync`], so that
+//! `stream::models` can run them in many orders.
 
 pub mod allocator;
 pub mod app;
+pub mod channels;
 pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod escape;
+pub mod hls;
 pub mod http;
 pub mod id;
 pub mod logging;
@@ -88,6 +94,7 @@ pub mod notify;
 pub mod sim;
 pub mod stats;
 pub mod stream;
+pub mod sync;
 pub mod threads;
 pub mod ts;
 pub mod wanted;

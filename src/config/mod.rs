@@ -11,13 +11,16 @@
 //! back as TOML. So a new key is a field with its default here, a line in `keys`, and one in the shipped file. The
 //! `toml` crate is named here and nowhere else.
 
+mod channels;
 mod check;
 mod keys;
+mod list_rules;
 mod live;
 mod mistake;
 mod print;
 mod raw;
 mod rules;
+mod source_url;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -32,10 +35,12 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
+pub use channels::{Channel, Merge, Other, Place, Playlist};
 pub use check::check_engines;
 pub use live::Live;
 pub use mistake::{ConfigError, Mistake, Mistakes, Refused};
 pub use rules::{level, listen};
+pub use source_url::SourceUrl;
 pub use value::{AdminToken, Host, PublicUrl};
 
 /// Bytes in the megabyte of keys that end in `_mb`.
@@ -58,6 +63,12 @@ pub struct Config {
     pub stream: Stream,
     /// `[log]`
     pub log: Log,
+    /// `[[channels]]`, in the order of the file.
+    pub channels: Vec<Channel>,
+    /// `[[playlists]]`, in the order of the file.
+    pub playlists: Vec<Playlist>,
+    /// Where what outlives the process is kept. The command line and the service manager say it, not the file.
+    pub state_dir: Option<PathBuf>,
 }
 
 /// `[server]`: the side that players see.
@@ -151,6 +162,9 @@ impl Default for Config {
             health: Health::default(),
             stream: Stream::default(),
             log: Log::default(),
+            channels: Vec::new(),
+            playlists: Vec::new(),
+            state_dir: None,
         }
     }
 }

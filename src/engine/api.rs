@@ -14,7 +14,7 @@ use crate::id::{ContentKey, ContentName, Digest};
 
 use super::agent::{Bounded, Line};
 use super::answer::{envelope, excerpt, integer_of, text_of};
-use super::error::{EngineError, FailedCheck, classify_body};
+use super::error::{EngineError, Failed, classify_body};
 use super::host::Host;
 use super::pulse::Pulse;
 use super::stat::Stat;
@@ -30,9 +30,11 @@ pub struct Api {
     lines: Mutex<Lines>,
 }
 
-/// Calls are cut by the line, and a stop is never cut because its engine is down: it may yet be heard.
+/// Calls are cut by the line. Those that open or stop a session are never cut because their engine is down: they may yet be
+/// heard, and only the answer to a getstream tells how its session is stopped.
 struct Lines {
     calls: Arc<Line>,
+    opens: Arc<Line>,
     stops: Arc<Line>,
     is_closed: bool,
 }
@@ -83,8 +85,8 @@ impl Api {
     }
 
     fn with(host: Arc<Host>, pulse: Arc<Pulse>) -> Self {
-        let (calls, stops) = (Arc::new(Line::new(&host)), Arc::new(Line::new(&host)));
-        Self { host, pulse, lines: Mutex::new(Lines { calls, stops, is_closed: false }) }
+        let [calls, opens, stops] = [(); 3].map(|()| Arc::new(Line::new(&host)));
+        Self { host, pulse, lines: Mutex::new(Lines { calls, opens, stops, is_closed: false }) }
     }
 
     /// Another one of the same engine, to be interrupted apart from this.
@@ -108,7 +110,7 @@ impl Api {
     }
 
     /// Opens a session (`getstream`, `format=json`) under a fresh player id, so that no session of another
-    /// content is replaced by it.
+    /// content is replaced by it. It waits on when the engine goes down.
     ///
     /// # Errors
     ///
@@ -125,7 +127,8 @@ impl Api {
             Opening::Plain => target,
             Opening::Restart => target.with("force_session_restart=1"),
         };
-        self.ask(&target, deadline, |status, text| match read_engine_session(status, text) {
+        let line = Arc::clone(&self.lines.lock().opens);
+        self.ask(&line, &target, deadline, |status, text| match read_engine_session(status, text) {
             // Of a playback URL this would tell of the content.
             Err(EngineError::Status(404, _)) => {
                 Err(EngineError::NoAnswer("it does not know getstream (status 404)"))
@@ -140,8 +143,9 @@ impl Api {
     ///
     /// When the engine does not know it within `limit`.
     pub fn infohash_of(&self, id: Digest, limit: Duration) -> Result<Option<Digest>, EngineError> {
+        let line = Arc::clone(&self.lines.lock().calls);
         let target = Target::media_files(ContentName::Id(id));
-        self.ask(&target, Instant::now() + limit, |status, text| {
+        self.ask(&line, &target, Instant::now() + limit, |status, text| {
             let answer = envelope(status, text)?;
             Ok(answer.get("infohash").and_then(Value::as_str).and_then(|hash| hash.parse().ok()))
         })
@@ -153,7 +157,8 @@ impl Api {
     ///
     /// When the engine does not know them within `limit`.
     pub fn files_of(&self, name: ContentName, limit: Duration) -> Result<Vec<String>, EngineError> {
-        self.ask(&Target::media_files(name), Instant::now() + limit, |status, text| {
+        let line = Arc::clone(&self.lines.lock().calls);
+        self.ask(&line, &Target::media_files(name), Instant::now() + limit, |status, text| {
             let answer = envelope(status, text)?;
             let files = answer.get("files").and_then(Value::as_array);
             let name = |file: &Value| file.get("filename").and_then(text_of);
@@ -183,7 +188,7 @@ impl Api {
         }
     }
 
-    /// Ends all calls in progress but stops; they fail with [`EngineError::Down`]. Later ones work.
+    /// Ends all calls in progress but those that open or stop a session; they fail with [`EngineError::Down`]. Later ones work.
     pub fn interrupt_calls(&self) {
         let cut = {
             let mut lines = self.lines.lock();
@@ -200,20 +205,20 @@ impl Api {
         let cut = {
             let mut lines = self.lines.lock();
             lines.is_closed = true;
-            [Arc::clone(&lines.calls), Arc::clone(&lines.stops)]
+            [&lines.calls, &lines.opens, &lines.stops].map(Arc::clone)
         };
         cut.iter().for_each(|line| line.cut());
     }
 
-    /// Asks something that is cut short when the engine goes down, and reads the answer.
+    /// Asks something on this line, and reads the answer.
     fn ask<T>(
         &self,
+        line: &Line,
         target: &Target,
         deadline: Instant,
         read: impl FnOnce(u16, &str) -> Result<T, EngineError>,
     ) -> Result<T, EngineError> {
-        let line = Arc::clone(&self.lines.lock().calls);
-        let outcome = self.get(&line, target, deadline).and_then(|(status, text)| read(status, &text));
+        let outcome = self.get(line, target, deadline).and_then(|(status, text)| read(status, &text));
         // An answer that was cut short can look like any error; that nobody is there is known better here.
         outcome.map_err(|error| if line.is_cut() && !error.is_refused() { EngineError::Down } else { error })
     }
@@ -225,9 +230,10 @@ impl Api {
         limit: Duration,
         read: impl FnOnce(u16, &str) -> Result<T, EngineError>,
     ) -> Result<T, EngineError> {
+        let line = Arc::clone(&self.lines.lock().calls);
         let now = Instant::now();
         self.pulse.ask(now);
-        let outcome = self.ask(target, now + limit, read);
+        let outcome = self.ask(&line, target, now + limit, read);
         match &outcome {
             Err(error) if error.is_silence() => self.pulse.miss(),
             // Nobody there is no silence; it has its own consequences.
@@ -315,15 +321,15 @@ impl Api {
     /// # Errors
     ///
     /// When one of these speaks against it, each question asked for `limit` at most, or when nothing it says is an engine's.
-    pub fn check_health(&self, limit: Duration) -> Result<Option<String>, FailedCheck> {
+    pub fn check_health(&self, limit: Duration) -> Result<Option<String>, Failed> {
         let versions = || [("get_version", Target::GET_VERSION), ("get_version", Target::GET_VERSION_OF_API)];
-        let failed = |question| move |error| FailedCheck { question, error };
+        let failed = |question| move |error| Failed { question, error };
         let mut is_engine = false;
         let mut unusable = None;
         match self.question(&Target::GET_STATUS, limit).map_err(failed("get_status"))? {
             Word::Well(status) if status.get("playlist_loaded") == Some(&Value::Bool(false)) => {
                 let error = EngineError::NoAnswer("its playlist is still loading");
-                return Err(FailedCheck { question: "get_status", error });
+                return Err(Failed { question: "get_status", error });
             }
             Word::Well(status) => {
                 // Whatever becomes of these, the engine is well.
@@ -336,14 +342,14 @@ impl Api {
                 return Ok(told.or_else(|| status.get("version").and_then(version_of)));
             }
             Word::Unknown => is_engine = true,
-            Word::Unusable(error) => unusable = Some(FailedCheck { question: "get_status", error }),
+            Word::Unusable(error) => unusable = Some(Failed { question: "get_status", error }),
         }
         for (question, target) in versions() {
             match self.question(&target, limit).map_err(failed(question))? {
                 Word::Well(answer) => return Ok(version_of(&answer)),
                 Word::Unknown => is_engine = true,
                 Word::Unusable(error) => {
-                    unusable.get_or_insert(FailedCheck { question, error });
+                    unusable.get_or_insert(Failed { question, error });
                 }
             }
         }

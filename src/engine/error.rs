@@ -137,16 +137,16 @@ impl EngineError {
     }
 }
 
-/// A question about an engine's health that it failed.
+/// A question that an engine failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FailedCheck {
+pub struct Failed {
     /// The question's name.
     pub question: &'static str,
     /// What came in place of a good answer.
     pub error: EngineError,
 }
 
-impl fmt::Display for FailedCheck {
+impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let question = self.question;
         match &self.error {
@@ -157,6 +157,20 @@ impl fmt::Display for FailedCheck {
             }
             error => write!(f, "{question}: {error}"),
         }
+    }
+}
+
+impl Failed {
+    /// A session was to be opened.
+    #[must_use]
+    pub fn getstream(error: EngineError) -> Self {
+        Self { question: "getstream", error }
+    }
+
+    /// A session was to be played, or was being played.
+    #[must_use]
+    pub fn playback(error: EngineError) -> Self {
+        Self { question: "playback", error }
     }
 }
 
@@ -183,7 +197,7 @@ impl fmt::Display for EngineError {
             Self::Closed(why) => {
                 write!(f, "the connection to the engine broke before any answer: {}", Escaped(why))
             }
-            Self::Down => f.write_str("the engine went down"),
+            Self::Down => f.write_str("the engine is down, or answers nothing any more"),
             Self::Lost(why) => write!(f, "the connection to the engine broke: {}", Escaped(why)),
             Self::Hls(fault) => write!(f, "this channel is HLS at the engine, and {fault}"),
         }
@@ -325,7 +339,7 @@ mod tests {
             (EngineError::Silent(Duration::from_secs(5)), "get_status: no answer within 5.0 s"),
             (said("no"), "get_status: the engine says: no"),
         ] {
-            assert_eq!(FailedCheck { question: "get_status", error }.to_string(), expected);
+            assert_eq!(Failed { question: "get_status", error }.to_string(), expected);
         }
     }
 }

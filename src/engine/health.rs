@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime};
 use crate::id::ContentName;
 
 use super::blame::{Blame, Fault};
-use super::error::{EngineError, FailedCheck};
+use super::error::{EngineError, Failed};
 
 /// What is known of an engine's health.
 #[derive(Clone, Debug, Default)]
@@ -60,7 +60,7 @@ impl Health {
     /// when it is certain that nobody is there. Tells whether it went up or down.
     pub(super) fn check(
         &mut self,
-        outcome: Result<Option<String>, FailedCheck>,
+        outcome: Result<Option<String>, Failed>,
         tolerance: Tolerance,
     ) -> Option<Change> {
         self.last_checked_at = Some(SystemTime::now());
@@ -89,15 +89,15 @@ impl Health {
     pub(super) fn fail_start(
         &mut self,
         content: ContentName,
-        error: &EngineError,
+        failed: &Failed,
         fault: Fault,
         now: Instant,
     ) -> Option<Change> {
         self.blame.fail(content, fault, now);
         if fault == Fault::Engine {
-            self.last_error = Some(error.to_string());
+            self.last_error = Some(failed.to_string());
         }
-        if error.is_refused() { self.set(false) } else { None }
+        if failed.error.is_refused() { self.set(false) } else { None }
     }
 
     fn set(&mut self, is_up: bool) -> Option<Change> {
@@ -131,7 +131,7 @@ mod tests {
     }
 
     fn fail(health: &mut Health, error: EngineError, tolerance: Tolerance) -> Option<Change> {
-        health.check(Err(FailedCheck { question: "get_status", error }), tolerance)
+        health.check(Err(Failed { question: "get_status", error }), tolerance)
     }
 
     fn healthy() -> Health {
@@ -179,15 +179,17 @@ mod tests {
         let mut health = healthy();
         let now = Instant::now();
         let names = [1, 2, 3].map(|number| ContentName::Id(Digest::new([number; 20])));
-        let missing = EngineError::Status(404, String::new());
+        let missing = Failed::playback(EngineError::Status(404, String::new()));
         for name in names {
-            assert_eq!(health.fail_start(name, &missing, Fault::of(&missing), now), None);
+            assert_eq!(health.fail_start(name, &missing, Fault::of(&missing.error), now), None);
         }
         assert_eq!((health.is_up, &health.last_error), (Some(true), &None));
         assert!(names.iter().all(|name| health.blame.is_penalised(*name, now)));
-        assert_eq!(health.fail_start(names[0], &closed(), Fault::Engine, now), None);
-        assert!(health.last_error.is_some());
-        assert_eq!(health.fail_start(names[0], &refused(), Fault::Engine, now), Some(Change::Down));
+        let late = Failed::getstream(SILENT);
+        assert_eq!(health.fail_start(names[0], &late, Fault::Engine, now), None);
+        assert_eq!(health.last_error.as_deref(), Some("getstream: no answer within 5.0 s"));
+        let refused = Failed::getstream(refused());
+        assert_eq!(health.fail_start(names[0], &refused, Fault::Engine, now), Some(Change::Down));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::stats::Histogram;
 use super::api::Api;
 use super::blame::Fault;
 use super::choose::EngineView;
-use super::error::{EngineError, FailedCheck};
+use super::error::Failed;
 use super::health::Tolerance;
 use super::news::News;
 use super::pulse::Pulse;
@@ -236,19 +236,24 @@ impl Engine {
         health.is_up == Some(true) && health.failures() == 0
     }
 
-    /// If it has left several questions in a row without an answer, ends the calls that wait there: in vain, most likely.
-    /// Once, until it answers again.
+    /// Whether it has left several questions in a row without an answer, and sends nothing.
+    #[must_use]
+    pub fn is_mute(&self) -> bool {
+        self.pulse.is_mute(Instant::now())
+    }
+
+    /// If it is mute, ends the calls that wait there for what it may give or not: in vain, most likely. Once, until it answers
+    /// again.
     pub(super) fn cut_if_mute(&self) {
         if self.pulse.has_fallen_silent(Instant::now()) {
-            log::info!(
-                "Engine {} answers nothing any more: calls that wait there are given up",
-                self.settings.name
-            );
+            // The check that it failed is told of by its watch.
+            log::debug!("Calls that wait at engine {} are given up: it answers nothing", self.settings.name);
             self.api.interrupt_calls();
         }
     }
 
-    fn nudge(&self) {
+    /// Has the watch thread look at what there is to do.
+    pub(super) fn nudge(&self) {
         // Full means that it was told before.
         let _told = self.nudge.0.try_send(());
     }
@@ -279,7 +284,7 @@ impl Engine {
     /// engine that is found to give none is told. Gives whether it went up or down, and how many checks in a row it failed.
     pub(super) fn record_check(
         &self,
-        outcome: Result<Option<String>, FailedCheck>,
+        outcome: Result<Option<String>, Failed>,
         rhythm: config::Health,
     ) -> (Option<Change>, u32) {
         let now = Instant::now();
@@ -309,13 +314,10 @@ impl Engine {
 
     /// Records that a start of this content failed, which puts the engine, or this content on it, behind the others for a
     /// while; one that is certainly not there is down at once, until a health check finds it well, which follows soon.
-    pub fn record_failure(&self, content: ContentName, error: &EngineError, fault: Fault) {
-        let change = self.health.lock().fail_start(content, error, fault, Instant::now());
+    pub fn record_failure(&self, content: ContentName, failed: &Failed, fault: Fault) {
+        let change = self.health.lock().fail_start(content, failed, fault, Instant::now());
         if change == Some(Change::Down) {
-            log::warn!(
-                "Engine {} is down: a start failed: {error}; asked until it answers",
-                self.settings.name
-            );
+            log::warn!("Engine {} is down: {failed}; asked until it answers", self.settings.name);
             self.api.interrupt_calls();
         }
         if fault == Fault::Engine {

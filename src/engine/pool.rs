@@ -211,6 +211,8 @@ impl Pool {
         let (place, start) = (Arc::clone(&engine.places), Arc::new(Instant::now()));
         engine.starts.lock().push(Arc::downgrade(&start));
         let content = wish.content.clone().map(|content| engine.add_content(content));
+        // While nobody has a place on it, its watch sleeps until the next health check.
+        engine.nudge();
         Ok(Reservation { engine, name: wish.name, place: Some(place), start: Some(start), content })
     }
 

@@ -73,13 +73,16 @@ impl Pulse {
 
     /// Whether it has left several questions in a row without an answer, and sends nothing; tells so once in each silence.
     pub(super) fn has_fallen_silent(&self, now: Instant) -> bool {
-        if !self.is_silent_for(PROMPT, now) {
-            return false;
-        }
+        let is_mute = self.is_mute(now);
         let mut told = self.told.lock();
-        let is_news = told.unanswered >= UNANSWERED && !told.is_told;
+        let is_news = is_mute && !told.is_told;
         told.is_told |= is_news;
         is_news
+    }
+
+    /// Whether it has left several questions in a row without an answer, and sends nothing.
+    pub(super) fn is_mute(&self, now: Instant) -> bool {
+        self.told.lock().unanswered >= UNANSWERED && self.is_silent_for(PROMPT, now)
     }
 
     /// Whether it was asked, and neither answered nor sent packets for so long.

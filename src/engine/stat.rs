@@ -96,6 +96,14 @@ impl Watched {
         self.seen.lock().last.clone()
     }
 
+    /// The last word on the session, if it was said so lately.
+    #[must_use]
+    pub fn last_within(&self, age: Duration, now: Instant) -> Option<Arc<Stat>> {
+        let seen = self.seen.lock();
+        let is_fresh = seen.last_at.is_some_and(|at| now.saturating_duration_since(at) <= age);
+        seen.last.clone().filter(|_| is_fresh)
+    }
+
     /// Whether the engine has been filling its buffer since this time, and gets on with it.
     #[must_use]
     pub fn is_filling(&self, since: Instant, now: Instant) -> bool {
@@ -179,6 +187,20 @@ mod tests {
         assert!(is_filling(1, 19));
         watched.record(Ok(stat("idle", 65536)), at(15));
         assert!(!is_filling(1, 16));
+    }
+
+    #[test]
+    fn a_word_is_the_last_one_for_a_while() {
+        let watched = Watched::new(Target::GET_STATUS);
+        let begin = Instant::now();
+        let word = |seconds| {
+            let now = begin + Duration::from_secs(seconds);
+            watched.last_within(Duration::from_secs(10), now).and_then(|stat| stat.downloaded)
+        };
+        assert_eq!(word(0), None);
+        watched.record(Ok(stat("dl", 7)), begin);
+        watched.record(Err(EngineError::NoAnswer("broken")), begin + Duration::from_secs(9));
+        assert_eq!((word(10), word(11)), (Some(7), None));
     }
 
     #[test]

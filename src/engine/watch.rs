@@ -73,7 +73,8 @@ impl Watch {
             };
             last_check = Some(last);
             let next_stat = self.ask_about_a_session();
-            let next = self.next_check(last).min(next_stat);
+            let next_check = self.next_check(last);
+            let next = next_stat.map_or(next_check, |next_stat| next_stat.min(next_check));
             let pause = next.saturating_duration_since(Instant::now());
             select! {
                 recv(stop) -> _ => return,
@@ -122,9 +123,10 @@ impl Watch {
         }
     }
 
-    /// Asks about the session that has waited longest, if its time has come; when it has to be done again. One at a time,
-    /// so that sessions that hang delay neither the others nor the health checks by more than one call.
-    fn ask_about_a_session(&self) -> Instant {
+    /// Asks about the session that has waited longest, if its time has come; when it has to be done again, if nothing
+    /// begins before. One at a time, so that sessions that hang delay neither the others nor the health checks by more than
+    /// one call.
+    fn ask_about_a_session(&self) -> Option<Instant> {
         let now = Instant::now();
         let watched = self.engine.watched();
         if let Some(next) = watched.first().filter(|next| next.due().is_none_or(|due| due <= now)) {
@@ -135,9 +137,14 @@ impl Watch {
             }
             next.record(outcome, Instant::now());
             self.engine.cut_if_mute();
-            return watched.iter().filter_map(|watched| watched.due().or(Some(now))).min().unwrap_or(now);
+            return watched.iter().map(|watched| watched.due().unwrap_or(now)).min();
         }
-        watched.first().and_then(|next| next.due()).unwrap_or(now + STAT_INTERVAL)
+        match watched.first() {
+            Some(next) => Some(next.due().unwrap_or(now)),
+            // It may be asked something by others, and fall silent: that is to be seen in time.
+            None if self.engine.streams() > 0 => Some(now + STAT_INTERVAL),
+            None => None,
+        }
     }
 }
 

@@ -30,7 +30,6 @@ pub struct Part {
 impl Part {
     /// These of the bytes; `None` if there are not so many.
     #[must_use]
-    #[allow(dead_code, reason = "every answer is made of bytes of its own yet")]
     pub fn new(bytes: SharedBytes, range: Range<usize>) -> Option<Self> {
         let is_there = (*bytes).as_ref().get(range.clone()).is_some();
         is_there.then_some(Self { bytes, range })

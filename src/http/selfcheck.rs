@@ -3,7 +3,7 @@
 //! `tiny_http` has two weaknesses that a new connection cures:
 //!
 //! - Its accept thread stops for good when an `accept` fails, and that fails when nobody connects for as long as the
-//!   sockets' read timeout. A check each second keeps it awake.
+//!   sockets' read timeout. A check every few seconds keeps it awake.
 //! - Of connections that come in a burst it leaves some unread until another connection ends. A check that is over
 //!   frees one of them, whose request brings on the next check, and so on until all are read.
 //!
@@ -24,12 +24,18 @@ use crate::threads::heartbeat::Heartbeat;
 
 use super::descriptors::Reserve;
 
-/// How often the server asks itself for an answer. An `accept` that waits longer than the sockets' read timeout fails,
-/// so this must stay well below it.
-pub(super) const INTERVAL: Duration = Duration::from_secs(1);
+/// How often the server asks itself for an answer while nobody else asks it anything. Each check wakes four threads and
+/// starts one, which is most of what an idle process does; the service manager's watchdog waits several times as long.
+const INTERVAL: Duration = Duration::from_secs(4);
+
+/// An `accept` that waits longer than the sockets' read timeout fails; so many checks fall into one.
+const CHECKS_A_TIMEOUT: u32 = 2;
 
 /// From a request to the check that follows it: a burst is checked after a moment, not at each of its requests.
 const BURST_PAUSE: Duration = Duration::from_millis(5);
+
+/// While requests go on and on, that moment doubles up to this: each that ends frees a connection as a check does.
+const LONGEST_BURST_PAUSE: Duration = Duration::from_millis(40);
 
 /// What is asked for.
 pub(super) const TARGET: &str = "/healthz";
@@ -37,7 +43,7 @@ pub(super) const TARGET: &str = "/healthz";
 /// Longer than a healthy server ever needs for its own small answer.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// It beats each second, and each of its checks ends within [`LIMIT`] or two.
+/// It beats every few seconds, and each of its checks ends within [`LIMIT`] or two.
 pub(super) const SILENCE_LIMIT: Duration = Duration::from_secs(60);
 
 /// Checks sent at once.
@@ -52,7 +58,7 @@ const FIRST_PATIENCE: Duration = Duration::from_millis(20);
 
 /// What the self-check goes by.
 pub(super) struct Signs<'a> {
-    /// Tells of a request.
+    /// Tells of a request, or of connections that have asked for nothing: they may have been left unread.
     pub(super) came: &'a Receiver<()>,
     /// Connections, at the last look, that were reset before anybody had read them.
     pub(super) unread: &'a AtomicUsize,
@@ -60,10 +66,11 @@ pub(super) struct Signs<'a> {
     pub(super) opened: &'a dyn Fn() -> u64,
 }
 
-/// Asks every second, a moment after there was a request, and as long as there are unread connections, until `stop` is
-/// closed. Counts the times that there was an answer, and logs when there is none.
+/// Asks every few seconds, several times in `accept_timeout`, and a moment after each sign that there are connections,
+/// until `stop` is closed. Counts the times that there was an answer, and logs when there is none.
 pub(super) fn run(
     server: SocketAddr,
+    accept_timeout: Duration,
     signs: &Signs<'_>,
     reserve: &Reserve,
     answers: &AtomicU64,
@@ -71,19 +78,23 @@ pub(super) fn run(
     stop: &Receiver<()>,
 ) {
     let mut failed_since: Option<Instant> = None;
+    let interval = INTERVAL.min(accept_timeout / CHECKS_A_TIMEOUT);
+    let (mut burst_pause, mut checked) = (BURST_PAUSE, Instant::now());
     loop {
         heartbeat.beat();
-        let unread = signs.unread.swap(0, Ordering::Relaxed) as u64;
-        let pause = if unread > 0 { Duration::ZERO } else { INTERVAL };
         crossbeam_channel::select! {
             recv(stop) -> _ => return,
             recv(signs.came) -> _ => {
-                if stop.recv_timeout(BURST_PAUSE).is_err_and(|error| error.is_disconnected()) {
+                let goes_on = checked.elapsed() < LONGEST_BURST_PAUSE;
+                burst_pause = if goes_on { (2 * burst_pause).min(LONGEST_BURST_PAUSE) } else { BURST_PAUSE };
+                if stop.recv_timeout(burst_pause).is_err_and(|error| error.is_disconnected()) {
                     return;
                 }
             }
-            default(pause) => {}
+            default(interval) => {}
         }
+        checked = Instant::now();
+        let unread = signs.unread.swap(0, Ordering::Relaxed) as u64;
         match check(server, unread, signs.opened, reserve) {
             Ok(()) => {
                 answers.fetch_add(1, Ordering::Relaxed);

@@ -27,7 +27,7 @@ use crate::config::{self, Live};
 use crate::threads::heartbeat::Heartbeat;
 use crate::threads::{SMALL_STACK_BYTES, Threads};
 
-use super::descriptors::{self, Reserve};
+use super::descriptors::{self, Reserve, Seen};
 use super::dispatch::Dispatcher;
 use super::guard::{Guard, Inspection, Patience, ToEnd};
 use super::incoming::{Handler, Incoming, MAX_HEAD_BYTES};
@@ -85,7 +85,7 @@ struct Shared {
     leave: Leave,
     is_stopping: AtomicBool,
     dispatcher: Arc<Dispatcher>,
-    /// Full when a request has come since the last self-check.
+    /// Full when a request has come since the last self-check, or a connection was seen that has not asked for anything.
     came: (Sender<()>, Receiver<()>),
     /// Self-checks that were answered.
     answers: AtomicU64,
@@ -164,13 +164,22 @@ impl Server {
         self.shared.listener.close();
     }
 
-    /// Asks itself for `/healthz` every second, and a moment after every request, until `stop` is closed.
+    /// Asks itself for `/healthz` every few seconds, and a moment after every request, until `stop` is closed.
     pub fn check_itself(&self, stop: &Receiver<()>) {
         let Shared { listener, came, unread, dispatcher, answers, leave, .. } = &*self.shared;
         let control = &dispatcher.control;
         let signs = Signs { came: &came.1, unread, opened: &|| control.guard.opened() };
         let heartbeat = self.service_threads.heartbeats().add("self-check", selfcheck::SILENCE_LIMIT);
-        selfcheck::run(listener.loopback(), &signs, &control.reserve, answers, &heartbeat, stop);
+        let accept_timeout = self.shared.limits.patience.silence;
+        selfcheck::run(
+            listener.loopback(),
+            accept_timeout,
+            &signs,
+            &control.reserve,
+            answers,
+            &heartbeat,
+            stop,
+        );
         leave.checks_ended.set();
     }
 
@@ -404,6 +413,11 @@ impl Shared {
         // Connections whose thread hangs are closed and unread for ever; no self-check frees them.
         let unread = found.closed.len().saturating_sub(parked.max(guard.parked().forgotten() as usize));
         self.unread.store(unread, Ordering::Relaxed);
+        // One that says nothing is looked at in time anyway; but it may have asked, and nobody has read it.
+        let has_not_asked = |seen: &Seen| guard.requests_of(seen.peer) == 0;
+        if unread > 0 || found.connections.iter().any(has_not_asked) {
+            self.call_for_a_check();
+        }
         strangers.add_departed(&departed, now);
         // What the next process answers on this port is not for us to judge.
         if !self.leave.has_begun() {
@@ -433,11 +447,15 @@ impl Shared {
         Looked { is_short: too_many > 0, ended: to_end.len() }
     }
 
+    fn call_for_a_check(&self) {
+        // Full means that one is due already.
+        let _due = self.came.0.try_send(());
+    }
+
     fn dispatch(&self, request: tiny_http::Request) {
         let is_health = request.url() == selfcheck::TARGET;
         if !is_health {
-            // Full means that a check is due already.
-            let _due = self.came.0.try_send(());
+            self.call_for_a_check();
         }
         if let Some(request) = Incoming::new(request) {
             self.dispatcher.dispatch(request, is_health);

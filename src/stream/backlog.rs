@@ -15,6 +15,9 @@ use super::marks::Mark;
 /// Marks that are no keyframe are a last resort; more of them than this apart help nobody.
 const PES_MARKS_APART: Duration = Duration::from_millis(500);
 
+/// The same by the stream's own time, of 90 kHz.
+const PES_TICKS_APART: u64 = 45_000;
+
 /// What counts as recent for the bit rate: long enough to even out the bursts of an engine.
 pub(super) const RECENT: Duration = Duration::from_secs(5);
 
@@ -76,6 +79,17 @@ impl Backlog {
         }
     }
 
+    /// How much it keeps.
+    #[must_use]
+    pub fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
+    /// Keeps so much from now on; what is too much goes with the next chunk.
+    pub fn set_bounds(&mut self, bounds: Bounds) {
+        self.bounds = bounds;
+    }
+
     /// Takes the newest chunk and the marks that were found with it. Returns what fell out at the other end, so that the
     /// caller can drop it where no lock is held.
     pub fn push(&mut self, chunk: Arc<Chunk>, marks: impl IntoIterator<Item = Mark>) -> Vec<Arc<Chunk>> {
@@ -133,11 +147,9 @@ impl Backlog {
             // The one before was a candidate only; it is dropped unless it is a keyframe or stands alone.
             Some(last) if last.kind == StartKind::Pes => {
                 let before = self.marks.iter().rev().nth(1);
-                let is_close =
-                    |before: &Mark| last.arrived.saturating_duration_since(before.arrived) < PES_MARKS_APART;
                 // Where the stream jumps there has to be a mark, unless it does so all the time.
                 let is_needed = |before: &Mark| last.is_jump && !before.is_jump;
-                if before.is_some_and(|before| is_close(before) && !is_needed(before)) {
+                if before.is_some_and(|before| is_close(before, last) && !is_needed(before)) {
                     mark.is_jump |= last.is_jump;
                     self.marks.pop_back();
                 }
@@ -163,7 +175,6 @@ impl Backlog {
 
     /// The bytes between two offsets, or nothing if they are not all here: published, and not dropped yet.
     #[must_use]
-    #[allow(dead_code, reason = "HLS will be the first to use it")]
     pub fn cut(&self, from: u64, to: u64) -> Option<Vec<ChunkSlice>> {
         let end = self.chunks.back().map_or(0, |newest| newest.end);
         if from < self.tail() || from > to || to > end {
@@ -300,6 +311,15 @@ impl Backlog {
         self.recent = 0;
         (std::mem::take(&mut self.chunks), std::mem::take(&mut self.marks))
     }
+}
+
+/// Whether a mark is of no use beside the one before it. A burst brings seconds of a stream at once: what is close by arrival
+/// may be far apart by the stream's own time.
+fn is_close(before: &Mark, mark: &Mark) -> bool {
+    let times = mark.time.zip(before.time).filter(|_| !mark.is_jump);
+    let apart = times.map(|(time, before)| time.wrapping_sub(before) % TIME_CYCLE);
+    let is_far = apart.is_some_and(|ticks| (PES_TICKS_APART..MAX_INTERVAL_TICKS).contains(&ticks));
+    !is_far && mark.arrived.saturating_duration_since(before.arrived) < PES_MARKS_APART
 }
 
 impl Place {

@@ -2,7 +2,7 @@
 //!
 //! Each hub reports its own changes. It must not know who gives up what when it is too much.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// Less than this is not worth a look at what the allocator keeps.
 const MUCH_BYTES: u64 = 4 * 1024 * 1024;

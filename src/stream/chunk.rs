@@ -89,7 +89,6 @@ impl AsRef<[u8]> for Chunk {
 
 /// A part of a chunk's packets, shared with whoever else sends the chunk.
 #[derive(Clone, Debug)]
-#[allow(dead_code, reason = "HLS will be the first to use it")]
 pub struct ChunkSlice {
     /// The chunk.
     pub chunk: Arc<Chunk>,
@@ -97,7 +96,6 @@ pub struct ChunkSlice {
     pub range: Range<usize>,
 }
 
-#[allow(dead_code, reason = "HLS will be the first to use it")]
 impl ChunkSlice {
     /// What of a chunk lies between two offsets of the stream.
     #[must_use]

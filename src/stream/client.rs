@@ -1,9 +1,10 @@
 //! What is known of a client, whichever stream it has a seat on.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
+
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 use super::fanout::Progress;
 

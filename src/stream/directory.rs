@@ -11,10 +11,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
-
 use crate::engine::choose::Unavailable;
 use crate::id::{ContentKey, ContentName, Digest};
+use crate::sync::Mutex;
 use crate::wanted::{StreamKey, Wanted};
 
 use super::client::ClientRecord;

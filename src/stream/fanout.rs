@@ -1,7 +1,8 @@
 //! Hands every chunk to every client, and never waits for one.
 //!
 //! Four operations: [`Fanout::publish`], [`Fanout::join`], leaving (dropping a [`Subscription`], or being left behind)
-//! and [`Fanout::close`]; a fifth, [`Fanout::cut`], only reads. Each client has a crossbeam channel of its own. The channels have no bound of their own, since
+//! and [`Fanout::close`]; two more, [`Fanout::outline`] and [`Fanout::cut`], only
+//! read, for those who take the stream in [`Pieces`]. Each other client has a crossbeam channel of its own. The channels have no bound of their own, since
 //! a bounded one allocates all its places at once; the bound is the client's offset: who is further behind the head
 //! than the backlog is long, or twice as long by time, is left behind, its queue is emptied, and it joins again when it
 //! comes back. What the slowest client's queue keeps beyond the backlog is counted with it: chunks are shared, so it is all
@@ -11,25 +12,29 @@
 //! dropped after it. Whoever changes something ticks after releasing it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
-use parking_lot::Mutex;
 
 use super::backlog::{Backlog, Bounds, Place, RECENT};
 use super::budget::Budget;
 use super::chunk::{Chunk, ChunkSlice};
 use super::ending::Ending;
 use super::marks::Mark;
+use super::outline::Outline;
 use super::ticker::Ticker;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 mod past;
+mod pieces;
 mod subscription;
 #[cfg(test)]
 mod tests;
 
 use past::Past;
+use pieces::Keeping;
+pub use pieces::Pieces;
 pub use subscription::{Next, Subscription};
 
 /// While every client is further behind than this, the fetcher lets the engine wait: its start burst is tens of
@@ -81,6 +86,7 @@ struct Shared {
     is_cut_short: bool,
     clients: Vec<Subscriber>,
     had_clients: bool,
+    keeping: Keeping,
     ending: Option<Ending>,
 }
 
@@ -168,6 +174,7 @@ impl Fanout {
             is_cut_short: false,
             clients: Vec::new(),
             had_clients: false,
+            keeping: Keeping::new(bounds),
             ending: None,
         };
         Arc::new(Self {
@@ -301,17 +308,33 @@ impl Fanout {
     /// The packets between two offsets of the stream, shared with the backlog, or nothing if they are not all there: published,
     /// and not evicted yet. Only handles of chunks are copied.
     #[must_use]
-    #[allow(dead_code, reason = "HLS will be the first to use it")]
     pub fn cut(&self, from: u64, to: u64) -> Option<Vec<ChunkSlice>> {
         self.shared.lock().backlog.cut(from, to)
     }
 
-    /// The marks in the backlog at this offset and behind it, those of sources that were lost included: where the stream may be
-    /// cut.
+    /// The backlog from this offset on, without its bytes. Marks of sources that were lost are among them.
     #[must_use]
-    #[allow(dead_code, reason = "HLS will be the first to use it")]
-    pub fn marks_from(&self, offset: u64) -> Vec<Mark> {
-        self.shared.lock().backlog.marks_from(offset).cloned().collect()
+    pub fn outline(&self, from: u64) -> Outline {
+        let shared = self.shared.lock();
+        let head = self.head();
+        Outline {
+            marks: shared.backlog.marks_from(from).cloned().collect(),
+            tail: head - shared.backlog.bytes(),
+            head,
+            ending: shared.ending,
+        }
+    }
+
+    /// The number of the latest event. To be read before one looks whether there is something new.
+    #[must_use]
+    pub fn event(&self) -> u64 {
+        self.ticker.current()
+    }
+
+    /// Waits until something is published or the stream ends, at most until `deadline`: for an event behind the one that was
+    /// `seen`. Tells whether there was one.
+    pub fn wait_event(&self, seen: u64, deadline: Instant) -> bool {
+        self.ticker.wait(seen, deadline)
     }
 
     /// Takes a client off the list.
@@ -360,10 +383,14 @@ impl Fanout {
         self.shared.lock().clients.len()
     }
 
-    /// Whether the fetcher should let the engine wait: all clients are far behind, or the first has not joined yet.
+    /// Whether the fetcher should let the engine wait: all clients are far behind, or the first has not joined yet. Who takes
+    /// pieces is never behind.
     #[must_use]
     pub fn is_everybody_behind(&self) -> bool {
         let shared = self.shared.lock();
+        if shared.keeping.is_needed() {
+            return false;
+        }
         // Well before the bound at which a client is left behind, however small that is.
         let far = HOLD_BEHIND_BYTES.min(self.bound_bytes(&shared) / 2);
         let is_behind = |offset| self.head() - offset > far;

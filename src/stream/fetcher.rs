@@ -13,7 +13,7 @@ use crossbeam_channel::{RecvTimeoutError, select};
 
 use crate::engine::api::{Liveness, Opening as Manner};
 use crate::engine::choose::Unavailable;
-use crate::engine::error::EngineError;
+use crate::engine::error::{EngineError, Failed};
 use crate::engine::playback::{Interrupter, Playback, Player};
 use crate::engine::pool::{Content, Engine, Pool, Reservation, Wish};
 use crate::engine::url::Target;
@@ -59,10 +59,6 @@ pub(super) struct Resources {
 pub(super) fn run(stream: &Arc<Stream>, resources: &Resources) {
     let mut run = Run { stream, resources, pump: Pump::new(stream), opened: None, pending: Vec::new() };
     while let Some(next) = stream.next_attempt() {
-        if next.is_recovery {
-            let id = stream.stream_id();
-            log::info!("Recovering {id}: attempt {} in {} s", next.number, next.pause.as_secs());
-        }
         run.pause(&next);
         match run.attempt(&next) {
             // The housekeeper has given it up, and the next one is due already.
@@ -217,7 +213,7 @@ impl Run<'_> {
                 recv(opening.answer()) -> answer => {
                     // A thread that panicked has told nothing.
                     let answer = answer.map_err(|_| Lost::Why(Why::Panicked))?;
-                    return answer.map_err(|error| Lost::Why(Why::Engine(error)));
+                    return answer.map_err(|error| Lost::Why(Why::Engine(Failed::getstream(error))));
                 }
                 recv(is_cut) -> _ => {}
                 recv(self.stream.stopped()) -> _ => {}
@@ -355,7 +351,9 @@ impl Run<'_> {
                     self.stream.record_refusal(&error.to_string());
                     let stat = session.stat.as_ref().map(|stat| engine.api.stat(stat, SIDE_QUESTION_LIMIT));
                     match stat {
-                        Some(Ok(stat)) if !stat.is_warming_up() => return Err(Lost::Why(Why::Engine(error))),
+                        Some(Ok(stat)) if !stat.is_warming_up() => {
+                            return Err(Lost::Why(Why::Engine(Failed::playback(error))));
+                        }
                         // The engine was restarted in between, or somebody stopped the content there.
                         Some(Err(error)) if error.is_unknown_session() => {
                             return Err(Lost::Why(Why::SessionLost));
@@ -366,7 +364,7 @@ impl Run<'_> {
                 }
                 // It has opened a session, so it is there: nobody sends this content, most likely.
                 EngineError::Silent(_) => return Err(Lost::Why(self.stream.connect_timeout())),
-                error => return Err(Lost::Why(Why::Engine(error))),
+                error => return Err(Lost::Why(Why::Engine(Failed::playback(error)))),
             };
             if Instant::now() + WARM_UP_INTERVAL >= next.play_by {
                 return Err(Lost::Why(Why::NotReady(began.elapsed() + WARM_UP_INTERVAL, text)));
@@ -400,6 +398,9 @@ impl Run<'_> {
         let pool = &self.resources.pool;
         let is_wanted = || self.stream.is_current(next.number);
         let seen = pool.ups();
+        if next.is_recovery {
+            log::info!("No engine is up: {} waits for one", self.stream.stream_id());
+        }
         let asked_by = next.deadline.min(Instant::now() + CHECK_PATIENCE);
         pool.check_now(asked_by, is_wanted)
             || next.is_recovery && pool.wait_up_while(seen, next.deadline, is_wanted)
@@ -445,17 +446,24 @@ fn log_failed_start(stream: &Stream) {
     let State::Stopping(Outcome { why, had_started: false }) = stream.state() else {
         return;
     };
-    let id = stream.stream_id();
-    if let Why::ConnectTimeout(limit, _) = &why {
-        log::warn!("Timeout waiting for connection of {id} after {}s", limit.as_secs_f32());
-    } else if why.is_stream_s() {
-        log::warn!("HTTP error streaming {id}: {why}");
-    }
-    if why.is_trouble() {
-        log::warn!("Failed to initialize session for {id}: {why}");
-    } else {
+    log_failure(stream.stream_id(), stream.engine_name().as_deref(), &why);
+}
+
+/// One line, in which each of the texts is found that people look for.
+fn log_failure(id: &str, engine: Option<&str>, why: &Why) {
+    if !why.is_trouble() {
         log::info!("Stream {id} ended before it started: {why}");
+        return;
     }
+    let from = engine.map_or_else(String::new, |engine| format!(" from {engine}"));
+    let what = if let Why::ConnectTimeout(limit, _) = why {
+        format!("Timeout waiting for connection of {id} after {}s{from}: {why}", limit.as_secs_f32())
+    } else if why.is_stream_s() {
+        format!("HTTP error streaming {id}{from}: {why}")
+    } else {
+        why.to_string()
+    };
+    log::warn!("Failed to initialize session for {id}: {what}");
 }
 
 #[cfg(test)]

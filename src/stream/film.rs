@@ -13,17 +13,17 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, Read};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use parking_lot::Mutex;
 
 use crate::engine::error::EngineError;
 use crate::engine::file::{File, Span};
 use crate::engine::playback::{Interrupter, Playback, Player};
 use crate::engine::pool::Engine;
 use crate::engine::url::Target;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::threads::{LARGE_STACK_BYTES, Threads};
 
 /// One read, and so one piece: as much as a write to a client takes at once.

@@ -7,6 +7,7 @@
 //! Lock rule: the one lock guards the table and is taken alone. Seats are given back outside it, since that is the leaving of
 //! a stream.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
@@ -60,10 +61,16 @@ impl FromStr for Token {
     }
 }
 
+/// What whoever serves a viewer keeps with its lease; it is dropped with it, behind the seat.
+pub type Companion = Box<dyn Any + Send + Sync>;
+
 /// A seat without a connection. Whoever serves its viewer holds it for as long as that takes, and so long it does not end.
 pub struct Lease {
     token: Token,
     seat: Seat,
+    /// It ends after so long without a sign of life.
+    idle_limit: Duration,
+    companion: Companion,
     /// Milliseconds from the table's begin to the last sign of life.
     seen_ms: AtomicU64,
 }
@@ -79,6 +86,12 @@ impl Lease {
     #[must_use]
     pub fn seat(&self) -> &Seat {
         &self.seat
+    }
+
+    /// What is kept with it, if it is of this type.
+    #[must_use]
+    pub fn companion<T: Any>(&self) -> Option<&T> {
+        self.companion.downcast_ref()
     }
 }
 
@@ -113,7 +126,24 @@ impl Leases {
     ///
     /// Gives the seat back when there are as many leases as there may be.
     pub fn grant(&self, token: Token, seat: Seat, now: Instant) -> Result<Arc<Lease>, NoLease> {
-        let lease = Arc::new(Lease { token, seat, seen_ms: AtomicU64::new(self.since_begin_ms(now)) });
+        self.grant_with(token, seat, self.idle_limit, Box::new(()), now)
+    }
+
+    /// The same, with a patience of its own, and with what is kept as long as the lease.
+    ///
+    /// # Errors
+    ///
+    /// Like [`Leases::grant`].
+    pub fn grant_with(
+        &self,
+        token: Token,
+        seat: Seat,
+        idle_limit: Duration,
+        companion: Companion,
+        now: Instant,
+    ) -> Result<Arc<Lease>, NoLease> {
+        let seen_ms = AtomicU64::new(self.since_begin_ms(now));
+        let lease = Arc::new(Lease { token, seat, idle_limit, companion, seen_ms });
         let mut table = self.table.lock();
         let is_full = table.len() >= self.max;
         // What is not needed any more is returned by the lock's block and dropped behind it.
@@ -144,6 +174,18 @@ impl Leases {
         Some(lease)
     }
 
+    /// The first lease that is so, in no order. It gets no sign of life by that.
+    #[must_use]
+    pub fn find(&self, is_meant: impl Fn(&Lease) -> bool) -> Option<Arc<Lease>> {
+        self.table.lock().values().find(|lease| is_meant(lease)).cloned()
+    }
+
+    /// Since when this lease has had no sign of life.
+    #[must_use]
+    pub fn idle_for(&self, lease: &Lease, now: Instant) -> Duration {
+        Duration::from_millis(self.since_begin_ms(now).saturating_sub(lease.seen_ms.load(Ordering::Relaxed)))
+    }
+
     /// Ends a lease now. Tells whether there was one.
     pub fn end(&self, token: Token) -> bool {
         let ended = self.table.lock().remove(&token);
@@ -153,14 +195,15 @@ impl Leases {
     /// Ends the leases that gave no sign of life for too long. Being served is one.
     pub fn expire(&self, now: Instant) {
         let now_ms = self.since_begin_ms(now);
-        let limit_ms = self.idle_limit.as_millis() as u64;
         let is_over = |lease: &Arc<Lease>| {
             // The table's own handle is the only one: nobody serves it.
             let is_idle = Arc::strong_count(lease) == 1;
             if !is_idle {
                 lease.seen_ms.fetch_max(now_ms, Ordering::Relaxed);
             }
-            is_idle && now_ms.saturating_sub(lease.seen_ms.load(Ordering::Relaxed)) >= limit_ms
+            is_idle
+                && now_ms.saturating_sub(lease.seen_ms.load(Ordering::Relaxed))
+                    >= lease.idle_limit.as_millis() as u64
         };
         let mut table = self.table.lock();
         let ended: Vec<_> = table.extract_if(|_, lease| is_over(lease)).collect();
@@ -330,6 +373,27 @@ mod tests {
         drop(lease);
         leases.expire(begin + IDLE);
         assert!(leases.renew(token, begin + IDLE).is_none() && is_empty(&stream));
+    }
+
+    #[test]
+    fn a_lease_has_a_patience_and_a_companion_of_its_own() {
+        let leases = Leases::new(IDLE, 10);
+        let seat = playing('a');
+        let stream = Arc::clone(seat.stream());
+        let (token, begin, short) = (Token::random(), Instant::now(), Duration::from_secs(3));
+        let companion = Arc::new(7_u8);
+        let kept = Box::new(Arc::clone(&companion));
+        let lease = leases.grant_with(token, seat, short, kept, begin).expect("there is room");
+        assert_eq!(lease.companion::<Arc<u8>>().map(|kept| **kept), Some(7));
+        assert!(lease.companion::<u8>().is_none());
+        assert_eq!(leases.idle_for(&lease, begin + short), short);
+        assert!(
+            leases.find(|lease| lease.seat().client().id == 1).is_some_and(|found| found.token() == token)
+        );
+        assert!(leases.find(|lease| lease.seat().client().id == 2).is_none());
+        drop(lease);
+        leases.expire(begin + short);
+        assert!(is_empty(&stream) && Arc::strong_count(&companion) == 1);
     }
 
     #[test]

@@ -32,7 +32,6 @@ pub struct Mark {
     pub arrived: Instant,
     /// When what begins there is to be decoded, by the stream's own time: the DTS of the PES, else its PTS, as it stands
     /// there, so 33 bits of 90 kHz that begin anew after 26.5 hours. `None` if the PES carries neither, or is scrambled.
-    #[allow(dead_code, reason = "HLS will be the first to use it")]
     pub time: Option<u64>,
     /// Between the mark before and this one the stream jumped: in time, to another source, or to other elementary streams.
     pub is_jump: bool,

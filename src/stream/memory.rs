@@ -6,10 +6,10 @@
 //! Lock rule: the one lock guards the list of hubs; a hub's own lock is taken under it, never the other way round. What
 //! is given up is dropped after both.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 use super::budget::Budget;
 use super::fanout::Fanout;

@@ -23,7 +23,10 @@ mod flow;
 pub mod lease;
 pub mod marks;
 pub mod memory;
+#[cfg(all(test, shuttle))]
+mod models;
 mod opening;
+pub mod outline;
 mod published;
 mod pump;
 mod splice;

@@ -22,6 +22,8 @@ mod why;
 
 use std::time::{Duration, Instant};
 
+use crate::engine::error::{EngineError, Failed};
+
 use super::candidates::Others;
 use super::ending::Ending;
 
@@ -425,6 +427,20 @@ impl Life {
             source.others == Others::Fresh && !source.is_filling && now >= began + pause + TRY
         };
         let pause = self.back_off();
+        // Nothing is to be expected of the engine that is asked. Its answer, if one comes, is not lost.
+        let is_in_vain = match source.engine {
+            EngineState::Well => false,
+            EngineState::Mute | EngineState::Dead | EngineState::Down => source.others == Others::Fresh,
+        };
+        let given_up = || {
+            let is_opened = match &self.state {
+                State::Starting(start) => start.phase == StartPhase::AwaitingData || !start.is_asking,
+                State::Recovering { data_by, .. } => data_by.is_some(),
+                _ => true,
+            };
+            let failed = if is_opened { Failed::playback } else { Failed::getstream };
+            Why::Engine(failed(EngineError::Down))
+        };
         match &self.state {
             State::Starting(start) if now >= start.deadline || is_slow(start.began, Duration::ZERO) => {
                 let waited = now.saturating_duration_since(start.began);
@@ -442,12 +458,19 @@ impl Life {
                 let others = if source.others == Others::Fresh { Others::Fresh } else { Others::None };
                 self.lose(&why, Yield::Barren, others, now, limits);
             }
+            State::Starting(_) if is_in_vain => {
+                self.lose(&given_up(), Yield::Barren, source.others, now, limits);
+            }
             State::Starting(Start { abandon_at: Some(at), leaving: None, .. }) if now >= *at => {
                 self.leave(&Why::Abandoned);
             }
             State::Lingering { until } if now >= *until => self.end(&Why::Idle),
             State::Recovering { lost, until, .. } if now >= *until => {
                 self.end(&Why::NotRecovered(Box::new(lost.clone()), limits.recover));
+            }
+            // Where nobody else is, it is asked anew as soon as it is up.
+            State::Recovering { .. } if is_in_vain || source.engine == EngineState::Down => {
+                self.lose(&given_up(), Yield::Barren, source.others, now, limits);
             }
             State::Recovering { data_by: Some(by), .. } if now >= *by => {
                 let why = Why::FirstDataTimeout(limits.first_data, source.hint);

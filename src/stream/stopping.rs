@@ -65,12 +65,17 @@ impl Drop for Opened {
         // Its place is free as soon as the stop is on its way.
         reservation.free_place();
         let engine = &reservation.engine;
-        if let Err(error) = engine.api.stop(session, self.limit) {
-            log::warn!(
+        match engine.api.stop(session, self.limit) {
+            Ok(()) => {}
+            // The session has gone with its engine, whose end is told of elsewhere.
+            Err(error) if error.is_nobody() => {
+                log::debug!("Nobody to stop {} at engine {}: {error}", self.stream_id, engine.settings.name);
+            }
+            Err(error) => log::warn!(
                 "Engine {} did not confirm the stop of {}: {error}",
                 engine.settings.name,
                 self.stream_id
-            );
+            ),
         }
     }
 }

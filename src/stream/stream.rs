@@ -16,18 +16,19 @@ mod telling;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::mem::discriminant;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender};
-use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::config;
 use crate::engine::api::Liveness;
 use crate::engine::pool::Pool;
 use crate::id::{ContentKey, ContentName, Digest};
 use crate::stats::Stats;
+use crate::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::wanted::{StreamKey, Wanted};
 
 use super::backlog::Bounds;
@@ -66,6 +67,8 @@ pub struct Stream {
     changed: Condvar,
     /// Ends the fetcher's pauses; held so that it is never disconnected.
     stop: (Sender<()>, Receiver<()>),
+    /// Tells whoever drives the deadlines that there are others now.
+    changes: OnceLock<Sender<()>>,
 }
 
 struct Core {
@@ -154,6 +157,7 @@ impl Stream {
             core: Mutex::new(core),
             changed: Condvar::new(),
             stop: crossbeam_channel::bounded(1),
+            changes: OnceLock::new(),
         })
     }
 
@@ -239,6 +243,7 @@ impl Stream {
         if next == core.life {
             return;
         }
+        let is_other_state = discriminant(&next.state) != discriminant(&core.life.state);
         let before = std::mem::replace(&mut core.life, next);
         self.attempt.store(core.life.attempt, Ordering::Release);
         if core.life.activations > before.activations {
@@ -297,14 +302,10 @@ impl Stream {
         {
             self.stats.add_stall();
         }
-        let lost = match &core.life.state {
-            State::Recovering { lost, .. } if before.state == State::Active => Some(lost.clone()),
-            _ => None,
-        };
         drop(core);
         self.changed.notify_all();
-        if let Some(lost) = lost {
-            log::warn!("Stream {} lost its source: {lost}", self.stream_id);
+        if is_other_state {
+            self.tell_change();
         }
         if let Some(ending) = ending {
             self.fanout.close(ending);
@@ -319,6 +320,20 @@ impl Stream {
         }
         if is_free {
             self.close_book();
+        }
+    }
+
+    /// Whenever the state has become another one this is told so from now on, and once now; see [`Stream::tick`].
+    pub(super) fn tell_changes(&self, to: Sender<()>) {
+        // A stream has one housekeeper.
+        let _first = self.changes.set(to);
+        self.tell_change();
+    }
+
+    fn tell_change(&self) {
+        if let Some(changes) = self.changes.get() {
+            // Full means that it was told of another change and has not looked yet.
+            let _told = changes.try_send(());
         }
     }
 

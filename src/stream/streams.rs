@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, Sender};
 
 use crate::config::{self, Live};
 use crate::engine::pool::Pool;
@@ -21,8 +21,12 @@ use super::memory::Memory;
 use super::state::{Event, State, Why};
 use super::stream::{Seat, Stream};
 
-/// How often deadlines are looked at: often enough for limits of seconds, seldom enough to cost nothing.
-const TICK: Duration = Duration::from_millis(250);
+/// While there is no stream, the housekeeper turns round so often: what it does then (forgetting what ended a minute ago,
+/// joining threads that are over) has time, and whatever begins wakes it.
+const IDLE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// While there are viewers without a connection, it turns round so often; they are given seconds.
+const LEASE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often whoever waits is looked after: is the client still there?
 pub const LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -41,6 +45,9 @@ pub struct Streams {
     memory: Arc<Memory>,
     leases: Leases,
     resources: Arc<Resources>,
+    /// Wakes the housekeeper. It holds one piece of news, so that none is lost while the housekeeper is at work, and none
+    /// piles up: whoever changes something does so first and tells of it then.
+    news: (Sender<()>, Receiver<()>),
 }
 
 impl Streams {
@@ -60,6 +67,7 @@ impl Streams {
             memory,
             leases: Leases::new(LEASE_IDLE, MAX_LEASES),
             resources: Arc::new(Resources { directory, pool, threads }),
+            news: crossbeam_channel::bounded(1),
         })
     }
 
@@ -117,6 +125,7 @@ impl Streams {
 
     fn start(&self, stream: &Arc<Stream>) {
         self.stats.add_stream();
+        stream.tell_changes(self.news.0.clone());
         let name = format!("fetch-{:.8}", stream.stream_id());
         let (resources, fetched) = (Arc::clone(&self.resources), Arc::clone(stream));
         let body = move || {
@@ -164,25 +173,35 @@ impl Streams {
         self.resources.directory.is_closed()
     }
 
-    fn tick(&self) {
+    /// Lets time pass for everything there is; tells when that has to be done again, if nothing changes before.
+    fn tick(&self) -> Instant {
         let now = Instant::now();
         self.memory.set_limit(self.settings.get().memory_bytes);
         self.leases.expire(now);
         self.resources.directory.forget_old(now);
+        let mut next = now + if self.leases.count() > 0 { LEASE_INTERVAL } else { IDLE_INTERVAL };
         for stream in self.resources.directory.live() {
-            stream.tick();
+            next = next.min(stream.tick());
         }
         self.resources.threads.reap();
+        next
     }
 }
 
 /// Drives every deadline of every stream, until `stop` is closed; `give_back` is called when much memory has become free.
+///
+/// It sleeps until the next deadline, or until a stream begins or changes its state.
 pub fn keep_house(streams: &Streams, stop: &Receiver<()>, beat: impl Fn(), give_back: impl Fn()) {
-    while stop.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+    loop {
         beat();
-        streams.tick();
+        let next = streams.tick();
         if streams.memory.budget().has_shrunk() {
             give_back();
+        }
+        crossbeam_channel::select! {
+            recv(stop) -> _ => return,
+            recv(streams.news.1) -> _ => {}
+            default(next.saturating_duration_since(Instant::now())) => {}
         }
     }
 }
@@ -218,7 +237,7 @@ mod tests {
         let mut streams =
             Streams::new(Live::new(settings), Arc::clone(&pool), Arc::default(), threads.clone());
         let inner = Arc::get_mut(&mut streams).expect("nobody else has it yet");
-        inner.leases = Leases::new(TICK, 1);
+        inner.leases = Leases::new(Duration::from_millis(250), 1);
         let key = ContentKey::from_query(None, [("id", "0123456789abcdef0123456789abcdef01234567")]);
         let client =
             Arc::new(ClientRecord::new(1, Protocol::Ts, SocketAddr::from(([127, 0, 0, 1], 1)), None));
@@ -238,7 +257,7 @@ mod tests {
         threads.spawn("house", LARGE_STACK_BYTES, body).expect("a thread");
         let deadline = Instant::now() + LONG;
         while !is_empty() && Instant::now() < deadline {
-            let _paused = crossbeam_channel::never::<()>().recv_timeout(TICK / 10);
+            let _paused = crossbeam_channel::never::<()>().recv_timeout(Duration::from_millis(25));
         }
         assert!(is_empty() && streams.leases().count() == 0);
         let seat = stream.take_seat(Arc::new(ClientRecord::new(

@@ -10,9 +10,15 @@
               than parking_lot's"
 )]
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::PoisonError;
+#[cfg(not(all(test, shuttle)))]
+use std::sync::{Condvar, Mutex};
 use std::time::Instant;
+
+#[cfg(all(test, shuttle))]
+use shuttle::sync::{Condvar, Mutex};
+
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// Counts events and wakes whoever waits for the next.
 #[derive(Debug, Default)]

@@ -15,7 +15,7 @@ impl From<&Why> for Code {
     fn from(why: &Why) -> Self {
         match why {
             Why::NoEngine(Unavailable::AllDown) => Self::NoEngine,
-            Why::Engine(error) => match error.cause() {
+            Why::Engine(failed) => match failed.error.cause() {
                 EngineError::Unreachable(_) | EngineError::Down => Self::NoEngine,
                 EngineError::Silent(_) => Self::StartTimeout,
                 _ => Self::EngineError,

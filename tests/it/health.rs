@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use acerelay::config;
 use acerelay::engine::api::{Api, Opening};
 use acerelay::engine::blame::Fault;
-use acerelay::engine::error::{EngineError, NoConnection};
+use acerelay::engine::error::{EngineError, Failed, NoConnection};
 use acerelay::engine::pool::{Engine, Pool, Wish};
 use acerelay::id::{ContentKey, ContentName, Digest, EngineParams};
-use acerelay::sim::{Getstream, Health, Script, SimEngine};
+use acerelay::sim::{Getstream, Script, SimEngine};
 use acerelay::threads::Threads;
 use crossbeam_channel::Receiver;
 
@@ -25,6 +25,7 @@ use super::harness::{
 
 const STATUS: &str = "/server/api?api_version=3&method=get_status";
 const VERSION: &str = "/webui/api/service?method=get_version";
+const MEDIA_FILES: &str = "/server/api?api_version=3&method=get_media_files";
 const API_VERSION: &str = "/server/api?api_version=3&method=get_version";
 
 /// What a bare server does with a request.
@@ -45,6 +46,8 @@ struct Bare {
     address: SocketAddr,
     listener: TcpListener,
     heads: Receiver<String>,
+    /// The same before it is answered.
+    heads_begun: Receiver<String>,
     threads: Threads,
 }
 
@@ -53,13 +56,16 @@ impl Bare {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let address = listener.local_addr().expect("an address");
         let (tell, heads) = crossbeam_channel::bounded(100);
+        let (tell_begun, heads_begun) = crossbeam_channel::bounded(100);
         let threads = Threads::new();
         let (accepts, of_connections) = (listener.try_clone().expect("a descriptor"), threads.clone());
         let accept = move || {
             while let Ok((socket, _)) = accepts.accept() {
-                let tell = tell.clone();
+                let (tell, tell_begun) = (tell.clone(), tell_begun.clone());
                 let serve = move || {
-                    if let Some(head) = serve(socket, pages) {
+                    // Nobody may care.
+                    let begun = |head: &str| drop(tell_begun.try_send(head.to_owned()));
+                    if let Some(head) = serve(socket, pages, begun) {
                         // Nobody may care.
                         let _told = tell.try_send(head);
                     }
@@ -68,7 +74,7 @@ impl Bare {
             }
         };
         threads.spawn("bare-accept", STACK_BYTES, accept).expect("a thread");
-        Self { address, listener, heads, threads }
+        Self { address, listener, heads, heads_begun, threads }
     }
 
     fn api(&self) -> Api {
@@ -83,7 +89,7 @@ impl Drop for Bare {
     }
 }
 
-fn serve(mut socket: TcpStream, pages: Pages) -> Option<String> {
+fn serve(mut socket: TcpStream, pages: Pages, begun: impl Fn(&str)) -> Option<String> {
     let (mut head, mut buffer) = (Vec::new(), [0; 1024]);
     while !head.ends_with(b"\r\n\r\n") {
         match socket.read(&mut buffer) {
@@ -92,6 +98,7 @@ fn serve(mut socket: TcpStream, pages: Pages) -> Option<String> {
         }
     }
     let head = String::from_utf8_lossy(&head).into_owned();
+    begun(&head);
     let target = head.split(' ').nth(1)?;
     let page = pages.iter().find(|(prefix, _)| target.starts_with(prefix));
     match page.map_or(Does::Answers(404, ""), |(_, does)| *does) {
@@ -291,15 +298,23 @@ fn beside<T: Send + 'static>(threads: &Threads, call: impl FnOnce() -> T + Send 
 }
 
 #[test]
-fn calls_that_wait_are_cut_and_later_ones_work_but_a_stop_is_never_cut() {
+fn calls_that_wait_are_cut_and_later_ones_work_but_what_opens_or_stops_a_session_is_never_cut() {
+    let server = Bare::start(&[(MEDIA_FILES, Does::Hangs)]);
+    let api = Arc::new(server.api());
+    let threads = Threads::new();
+    let calling = Arc::clone(&api);
+    let found = beside(&threads, move || calling.infohash_of(ID, LONG));
+    server.heads_begun.recv_timeout(LONG).expect("it is asked");
+    api.interrupt_calls();
+    assert_eq!(found.recv_timeout(LONG / 2), Ok(Err(EngineError::Down)));
+    api.check_health(LONG).expect("a later call works");
+
     let engine = scripted(Script::new().getstream(acerelay::sim::Steps::first(1, Getstream::Hang)));
     let api = Arc::new(Api::new(&engine.addr().to_string()));
-    let threads = Threads::new();
     let calling = Arc::clone(&api);
     let opened = beside(&threads, move || calling.open(&key(), Opening::Plain, soon()).map(drop));
     wait_engine(&engine, "it is asked", |counts| counts.getstreams_now == 1);
     api.interrupt_calls();
-    assert_eq!(opened.recv_timeout(LONG / 2), Ok(Err(EngineError::Down)));
     let session = api.open(&key(), Opening::Plain, soon()).expect("a later call works");
     engine.set_script(ID, Script::new().stop(acerelay::sim::Call::Slow(Duration::from_millis(500))));
     let calling = Arc::clone(&api);
@@ -307,6 +322,9 @@ fn calls_that_wait_are_cut_and_later_ones_work_but_a_stop_is_never_cut() {
     wait_engine(&engine, "it is asked to stop", |counts| counts.stops == 1);
     api.interrupt_calls();
     assert_eq!(stopped.recv_timeout(LONG), Ok(Ok(())));
+    assert!(opened.is_empty(), "only its answer tells how its session is stopped");
+    api.interrupt();
+    assert_eq!(opened.recv_timeout(LONG / 2), Ok(Err(EngineError::Down)), "but at the end");
     threads.join_all(soon()).expect("all end");
 }
 
@@ -349,8 +367,8 @@ fn settings(engine: &SimEngine) -> config::Engine {
     config::Engine::at(engine.addr().ip().into(), engine.addr().port())
 }
 
-fn refused() -> EngineError {
-    EngineError::Unreachable(NoConnection::Refused("refused".to_owned()))
+fn refused() -> Failed {
+    Failed::getstream(EngineError::Unreachable(NoConnection::Refused("refused".to_owned())))
 }
 
 const RARELY: Duration = Duration::from_secs(3600);
@@ -368,11 +386,16 @@ fn an_engine_that_answers_nothing_more_lets_go_of_who_waits_there() {
     // It goes on to be asked, and takes its time for the content: nobody is cut for that.
     let checks = engine.counts().health_checks;
     wait_engine(&engine, "it was checked", |counts| counts.health_checks >= checks + 20);
-    assert!(opened.is_empty() && !member.is_silent_for(Duration::from_secs(1)));
-    engine.set_health(Health::Hangs);
+    assert!(opened.is_empty() && !member.is_silent_for(Duration::from_secs(1)) && !member.is_mute());
+    engine.freeze();
+    let calling = Arc::clone(&member);
+    let found = beside(&threads, move || calling.api.infohash_of(ID, LONG));
+    assert_eq!(found.recv_timeout(LONG / 2), Ok(Err(EngineError::Down)));
+    assert!(member.is_mute() && member.is_silent_for(Duration::from_secs(2)), "{:?}", member.health());
+    assert!(opened.is_empty(), "only its answer tells how its session is stopped");
+    engine.thaw();
+    member.api.interrupt();
     assert_eq!(opened.recv_timeout(LONG / 2), Ok(Err(EngineError::Down)));
-    assert!(member.is_silent_for(Duration::from_secs(2)), "{:?}", member.health());
-    engine.set_health(Health::Ready);
     threads.join_all(soon()).expect("all end");
 }
 
@@ -393,7 +416,12 @@ fn an_engine_that_is_down_is_noticed_soon_after_its_return_however_rarely_it_is_
     assert!(watched.pool.wait_up_while(ups, soon(), || true));
     assert!(member.is_usable() && began.elapsed() < LONG / 2, "{:?}", began.elapsed());
     // What is held against it is another matter: the start did fail.
-    assert!(member.health().last_error.is_some_and(|error| error.contains("refused")));
+    assert!(
+        member
+            .health()
+            .last_error
+            .is_some_and(|error| error.starts_with("getstream: ") && error.contains("refused"))
+    );
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The integration tests: the real server and the simulated engine over real sockets; a module per feature.
 
 mod admin;
+mod always_one;
 mod binary;
 mod bodies;
 mod buffer;
@@ -8,6 +9,7 @@ mod capacity;
 mod chaos;
 mod clients;
 mod closing;
+mod dialects;
 mod engines;
 mod failover;
 mod film;
@@ -19,6 +21,7 @@ mod hostile;
 mod ids;
 mod layering;
 mod life;
+mod log_lines;
 mod lost_picture;
 mod many;
 mod metrics;
@@ -44,3 +47,4 @@ mod start_faults;
 mod storm;
 mod swarm;
 mod tries;
+mod wakes;

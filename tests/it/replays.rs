@@ -1,12 +1,15 @@
 //! What an engine repeats of its live buffer does not reach the clients a second time, however the source came back.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use acerelay::sim::{
-    BodyEvent, Burst, Content, Delivery, Getstream, Media, Numbered, PlaybackStep, Script, Steps,
+    BodyEvent, Burst, Content, Delivery, Getstream, Media, Numbered, Order, PlaybackStep, Restart, Script,
+    Steps,
 };
 
-use super::harness::{ID, INFOHASH, LONG, Proxy, Viewer, assert_all_stopped, assert_seamed, engine_with};
+use super::harness::{
+    ID, INFOHASH, LONG, Proxy, Viewer, assert_all_stopped, assert_seamed, engine, engine_with,
+};
 
 /// A broadcast of 2 Mbit/s of which every reader gets ten seconds at once; lost for its first reader after eight of them.
 fn broadcast_lost_at_8_s(script: Script) -> Content {
@@ -54,4 +57,37 @@ fn a_replay_after_an_attempt_without_packets_is_left_out() {
     viewer.take_packets(3000);
     assert_seamed(&viewer.leave(), 1);
     assert_all_stopped(&engine, 3);
+}
+
+/// The clock of an encoder that was restarted lies behind all that was published, as that of a replay does, but nothing else
+/// of it was there before: nobody looks five seconds for where it goes on.
+#[test]
+fn an_encoder_that_begins_anew_behind_a_loss_costs_no_five_seconds() {
+    let engine = engine();
+    let proxy = Proxy::start_with(&[&engine], |config| config.stream.recover_timeout = LONG);
+    let mut viewer = Viewer::open(proxy.address, ID);
+    viewer.take_packets(4000);
+    engine.restart_broadcast(ID, Restart::after(Duration::ZERO));
+    engine.order(ID, Order::End);
+    let began = Instant::now();
+    viewer.take_seams(1);
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    let report = viewer.leave();
+    assert_eq!((report.doubles, report.damaged, report.restarts), (0, 0, 1), "{report:?}");
+    assert_all_stopped(&engine, 2);
+}
+
+/// Within one open body nothing is lost at all.
+#[test]
+fn a_broadcaster_that_begins_anew_after_a_second_is_no_loss() {
+    let engine = engine();
+    let proxy = Proxy::start_with(&[&engine], |config| config.stream.recover_timeout = LONG);
+    let mut viewer = Viewer::open(proxy.address, ID);
+    viewer.take_packets(2000);
+    engine.restart_broadcast(ID, Restart::after(Duration::from_secs(1)));
+    viewer.take_until("a restart", |report| report.restarts == 1);
+    viewer.take_packets(2000);
+    let report = viewer.leave();
+    assert_eq!((report.doubles, report.damaged, report.gap_count), (0, 0, 0), "{report:?}");
+    assert_eq!(proxy.session(ID)["restarts"], 0);
 }

@@ -1,5 +1,28 @@
 //! A start and a recovery that no engine can fool, with the settings as they are shipped: whoever asks gets a picture if any
 //! engine in the house can give one, and keeps it.
+//!
+//! What engines have been seen to do, and which test does it:
+//!
+//! | an engine | tests |
+//! |---|---|
+//! | answers 200 and then nothing: the content is stuck there | `a_content_that_is_stuck_on_one_engine_starts_on_the_other`, `a_content_that_gets_stuck_is_brought_back_by_the_other_engine`, `the_only_engine_is_asked_to_begin_anew_when_it_is_stuck` |
+//! | lacks the pages that are asked for its health | `dialects::an_independent_engine_plays_and_is_up_through_many_checks_and_a_lost_session`, `health::an_engine_is_well_whatever_pages_it_lacks` |
+//! | freezes | `an_engine_that_freezes_costs_15_seconds`, `an_engine_that_freezes_after_a_recovery_costs_15_seconds_too`, `an_engine_that_is_frozen_from_the_start_costs_15_seconds`, `a_getstream_at_an_engine_that_freezes_is_answered_when_it_wakes_and_its_session_stopped` |
+//! | is killed | `an_engine_that_is_killed_costs_3_seconds` |
+//! | accepts and closes | `an_engine_that_accepts_and_closes_is_noticed_by_no_client`, `health::a_port_that_accepts_and_closes_has_nobody_behind_it` |
+//! | comes back | `an_engine_that_comes_back_after_9_seconds_brings_the_picture_within_3`, `a_newcomer_one_second_after_the_return_of_an_engine_gets_a_stream`, `health::one_check_serves_all_who_find_no_engine` |
+//! | says late that it has not this content | `a_content_that_is_unknown_at_one_engine_is_told_late_and_held_against_nobody` |
+//! | dies between getstream and playback, or is out of order | `an_engine_that_dies_between_getstream_and_playback_costs_nobody_a_stream`, `whatever_is_an_engine_s_own_trouble_is_tried_elsewhere` |
+//! | forgets its session before it plays | `a_forgotten_session_is_not_held_against_the_next`, `a_playback_that_hangs_while_its_session_is_unknown_is_opened_anew` |
+//! | speaks of sessions in other words | `dialects`, `engine::error::tests::every_wording_of_a_lost_session_is_one` |
+//! | repeats its live buffer after failed attempts | `replays`; and an encoder that begins anew, `replays::an_encoder_that_begins_anew_behind_a_loss_costs_no_five_seconds` |
+//! | looks long for a content that is zapped over | `zapping_does_not_fill_an_engine`, `life::who_comes_back_while_getstream_is_in_flight_joins_it` |
+//! | has a name that nobody knows, or DNS is slow | `health::an_engine_whose_name_nobody_knows_is_nobody_and_the_next_one_plays`, `engine::host::tests`, `health::a_call_starts_no_thread` |
+//! | knows `sid` alone | `dialects::two_channels_on_an_engine_that_knows_sid_alone_do_not_end_each_other` |
+//! | plays an HLS list | `hls_source` |
+//! | does any of this at any time, and another is well | `always_one`, `soak` |
+//!
+//! What the log says of it all is held by `log_lines`.
 
 use std::time::{Duration, Instant};
 
@@ -106,6 +129,25 @@ fn an_engine_that_freezes_costs_15_seconds() {
     assert_whole(&second.leave());
 }
 
+/// What was tried in a recovery that went well says nothing of the next one.
+#[test]
+fn an_engine_that_freezes_after_a_recovery_costs_15_seconds_too() {
+    let (first, frozen) = (engine(), engine());
+    let proxy = shipped(&[&first, &frozen], |_| {});
+    let mut viewer = open_within(&proxy, LONG);
+    first.crash().expect("the port is kept");
+    seam_within(&mut viewer, Duration::from_secs(3));
+    assert!(is_on(&proxy, &frozen));
+    viewer.take_packets(3000);
+    first.accept().expect("it listens");
+    proxy.wait_status("it is up", |status| status["engines"][0]["healthy"] == true);
+    frozen.freeze();
+    seam_within(&mut viewer, Duration::from_secs(15));
+    assert!(is_on(&proxy, &first));
+    frozen.thaw();
+    assert_seamed(&viewer.leave(), 2);
+}
+
 #[test]
 fn an_engine_that_is_frozen_from_the_start_costs_15_seconds() {
     let (frozen, well) = (engine(), engine());
@@ -120,8 +162,34 @@ fn an_engine_that_is_frozen_from_the_start_costs_15_seconds() {
     // What was asked takes effect when it wakes, and is stopped then.
     frozen.thaw();
     wait_engine(&frozen, "nothing is left open", |counts| {
-        counts.getstreams_now == 0 && counts.sessions_open == 0
+        counts.getstreams_now == 0 && counts.sessions_opened == 1 && counts.sessions_open == 0
     });
+    assert_all_stopped(&frozen, 1);
+}
+
+/// Only the answer to a getstream tells how its session is stopped, so it is waited for, though not by the player.
+#[test]
+fn a_getstream_at_an_engine_that_freezes_is_answered_when_it_wakes_and_its_session_stopped() {
+    let (frozen, well) =
+        (scripted(Script::new().getstream(Getstream::Slow(Duration::from_secs(1)))), engine());
+    let proxy = shipped(&[&frozen, &well], |_| {});
+    proxy.wait_status("both are up", |status| {
+        status["engines"].as_array().is_some_and(|engines| engines.iter().all(|one| one["healthy"] == true))
+    });
+    let waiting = proxy.ask(ID);
+    wait_engine(&frozen, "it is asked", |counts| counts.getstreams_now == 1);
+    frozen.freeze();
+    let began = Instant::now();
+    let mut viewer = Viewer::of(waiting.reply());
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert!(is_on(&proxy, &well));
+    viewer.take_packets(100);
+    frozen.thaw();
+    wait_engine(&frozen, "it has answered", |counts| {
+        counts.getstreams_now == 0 && counts.sessions_opened == 1
+    });
+    assert_all_stopped(&frozen, 1);
+    assert_whole(&viewer.leave());
 }
 
 #[test]

@@ -260,3 +260,13 @@ fn what_is_recent_is_found_again_whatever_was_dropped() {
     source = source.run(43..60, &[]);
     check(&mut source, 59, 600);
 }
+
+#[test]
+fn what_comes_in_a_burst_is_marked_by_its_own_time() {
+    let mut source = Source::new(BOUNDS).run(0..1, &[]);
+    let mark = |offset: u64| Mark { time: Some(offset * 9_000), ..source.mark(offset, Pes) };
+    let marks: Vec<_> = (0..50).map(mark).collect();
+    let _evicted = source.backlog.push(source.chunk(1), marks);
+    let kept: Vec<_> = source.backlog.marks.iter().map(|mark| mark.offset).collect();
+    assert_eq!(kept, [0, 5, 10, 15, 20, 25, 30, 35, 40, 45, 49], "each half of a second, and the last");
+}

@@ -4,10 +4,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, TryRecvError};
+
+use crate::sync::atomic::Ordering;
 
 use super::super::chunk::Chunk;
 use super::super::ending::Ending;

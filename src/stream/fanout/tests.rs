@@ -130,8 +130,8 @@ fn a_cut_shares_the_chunks_and_costs_nobody_anything() {
     let parts: Vec<Arc<dyn AsRef<[u8]> + Send + Sync>> =
         slices.iter().map(|slice| Arc::clone(&slice.chunk) as Arc<_>).collect();
     assert!(parts.iter().all(|part| part.as_ref().as_ref().len() == 188), "the packets without their frame");
-    let marks: Vec<_> = hub.marks_from(0).iter().map(|mark| (mark.offset, mark.kind)).collect();
-    assert_eq!((marks, hub.marks_from(1).len()), (vec![(0, StartKind::Keyframe)], 0));
+    let marks: Vec<_> = hub.outline(0).marks.iter().map(|mark| (mark.offset, mark.kind)).collect();
+    assert_eq!((marks, hub.outline(1).marks.len()), (vec![(0, StartKind::Keyframe)], 0));
     assert_eq!(take(&mut client).0, [0, 0, 1, 2]);
     assert!(hub.cut(0, 565).is_none(), "not yet there");
     publish(&hub, 201);
@@ -357,4 +357,53 @@ fn a_client_lags_by_the_age_of_what_it_has_not_been_sent() {
     hub.close(Ending::Complete);
     hub.clear();
     assert_eq!(lag(&client, at(50)), Duration::ZERO);
+}
+
+#[test]
+fn who_takes_pieces_is_never_behind_and_has_more_kept() {
+    let hub = hub();
+    let longer = Bounds { bytes: 300 * 188, age: BOUNDS.age };
+    publish(&hub, 200);
+    assert_eq!(hub.outline(0).tail, 100 * 188);
+    let one = hub.take_pieces(longer);
+    let other = hub.take_pieces(Bounds { bytes: 1, age: Duration::ZERO });
+    publish(&hub, 500);
+    let outline = hub.outline(0);
+    assert_eq!((outline.head, outline.tail), (700 * 188, 400 * 188));
+    hub.publish(&[0x47; 5 << 20], &mut Vec::new(), Instant::now());
+    assert!(!hub.is_everybody_behind());
+    drop(one);
+    publish(&hub, 200);
+    assert_eq!(hub.outline(0).head - hub.outline(0).tail, 200 * 188, "the other one is still there");
+    drop(other);
+    publish(&hub, 1);
+    assert_eq!(hub.outline(0).head - hub.outline(0).tail, 100 * 188);
+}
+
+#[test]
+fn a_piece_counts_as_sent_and_its_age_as_lag() {
+    let hub = hub();
+    publish(&hub, 10);
+    let pieces = hub.take_pieces(BOUNDS);
+    let later = Instant::now() + Duration::from_secs(5);
+    assert_eq!(hub.lag_of(pieces.progress(), later), Duration::ZERO);
+    publish(&hub, 10);
+    pieces.record_sent(5 * 188, 940);
+    pieces.record_skip();
+    assert!(hub.lag_of(pieces.progress(), later) >= Duration::from_secs(4));
+    assert_eq!((pieces.progress().sent_bytes(), pieces.progress().skips()), (940, 1));
+}
+
+#[test]
+fn who_waits_for_an_event_is_woken_by_what_is_published_and_by_the_end() {
+    let hub = hub();
+    let soon = Instant::now();
+    let seen = hub.event();
+    assert!(!hub.wait_event(seen, soon));
+    publish(&hub, 1);
+    assert!(hub.wait_event(seen, soon));
+    let seen = hub.event();
+    hub.close(Ending::Complete);
+    assert!(hub.wait_event(seen, soon));
+    assert_eq!(hub.outline(0).ending, Some(Ending::Complete));
 }

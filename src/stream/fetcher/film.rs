@@ -51,7 +51,7 @@ impl Run<'_> {
         };
         let source = Source {
             engine: Arc::clone(&engine),
-            playback: session.playback.clone().map_err(|error| Lost::Why(Why::Engine(error)))?,
+            playback: session.playback.clone().map_err(|error| Lost::Why(Why::of_body(error)))?,
             stat: session.stat.clone(),
         };
         let length =

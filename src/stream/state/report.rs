@@ -44,6 +44,8 @@ pub struct SourceReport {
 pub enum EngineState {
     /// It answers, or nothing is known against it.
     Well,
+    /// It has left several questions in a row without an answer: too little to give up a picture for, but not a try.
+    Mute,
     /// It was asked, and has not answered anything for long.
     Dead,
     /// It is down, by its health checks or a refused connection.

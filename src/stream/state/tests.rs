@@ -140,6 +140,7 @@ fn every_transition_is_the_one_of_the_table() {
         })
     };
     let others = |others, is_filling| report(0, EngineState::Well, others, is_filling);
+    let tried_at = |engine, others| report(2, engine, others, false);
     let dead = |silent_s, others| report(silent_s, EngineState::Dead, others, false);
     let failed = |attempt, others| Event::SourceLost {
         attempt,
@@ -187,6 +188,12 @@ fn every_transition_is_the_one_of_the_table() {
         (vec![(10, others(Fresh, false)), (28, Connected(1)), (47, tick(0))], "AwaitingData until 48, attempt 1".into()),
         (vec![(10, others(Fresh, false)), (29, Connected(1)), (49, others(Again, false))],
             format!("stopping: {}", Why::FirstDataTimeout(LIMITS.first_data, Hint::None))),
+        // An engine that is gone or answers nothing is left at once, if another can be asked.
+        (vec![(1, Asking(0)), (4, tried_at(EngineState::Mute, Fresh))], "Connecting until 30, attempt 1".into()),
+        (vec![(1, Asking(0)), (4, tried_at(EngineState::Down, Fresh))], "Connecting until 30, attempt 1".into()),
+        (vec![(4, Connected(0)), (5, tried_at(EngineState::Dead, Fresh))], "Connecting until 30, attempt 1".into()),
+        (vec![(1, Asking(0)), (4, tried_at(EngineState::Mute, Again))], "Connecting until 30".into()),
+        (vec![(1, Asking(0)), (4, tried_at(EngineState::Down, Others::None))], "Connecting until 30".into()),
         (vec![(2, failed(0, Fresh)), (3, failed(1, Again)), (4, failed(2, Others::None))], format!("stopping: {ended}")),
         (vec![(2, failed(0, Fresh)), (3, failed(1, Again))], "Connecting until 30, attempt 2".into()),
         (vec![(2, failed(0, Fresh)), (13, SeatTaken), (14, FirstPackets(1))], "active, attempt 1".into()),
@@ -223,6 +230,10 @@ fn every_transition_is_the_one_of_the_table() {
         (vec![active(), (50, lost(0, Some)), (51, failed(1, Fresh))], "recovering until 110, attempt 2 after 0 s".into()),
         (vec![active(), (50, lost(0, Some)), (51, failed(1, Fresh)), (52, failed(2, Again))],
             "recovering until 110, attempt 3 after 1 s".into()),
+        (vec![active(), (50, lost(0, Some)), (51, tried_at(EngineState::Mute, Fresh))], "recovering until 110, attempt 2 after 0 s".into()),
+        (vec![active(), (50, lost(0, Some)), (51, tried_at(EngineState::Mute, Again))], "recovering until 110, attempt 1 after 0 s".into()),
+        (vec![active(), (50, lost(0, Some)), (51, tried_at(EngineState::Down, Others::None))], "recovering until 110, attempt 2 after 1 s".into()),
+        (vec![active(), (50, tried_at(EngineState::Mute, Fresh))], "active, attempt 0".into()),
         (vec![active(), (50, lost(0, Some)), (51, Connected(1)), (60, others(Fresh, false))],
             "recovering until 110, attempt 2 after 0 s".into()),
         (vec![active(), (50, lost(0, Some)), (51, Connected(1)), (60, others(Fresh, true))],
@@ -307,7 +318,12 @@ fn who_waited_for_a_success_has_it_however_short() {
 }
 
 fn any_engine_state() -> impl Strategy<Value = EngineState> {
-    prop_oneof![Just(EngineState::Well), Just(EngineState::Dead), Just(EngineState::Down)]
+    prop_oneof![
+        Just(EngineState::Well),
+        Just(EngineState::Mute),
+        Just(EngineState::Dead),
+        Just(EngineState::Down)
+    ]
 }
 
 fn any_others() -> impl Strategy<Value = Others> {

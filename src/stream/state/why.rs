@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::engine::blame::Fault;
 use crate::engine::choose::Unavailable;
-use crate::engine::error::EngineError;
+use crate::engine::error::{EngineError, Failed};
 use crate::engine::stat::Stat;
 use crate::escape::Escaped;
 use crate::stream::candidates::Failure;
@@ -21,7 +21,7 @@ pub enum Why {
     /// No engine can take it.
     NoEngine(Unavailable),
     /// The engine refused, failed or broke off.
-    Engine(EngineError),
+    Engine(Failed),
     /// No playback connection in time.
     ConnectTimeout(Duration, Hint),
     /// The engine was still warming up when the time was over; its last text.
@@ -79,7 +79,7 @@ impl Why {
     /// What it means that a body cannot be read, or not any further.
     #[must_use]
     pub fn of_body(error: EngineError) -> Self {
-        if error.is_unknown_session() { Self::SessionLost } else { Self::Engine(error) }
+        if error.is_unknown_session() { Self::SessionLost } else { Self::Engine(Failed::playback(error)) }
     }
 
     /// How this looks to the clients.
@@ -111,7 +111,7 @@ impl Why {
     #[must_use]
     pub(in crate::stream) fn failure(&self) -> Option<Failure> {
         match self {
-            Self::Engine(error) => match Fault::of(error) {
+            Self::Engine(failed) => match Fault::of(&failed.error) {
                 Fault::Engine => Some(Failure::Engine),
                 Fault::Content => Some(Failure::Content),
             },
@@ -166,8 +166,8 @@ impl Why {
         match self {
             Self::Tried(last, _) => last.will_last(),
             // Nobody was there, or not any more: that may be over the next moment.
-            Self::Engine(error) if error.is_nobody() => false,
-            Self::Engine(error) => !matches!(error.cause(), EngineError::Lost(_) | EngineError::Down),
+            Self::Engine(failed) if failed.error.is_nobody() => false,
+            Self::Engine(failed) => !matches!(failed.error.cause(), EngineError::Lost(_) | EngineError::Down),
             Self::ConnectTimeout(..)
             | Self::NotReady(..)
             | Self::FirstDataTimeout(..)
@@ -188,7 +188,7 @@ impl fmt::Display for Why {
             Self::NoEngine(Unavailable::AllFull) => {
                 f.write_str("every AceStream engine has as many streams as it may")
             }
-            Self::Engine(error) => fmt::Display::fmt(error, f),
+            Self::Engine(Failed { question, error }) => write!(f, "{error} ({question})"),
             Self::NoEngine(Unavailable::AllStarting) => {
                 f.write_str("every AceStream engine is busy starting other streams")
             }
@@ -258,6 +258,8 @@ impl fmt::Display for Why {
 pub enum Hint {
     /// It gave none.
     None,
+    /// The engine answers nothing any more.
+    Mute,
     /// It has found nobody to load from.
     NoPeers,
     /// It has found so many.
@@ -265,7 +267,7 @@ pub enum Hint {
 }
 
 impl Hint {
-    /// The hint in an engine's last word.
+    /// The hint in an engine's last word, if it is not too old.
     #[must_use]
     pub fn of(stat: Option<&Stat>) -> Self {
         match stat.and_then(|stat| stat.peers) {
@@ -280,6 +282,7 @@ impl fmt::Display for Hint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::None => Ok(()),
+            Self::Mute => f.write_str("; it answers nothing either"),
             Self::NoPeers => f.write_str("; it has found no peers"),
             Self::Peers(1) => f.write_str("; it has 1 peer, which is not enough"),
             Self::Peers(peers) => write!(f, "; it has {peers} peers, which is not enough"),

@@ -3,19 +3,19 @@
 //! It must not know how an engine is asked.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::engine::blame::Fault;
-use crate::engine::error::EngineError;
+use crate::engine::error::{EngineError, Failed};
 use crate::engine::file::File;
 use crate::engine::pool::Engine;
 use crate::engine::stat::Watched;
 use crate::id::{ContentName, Digest};
 use crate::stream::candidates::{Candidates, Failure, Others};
 use crate::stream::film::Film;
-use crate::stream::state::{Event, State, TRY, Why};
+use crate::stream::state::{Event, State, TRY, Why, Yield};
 use crate::stream::stopping::Opened;
+use crate::sync::atomic::Ordering;
 
 use super::{Core, Stream};
 
@@ -84,9 +84,10 @@ pub(super) struct Loss {
     engine: Option<Arc<Engine>>,
     content: ContentName,
     why: Why,
-    /// What follows, if it is another attempt within the same start or recovery.
-    is_followed: bool,
+    was_active: bool,
     had_started: bool,
+    /// Which attempt follows, and after which pause; `None` if it was the last.
+    next: Option<(u32, Duration)>,
 }
 
 impl Stream {
@@ -264,7 +265,13 @@ impl Stream {
             // It is full, and one of its places is ours.
             at_hand.push(name.clone());
         }
-        let mut candidates = core.candidates.clone();
+        let plays = matches!(core.life.state, State::Active | State::Lingering { .. });
+        let mut candidates = if plays && self.flow.given() == Yield::Some {
+            // As at its loss: what was tried before it played is as good as new.
+            Candidates::default()
+        } else {
+            core.candidates.clone()
+        };
         if let Some(failure) = failure {
             candidates.fail(name, source, failure, String::new());
         }
@@ -284,8 +291,9 @@ impl Stream {
             core.candidates.fail(&engine.settings.name, source, failure, why.to_string());
         }
         let content = self.wanted.sources()[source].name;
-        let is_followed = core.life.state.is_open() && !was_active;
-        Some(Loss { number, engine, content, why, is_followed, had_started: core.life.activations > 0 })
+        let life = &core.life;
+        let next = life.state.is_open().then(|| (life.attempt, life.back_off()));
+        Some(Loss { number, engine, content, why, was_active, had_started: life.activations > 0, next })
     }
 }
 
@@ -296,22 +304,32 @@ impl Core {
 }
 
 impl Loss {
-    /// Tells engine and log.
+    /// Tells engine and log. The last attempt of all is told of with the end of the stream.
     pub(super) fn tell(&self, stream_id: &str) {
-        let Self { number, engine, content, why, .. } = self;
+        let Self { number, engine, content, why, was_active, had_started, next } = self;
         let name = engine.as_ref().map_or("no engine", |engine| &engine.settings.name);
-        if self.is_followed && self.had_started {
-            log::warn!("Attempt {number} at {stream_id} failed on {name}: {why}");
-        } else if self.is_followed {
-            log::warn!("HTTP error streaming {stream_id} from {name}: {why}; trying on");
+        if let Some((next, pause)) = next {
+            let pause = pause.as_secs();
+            if *was_active {
+                log::warn!(
+                    "Stream {stream_id} lost its source on {name}: {why}; recovering, attempt {next} in {pause} s"
+                );
+            } else if *had_started {
+                log::warn!(
+                    "Attempt {number} at {stream_id} failed on {name}: {why}; attempt {next} in {pause} s"
+                );
+            } else {
+                log::warn!("HTTP error streaming {stream_id} from {name}: {why}; another try follows");
+            }
         }
         let Some(engine) = engine else { return };
         match why {
-            Why::Engine(error) if !self.had_started || self.is_followed => {
-                engine.record_failure(*content, error, Fault::of(error));
+            Why::Engine(failed) if !had_started || next.is_some() && !was_active => {
+                engine.record_failure(*content, failed, Fault::of(&failed.error));
             }
             Why::EngineDead(limit) => {
-                engine.record_failure(*content, &EngineError::Silent(*limit), Fault::Engine);
+                let failed = Failed { question: "stat", error: EngineError::Silent(*limit) };
+                engine.record_failure(*content, &failed, Fault::Engine);
             }
             why if why.is_content_s() => engine.doubt(*content),
             _ => {}

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::engine::stat::Watched;
 use crate::stream::candidates::{Failure, Others};
 use crate::stream::flow::PictureNews;
-use crate::stream::state::{EngineState, Event, Hint, SourceReport, Why};
+use crate::stream::state::{EngineState, Event, Hint, SourceReport, State, Why};
 
 use super::Stream;
 
@@ -22,22 +22,43 @@ const TELL_OF_PICTURE_AFTER: Duration = Duration::from_secs(5);
 /// seconds, and each question waits two.
 const DEAD_AFTER: Duration = Duration::from_secs(8);
 
+/// What an engine said longer ago explains nothing any more; it is asked every three seconds.
+const HINT_AGE: Duration = Duration::from_secs(10);
+/// Deadlines of a stream that starts, ends or is in trouble are looked at so often: often enough for limits of seconds.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// One that flows is looked at so often: silence counts from the last packet, so it is seen early enough all the same.
+const CALM_INTERVAL: Duration = Duration::from_secs(1);
+
 /// What an engine says of the source of one attempt.
 pub(super) struct EngineReport {
     attempt: u32,
     is_unknown: bool,
     is_down: bool,
     has_fallen_silent: bool,
+    is_mute: bool,
     is_filling: bool,
     hint: Hint,
     refusal: Option<String>,
 }
 
 impl Stream {
-    /// Lets time pass: deadlines and silence.
-    pub fn tick(&self) {
+    /// Lets time pass: deadlines and silence. Tells when that has to be done again, if the state does not change before.
+    pub fn tick(&self) -> Instant {
         self.judge(self.hear());
         self.tell_of_picture();
+        self.next_look(Instant::now())
+    }
+
+    fn next_look(&self, now: Instant) -> Instant {
+        let calm = CALM_INTERVAL.min(self.limits.stall / 2).max(LOOK_INTERVAL);
+        let is_calm = now.saturating_duration_since(self.flow.last_picture()) < calm
+            && self.flow.picture_overdue().is_zero();
+        match self.state() {
+            State::Active if is_calm => now + calm,
+            State::Lingering { until } if is_calm => until.min(now + calm),
+            _ => now + LOOK_INTERVAL,
+        }
     }
 
     /// What the engine says of the current source.
@@ -51,15 +72,18 @@ impl Stream {
         // What was said before the session was there is not said of it.
         let since = opened_at.map_or_else(Instant::now, |at| at.max(self.flow.last_picture()));
         let now = Instant::now();
+        let is_mute = engine.as_ref().is_some_and(|engine| engine.is_mute());
+        let word = session.as_ref().and_then(|session| session.last_within(HINT_AGE, now));
         EngineReport {
             attempt,
             is_unknown: session.as_ref().is_some_and(|session| {
                 session.is_unknown_since(since) && now.saturating_duration_since(since) >= ASK_AFTER_SILENCE
             }),
             is_down: engine.as_ref().is_some_and(|engine| !engine.is_usable()),
-            has_fallen_silent: engine.is_some_and(|engine| engine.is_silent_for(DEAD_AFTER)),
+            has_fallen_silent: engine.as_ref().is_some_and(|engine| engine.is_silent_for(DEAD_AFTER)),
+            is_mute,
             is_filling: session.as_ref().is_some_and(|session| session.is_filling(since, now)),
-            hint: Hint::of(session.and_then(|session| session.last()).as_deref()),
+            hint: if is_mute { Hint::Mute } else { Hint::of(word.as_deref()) },
             refusal,
         }
     }
@@ -85,6 +109,7 @@ impl Stream {
             let engine = match report {
                 EngineReport { is_down: true, .. } => EngineState::Down,
                 EngineReport { has_fallen_silent: true, .. } if silent_for >= DEAD_AFTER => EngineState::Dead,
+                EngineReport { is_mute: true, .. } => EngineState::Mute,
                 _ => EngineState::Well,
             };
             let silent_for = if is_quiet { Duration::ZERO } else { silent_for };

@@ -5,8 +5,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::stream::backlog::Bounds;
 use crate::stream::client::ClientRecord;
-use crate::stream::fanout::{JoinAt, Subscription};
+use crate::stream::fanout::{JoinAt, Pieces, Subscription};
 use crate::stream::state::Why;
 
 use super::Stream;
@@ -62,6 +63,20 @@ impl Seat {
         let subscription = self.stream.fanout.join(self.join_at);
         let _first = self.client.progress.set(Arc::clone(subscription.progress()));
         subscription
+    }
+
+    /// Begins to take pieces, for which as much is kept as these bounds say.
+    #[must_use]
+    pub fn join_in_pieces(&self, bounds: Bounds) -> Pieces {
+        let pieces = self.stream.fanout.take_pieces(bounds);
+        let _first = self.client.progress.set(Arc::clone(pieces.progress()));
+        pieces
+    }
+
+    /// The client, to be kept beyond the seat.
+    #[must_use]
+    pub fn record(&self) -> Arc<ClientRecord> {
+        Arc::clone(&self.client)
     }
 }
 

@@ -3,12 +3,12 @@
 //! It must not change what the stream does: nothing here is an event of its life.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::id::Digest;
 use crate::stream::state::State;
 use crate::stream::view::{ClientView, FilmView, StreamView};
+use crate::sync::atomic::Ordering;
 use crate::ts::media::Media;
 
 use super::Stream;

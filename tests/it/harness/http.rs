@@ -64,6 +64,11 @@ impl Connection {
         Self { socket, peer, buffer: Vec::new(), at: 0 }
     }
 
+    /// What is awaited may take so long.
+    pub(crate) fn wait_up_to(&mut self, time: Duration) {
+        self.socket.set_read_timeout(Some(time)).expect("a live socket");
+    }
+
     /// Where this end of it is: how a log names the client.
     pub(crate) fn address(&self) -> SocketAddr {
         self.socket.local_addr().expect("a live socket")

@@ -159,6 +159,12 @@ impl Running {
             // One that has just ended has no name.
             fs::read_to_string(task.ok()?.path().join("comm")).ok()
         });
+        let wakes_of = |task: fs::DirEntry| -> Option<u64> {
+            // One that has just ended has waited for the last time.
+            let status = fs::read_to_string(task.path().join("status")).ok()?;
+            status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?.trim().parse().ok()
+        };
+        let tasks = fs::read_dir(directory.join("task")).expect("it lives");
         let is_worker = |name: &String| WORKERS.iter().any(|worker| name.starts_with(worker));
         Usage {
             workers: names.filter(is_worker).count() as u64,
@@ -166,6 +172,7 @@ impl Running {
             descriptors: fs::read_dir(directory.join("fd")).expect("it lives").count() as u64,
             resident_kb: number("VmRSS:"),
             peak_kb: number("VmHWM:"),
+            wakes: tasks.filter_map(|task| wakes_of(task.ok()?)).sum(),
         }
     }
 
@@ -246,4 +253,6 @@ pub(crate) struct Usage {
     pub(crate) descriptors: u64,
     pub(crate) resident_kb: u64,
     pub(crate) peak_kb: u64,
+    /// How often the threads that live have gone to sleep, and so will have woken.
+    pub(crate) wakes: u64,
 }
