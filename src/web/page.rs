@@ -11,7 +11,7 @@ const PAGE: &str = include_str!("page.html");
 /// are those of the blocks in the page.
 const POLICY: &str = "default-src 'none'; \
                       style-src 'sha256-ydOh6MkGoWJDoFaOCfHmAF0bNRo6U3ArQMxanxr850s='; \
-                      script-src 'sha256-3kDX33hY12xEDGxARpPLyG1dvOTBI9TaLSXaO3Xf4r0='; \
+                      script-src 'sha256-0UEN0W5Ogb+JGgDPlGWdCBSwqDBKAfeyybQ+btHJIX8='; \
                       connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
 
