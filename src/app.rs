@@ -26,6 +26,7 @@ use crate::stream::streams::{self, Streams};
 use crate::threads::{SMALL_STACK_BYTES, Threads, Unfinished};
 use crate::web::connections::Connections;
 use crate::web::context::Context;
+use crate::web::face::playbacks::Playbacks;
 use crate::web::routes;
 use crate::web::status::Snapshot;
 
@@ -161,6 +162,7 @@ impl App {
             started_at: SystemTime::now(),
             clients: Turnstile::default(),
             connections: Connections::default(),
+            playbacks: Playbacks::default(),
             parked: Arc::clone(&parked),
             threads: vec![service_threads.clone(), fetcher_threads.clone(), client_threads.clone()],
         });

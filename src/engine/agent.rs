@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ureq::config::Config;
-use ureq::http::header::RANGE;
+use ureq::http::header::{RANGE, VIA};
 use ureq::http::{Response, Uri};
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
@@ -92,7 +92,7 @@ impl Line {
         let whole = deadline.saturating_duration_since(Instant::now());
         self.host.find(deadline, || !self.is_cut())?;
         let limit = deadline.saturating_duration_since(Instant::now());
-        let mut request = self.agent.get(target.on(self.host.authority()));
+        let mut request = self.agent.get(target.on(self.host.authority())).header(VIA, self.host.via());
         if let Some(part) = part {
             request = request.header(RANGE, part.header());
         }

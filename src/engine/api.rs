@@ -17,6 +17,7 @@ use super::answer::{envelope, excerpt, integer_of, text_of};
 use super::error::{EngineError, Failed, classify_body};
 use super::host::Host;
 use super::pulse::Pulse;
+use super::relays::Relays;
 use super::stat::Stat;
 use super::url::Target;
 
@@ -78,10 +79,16 @@ pub struct EngineSession {
 }
 
 impl Api {
-    /// The control side of the engine at this `host:port`.
+    /// The control side of the engine at this `host:port`, for a relay that nobody asks.
     #[must_use]
+    #[allow(dead_code, reason = "tests ask an engine without a pool")]
     pub fn new(authority: &str) -> Self {
-        Self::with(Host::new(authority), Arc::new(Pulse::new(Instant::now())))
+        Self::of(authority, Arc::default())
+    }
+
+    /// The control side of the engine at this `host:port`, for one of these relays.
+    pub(super) fn of(authority: &str, relays: Arc<Relays>) -> Self {
+        Self::with(Host::new(authority, relays), Arc::new(Pulse::new(Instant::now())))
     }
 
     fn with(host: Arc<Host>, pulse: Arc<Pulse>) -> Self {
@@ -137,6 +144,16 @@ impl Api {
         })
     }
 
+    /// What the engine tells of the files of a content, which opens no session: the answer itself.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer within `limit`, or with an error.
+    pub fn media_files(&self, name: ContentName, limit: Duration) -> Result<Value, EngineError> {
+        let line = Arc::clone(&self.lines.lock().calls);
+        self.ask(&line, &Target::media_files(name), Instant::now() + limit, envelope)
+    }
+
     /// The infohash behind a content id, which opens no session.
     ///
     /// # Errors
@@ -144,8 +161,7 @@ impl Api {
     /// When the engine does not know it within `limit`.
     pub fn infohash_of(&self, id: Digest, limit: Duration) -> Result<Option<Digest>, EngineError> {
         let line = Arc::clone(&self.lines.lock().calls);
-        let target = Target::media_files(ContentName::Id(id));
-        self.ask(&line, &target, Instant::now() + limit, |status, text| {
+        self.ask(&line, &Target::media_files(ContentName::Id(id)), Instant::now() + limit, |status, text| {
             let answer = envelope(status, text)?;
             Ok(answer.get("infohash").and_then(Value::as_str).and_then(|hash| hash.parse().ok()))
         })

@@ -18,6 +18,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::threads::{LARGE_STACK_BYTES, Threads};
 
 use super::error::{EngineError, NoConnection};
+use super::relays::Relays;
 
 /// A resolver that answers one of its two questions and swallows the other gives up after 5 s: its answer is worth waiting
 /// for, if the call may take so long.
@@ -37,6 +38,8 @@ pub(super) type LookUp = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sy
 /// Where an engine is.
 pub(super) struct Host {
     authority: String,
+    /// Who we are to it.
+    relays: Arc<Relays>,
     /// Asks the system; replaced in tests.
     look_up: Box<LookUp>,
     /// Never joined: a look-up in progress ends when the system says so.
@@ -59,18 +62,24 @@ struct Known {
 
 impl Host {
     /// The host of this `host:port`, by the system's resolver.
-    pub(super) fn new(authority: &str) -> Arc<Self> {
+    pub(super) fn new(authority: &str, relays: Arc<Relays>) -> Arc<Self> {
         let ask_the_system = |authority: &str| Ok(authority.to_socket_addrs()?.collect());
-        Self::with_look_up(authority, Box::new(ask_the_system))
+        Self::with(authority, relays, Box::new(ask_the_system))
     }
 
+    #[cfg(test)]
     pub(super) fn with_look_up(authority: &str, look_up: Box<LookUp>) -> Arc<Self> {
+        Self::with(authority, Arc::default(), look_up)
+    }
+
+    fn with(authority: &str, relays: Arc<Relays>, look_up: Box<LookUp>) -> Arc<Self> {
         let known = match authority.parse::<SocketAddr>() {
             Ok(address) => Known { addresses: [address].into(), ..Known::default() },
             Err(_) => Known { is_doubted: true, ..Known::default() },
         };
         Arc::new(Self {
             authority: authority.to_owned(),
+            relays,
             look_up,
             threads: Threads::new(),
             known: Mutex::new(known),
@@ -81,6 +90,11 @@ impl Host {
     /// The `host:port`.
     pub(super) fn authority(&self) -> &str {
         &self.authority
+    }
+
+    /// What its questions have for a `Via` header.
+    pub(super) fn via(&self) -> String {
+        self.relays.via(Instant::now())
     }
 
     /// Its addresses as far as they are known.

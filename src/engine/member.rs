@@ -22,6 +22,7 @@ use super::error::Failed;
 use super::health::Tolerance;
 use super::news::News;
 use super::pulse::Pulse;
+use super::relays::Relays;
 use super::stat::Watched;
 use super::url::Target;
 
@@ -123,8 +124,8 @@ impl Reservation {
 }
 
 impl Engine {
-    pub(super) fn new(settings: config::Engine, news: Arc<News>) -> Self {
-        let api = Api::new(&settings.authority());
+    pub(super) fn new(settings: config::Engine, news: Arc<News>, relays: Arc<Relays>) -> Self {
+        let api = Api::of(&settings.authority(), relays);
         let pulse = Arc::clone(api.pulse());
         Self {
             settings,
@@ -191,6 +192,12 @@ impl Engine {
         let counts = |since: Arc<Instant>| now.saturating_duration_since(*since) < SILENT_START;
         starts.retain(|start| start.upgrade().is_some_and(counts));
         starts.len()
+    }
+
+    /// When it was last found well after it had been down.
+    #[must_use]
+    pub fn came_back_at(&self) -> Option<Instant> {
+        self.health.lock().came_back_at
     }
 
     /// Whether it is not known to be down.
@@ -293,7 +300,12 @@ impl Engine {
         let tolerance = Tolerance { failures: rhythm.failures, plays };
         let (change, failures) = {
             let mut health = self.health.lock();
-            (health.check(outcome, tolerance), health.failures())
+            let was_down = health.is_up == Some(false);
+            let change = health.check(outcome, tolerance);
+            if was_down && change == Some(Change::Up) {
+                health.came_back_at = Some(now);
+            }
+            (change, health.failures())
         };
         if change == Some(Change::Down) {
             self.api.interrupt_calls();

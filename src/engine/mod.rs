@@ -22,6 +22,7 @@ mod news;
 pub mod playback;
 pub mod pool;
 mod pulse;
+pub mod relays;
 pub mod stat;
 pub mod url;
 pub mod watch;

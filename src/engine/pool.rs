@@ -19,6 +19,7 @@ use crate::threads::{LARGE_STACK_BYTES, Threads};
 
 use super::choose::{Unavailable, choose};
 use super::news::News;
+use super::relays::Relays;
 use super::watch::Watch;
 
 pub use super::member::{Content, Engine, Reservation, Wish};
@@ -33,6 +34,7 @@ const WATCH_SILENCE_LIMIT: Duration = Duration::from_secs(30);
 pub struct Pool {
     engines: Mutex<Arc<[Arc<Engine>]>>,
     news: Arc<News>,
+    relays: Arc<Relays>,
     watching: Mutex<Option<Watching>>,
     /// Taken while choosing, so that choice and reservation are one step.
     choosing: Mutex<()>,
@@ -95,12 +97,13 @@ impl Pool {
     /// A pool of these engines, none of them asked yet, nor watched.
     #[must_use]
     pub fn new(engines: Vec<config::Engine>) -> Self {
-        let news = Arc::new(News::default());
-        let engine = |settings| Arc::new(Engine::new(settings, Arc::clone(&news)));
+        let (news, relays) = (Arc::new(News::default()), Arc::new(Relays::default()));
+        let engine = |settings| Arc::new(Engine::new(settings, Arc::clone(&news), Arc::clone(&relays)));
         let engines = engines.into_iter().map(engine).collect();
         Self {
             engines: Mutex::new(engines),
-            news: Arc::clone(&news),
+            news,
+            relays,
             watching: Mutex::default(),
             choosing: Mutex::new(()),
         }
@@ -110,6 +113,12 @@ impl Pool {
     #[must_use]
     pub fn engines(&self) -> Arc<[Arc<Engine>]> {
         Arc::clone(&self.engines.lock())
+    }
+
+    /// Who we are to the engines, and who asks us.
+    #[must_use]
+    pub fn relays(&self) -> &Relays {
+        &self.relays
     }
 
     /// Has every engine watched in this rhythm, each on a thread of these, until [`Pool::stop_watching`].
@@ -145,7 +154,10 @@ impl Pool {
             .into_iter()
             .map(|settings| match same(&settings) {
                 Some(engine) => Arc::clone(engine),
-                None => Arc::new(Engine::new(settings, Arc::clone(&self.news))),
+                None => {
+                    let (news, relays) = (Arc::clone(&self.news), Arc::clone(&self.relays));
+                    Arc::new(Engine::new(settings, news, relays))
+                }
             })
             .collect();
         *self.engines.lock() = Arc::clone(&engines);

@@ -16,6 +16,11 @@ use super::url::Target;
 /// and counts whole pieces.
 const RISING_FOR: Duration = Duration::from_secs(10);
 
+/// The fields of `livepos`: times in seconds since 1970, whether it is at the live edge, and pieces (engine-contract.md
+/// section 3). Engines write them as texts.
+const LIVE_POSITION: [&str; 8] =
+    ["is_live", "live_first", "live_last", "first_ts", "last_ts", "pos", "last", "buffer_pieces"];
+
 /// An engine's word on one session. Fields it does not give are `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stat {
@@ -33,6 +38,8 @@ pub struct Stat {
     pub uploaded: Option<u64>,
     /// Percent of what is being buffered.
     pub progress: Option<u64>,
+    /// Where the broadcast is: those of [`LIVE_POSITION`] that it tells, as it writes them.
+    pub live_position: Vec<(&'static str, String)>,
 }
 
 impl Stat {
@@ -48,6 +55,7 @@ impl Stat {
             downloaded: number("downloaded"),
             uploaded: number("uploaded"),
             progress: number("progress"),
+            live_position: live_position(answer.get("livepos")),
         }
     }
 
@@ -64,6 +72,12 @@ impl Stat {
     fn has_risen_since(&self, before: &Self) -> bool {
         self.downloaded > before.downloaded || self.progress > before.progress
     }
+}
+
+fn live_position(told: Option<&Value>) -> Vec<(&'static str, String)> {
+    let Some(told) = told else { return Vec::new() };
+    let field = |name| Some((name, told.get(name).and_then(integer_of)?.to_string()));
+    LIVE_POSITION.into_iter().filter_map(field).collect()
 }
 
 /// A session that the engine's watch thread asks about, as long as this lives.

@@ -134,11 +134,11 @@ impl Target {
     /// The files of a content.
     #[must_use]
     pub fn media_files(name: ContentName) -> Self {
-        let parameter = match name {
-            ContentName::Id(id) => format!("content_id={id}"),
-            ContentName::Infohash(infohash) => format!("infohash={infohash}"),
+        let (parameter, digest) = match name {
+            ContentName::Id(id) => ("content_id", id),
+            ContentName::Infohash(infohash) => ("infohash", infohash),
         };
-        Self(format!("/server/api?api_version=3&method=get_media_files&{parameter}").into())
+        Self(format!("/server/api?api_version=3&method=get_media_files&{parameter}={digest}").into())
     }
 
     /// This target with one more query parameter, whose name and value need no encoding.

@@ -78,6 +78,13 @@ impl Response {
         self
     }
 
+    /// This answer, its body of this type.
+    #[must_use]
+    pub fn with_type(mut self, content_type: &'static str) -> Self {
+        self.headers.retain(|(name, _)| *name != "Content-Type");
+        self.with("Content-Type", content_type)
+    }
+
     /// This answer, for a page of any site to read.
     #[must_use]
     pub fn for_every_page(self) -> Self {
@@ -140,12 +147,13 @@ pub(super) fn head<'a>(
     head
 }
 
-/// The phrases of RFC 9110 section 15 for what is answered here.
+/// The phrases of RFC 9110 section 15, and of RFC 5842 for 508, for what is answered here.
 const fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
         204 => "No Content",
         206 => "Partial Content",
+        302 => "Found",
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",
@@ -157,6 +165,7 @@ const fn reason(status: u16) -> &'static str {
         502 => "Bad Gateway",
         503 => "Service Unavailable",
         504 => "Gateway Timeout",
+        508 => "Loop Detected",
         _ => "",
     }
 }
@@ -281,7 +290,7 @@ mod tests {
 
     #[test]
     fn every_code_has_its_phrase() {
-        for status in [200, 204, 206, 400, 401, 403, 404, 405, 416, 500, 501, 502, 503, 504] {
+        for status in [200, 204, 206, 302, 400, 401, 403, 404, 405, 416, 500, 501, 502, 503, 504, 508] {
             assert_ne!(reason(status), "", "{status}");
         }
     }

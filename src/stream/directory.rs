@@ -244,7 +244,8 @@ impl Directory {
             return None;
         };
         let table = self.table.lock();
-        let has_others = table.live.len() > 1;
+        let is_other = |other: &Arc<Stream>| other.stream_id() != stream.stream_id();
+        let has_others = table.live.values().any(|other| is_other(other) && other.state().is_open());
         (has_others && table.infohash_of(&stream.content().name).is_none()).then_some(id)
     }
 

@@ -186,6 +186,12 @@ impl Leases {
         Duration::from_millis(self.since_begin_ms(now).saturating_sub(lease.seen_ms.load(Ordering::Relaxed)))
     }
 
+    /// Whether this token has a lease. To ask is no sign of life.
+    #[must_use]
+    pub fn holds(&self, token: Token) -> bool {
+        self.table.lock().contains_key(&token)
+    }
+
     /// Ends a lease now. Tells whether there was one.
     pub fn end(&self, token: Token) -> bool {
         let ended = self.table.lock().remove(&token);

@@ -1,6 +1,6 @@
 //! Streams: one engine session, one fetcher thread, any number of clients.
 //!
-//! The way of a chunk leads through here: the `fetcher` obtains a source, the `pump` reads and aligns it (with `splice`,
+//! The way of a chunk leads through here: the `fetcher` obtains a source, the `pump` reads and aligns it (with `pacing`, `splice`,
 //! [`marks`], `timeline` and `published`), [`fanout`] keeps it in the [`backlog`], within what [`memory`] allows, and hands
 //! every chunk to every client's channel. Beside it stands the life of a stream: [`state`] is the pure rule, [`stream`] guards
 //! it with a Condvar, [`directory`] says which streams there are, [`streams`] who comes and goes, `stopping` ends engine sessions,
@@ -27,6 +27,7 @@ pub mod memory;
 mod models;
 mod opening;
 pub mod outline;
+mod pacing;
 mod published;
 mod pump;
 mod splice;

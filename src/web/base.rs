@@ -20,6 +20,17 @@ pub(super) fn base_url(public_url: Option<&PublicUrl>, request: &Request) -> Opt
     base_of(public_url, asked).map(Cow::into_owned)
 }
 
+/// The same for a program that asked us by a name of its own and takes that for the engine's: the name it asked under, and
+/// `public_url` only where it asked under that host, or under none.
+pub(super) fn base_url_as_asked(public_url: Option<&PublicUrl>, request: &Request) -> Option<String> {
+    let asked = authority_of(request.target()).or_else(|| request.header("Host"));
+    let host = asked.and_then(|asked| host_of(asked.trim()));
+    let is_public = public_url.is_some_and(|url| {
+        host.is_none_or(|host| host.is_empty() || host.eq_ignore_ascii_case(url.host().as_str()))
+    });
+    base_of(public_url.filter(|_| is_public), asked).map(Cow::into_owned)
+}
+
 /// The longest host of DNS has 253 characters, and a port five.
 const MAX_AUTHORITY_BYTES: usize = 259;
 

@@ -14,6 +14,7 @@ use crate::stream::streams::Streams;
 use crate::threads::Threads;
 
 use super::connections::Connections;
+use super::face::playbacks::Playbacks;
 
 /// The state behind all request handlers.
 pub struct Context {
@@ -39,6 +40,8 @@ pub struct Context {
     pub clients: Turnstile,
     /// The connections of streaming clients, by client number.
     pub connections: Connections,
+    /// Who plays by an engine's URLs.
+    pub playbacks: Playbacks,
     /// Counts the threads that peers have made hang for good.
     pub parked: Arc<ParkedThreads>,
     /// All threads of the proxy, to be counted.

@@ -112,11 +112,15 @@ fn as_headers<'a>(headers: &'a [(&'static str, String)]) -> Vec<(&'a str, &'a st
     headers.iter().map(|(name, value)| (*name, value.as_str())).collect()
 }
 
-/// Serves a part of a film to one client.
+/// Serves a part of a film to one client, who holds this meanwhile, and for no longer than its seat.
 #[inline(never)]
-pub(super) fn serve(context: &Context, request: Request, mut place: ClientPlace<'_>) {
+pub(super) fn serve<T>(context: &Context, request: Request, mut place: ClientPlace<'_>, held: T) {
     match open(context, &request, &mut place) {
-        Ok((answer, reading)) => FilmClient { context, place, reading }.run(request, &answer),
+        Ok((answer, reading)) => {
+            let client = FilmClient { context, place, reading };
+            client.run(request, &answer);
+            drop(held);
+        }
         Err(NotOpened::Refused(response)) => {
             // Before it is answered: a client that has read the answer may ask for something else at once.
             drop(place);

@@ -23,6 +23,7 @@ use crate::stream::directory::NoSeat;
 use crate::stream::ending::Ending;
 use crate::stream::fanout::{Next, Subscription};
 use crate::stream::state::Why;
+use crate::stream::stream::Seat;
 use crate::stream::streams::LOOK_INTERVAL;
 use crate::ts::packet::null_packet;
 use crate::wanted::Wanted;
@@ -38,7 +39,7 @@ const NULL_INTERVAL: Duration = Duration::from_secs(1);
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// The headers of a stream.
-const HEADERS: [(&str, &str); 5] = [
+pub(super) const HEADERS: [(&str, &str); 5] = [
     ("Content-Type", "video/mp2t"),
     ("Cache-Control", "no-store"),
     ("Accept-Ranges", "none"),
@@ -60,15 +61,35 @@ pub(super) fn head(context: &Context, request: Request, key: &ContentKey) {
 
 /// Serves a stream to one client until either ends.
 pub(super) fn serve(context: &Context, request: Request, key: &ContentKey) {
+    serve_with(context, request, key, |_| Some(()), |refusal| refusal);
+}
+
+/// The same for a client that has something to hold meanwhile, which `begin` gives once its stream runs. It is let go while the
+/// client still has its seat. Where there is nothing to hold, there is no stream; `told` makes of a refusal what it is told.
+pub(super) fn serve_with<T>(
+    context: &Context,
+    request: Request,
+    key: &ContentKey,
+    begin: impl FnOnce(&Seat) -> Option<T>,
+    told: impl FnOnce(Response) -> Response,
+) {
     match admit(context, &request, key) {
-        Ok(place) if place.seat.stream().is_film() => film::serve(context, request, place),
         Ok(place) => {
+            let Some(held) = begin(&place.seat) else {
+                drop(place);
+                return refuse(context, request, told(Response::from(&Why::Asked)));
+            };
+            if place.seat.stream().is_film() {
+                return film::serve(context, request, place, held);
+            }
             let subscription = place.seat.join();
             let keepalive = context.stream.get().keepalive;
             let write_timeout = context.server.get().write_timeout;
-            ClientStream { context, place, subscription, keepalive, write_timeout }.run(request);
+            let mut client = ClientStream { context, place, subscription, keepalive, write_timeout };
+            client.run(request);
+            drop(held);
         }
-        Err(NotAdmitted::Refused(response)) => refuse(context, request, response),
+        Err(NotAdmitted::Refused(response)) => refuse(context, request, told(response)),
         // Nobody reads what it is answered.
         Err(NotAdmitted::ClientLeft) => drop(request),
     }

@@ -11,6 +11,7 @@ pub mod admin;
 mod base;
 pub mod connections;
 pub mod context;
+pub mod face;
 mod film;
 mod live;
 mod metrics;

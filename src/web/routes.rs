@@ -3,6 +3,8 @@
 //! Pure routing: `Route::of` reads method and target, [`handle`] hands over. A target's text goes no further than
 //! here.
 
+use std::time::Instant;
+
 use crate::http::request::{Method, Request};
 use crate::http::response::{Code, Response};
 use crate::id::{ContentKey, KeyError};
@@ -10,6 +12,7 @@ use crate::stream::state::{Event, Why};
 
 use super::admin::{Admin, Claim};
 use super::context::Context;
+use super::face::{self, Question};
 use super::live;
 use super::metrics;
 use super::page;
@@ -19,13 +22,18 @@ use super::status::Snapshot;
 use super::target::{Target, authority_of};
 
 /// The paths there are, for the person who asked for another.
-const PATHS: &str = "/ace/getstream?id=..., /ace/<id>.ts, /ace/status, /proxy/status, /proxy/sessions, \
+const PATHS: &str = "/ace/getstream?id=..., /ace/<id>.ts, /ace/status, /webui/api/service, /server/api, /proxy/status, /proxy/sessions, \
                      /proxy/sessions/{id}, /proxy/engines, /metrics, /healthz, /readyz, /";
+
+/// Told to a relay that asks us and whom we ask ourselves.
+const LOOP: &str =
+    "this acerelay is its own engine, by itself or by way of others: take one of them out of [[engines]]\n";
 
 /// What a request asks for.
 #[derive(Debug, PartialEq, Eq)]
 enum Route {
     Stream(Result<ContentKey, KeyError>),
+    Engine(Question),
     Hls,
     AceStatus(Option<String>),
     Status,
@@ -57,13 +65,15 @@ impl Route {
             | Self::Engines
             | Self::Metrics
             | Self::Page => true,
-            Self::Stream(_) | Self::Hls | Self::Health | Self::Ready | Self::Unknown => false,
+            Self::Stream(_) | Self::Engine(_) | Self::Hls | Self::Health | Self::Ready | Self::Unknown => {
+                false
+            }
         }
     }
 
     /// Whether a page of another site may read the answer: it may play, and read why it cannot.
     fn is_open(&self) -> bool {
-        matches!(self, Self::Stream(_) | Self::Hls)
+        matches!(self, Self::Stream(_) | Self::Engine(_) | Self::Hls)
     }
 
     // Not inlined, for the stack of streams: see `live`.
@@ -75,6 +85,11 @@ impl Route {
         };
         let names: Vec<_> = names.iter().map(String::as_str).collect();
         let key = |path_id| Self::Stream(ContentKey::from_query(path_id, pairs.iter().map(tidied)));
+        let of_content =
+            |pairs: &[&(String, String)]| ContentKey::from_query(None, pairs.iter().map(|pair| tidied(pair)));
+        if let Some(question) = Question::of(&names, &pairs, of_content) {
+            return Self::Engine(question);
+        }
         match names[..] {
             [] => Self::Page,
             ["ace", name] if is_named(name, "getstream") => key(None),
@@ -134,8 +149,15 @@ fn tidied((name, value): &(String, String)) -> (&str, &str) {
 
 /// Answers a request.
 pub fn handle(context: &Context, request: Request) {
+    if let Some(via) = request.header("Via")
+        && context.pool.relays().has_come_through_us(via, Instant::now())
+    {
+        return request.respond(Response::text(508, LOOP));
+    }
     let route = Route::of(request.target());
     match (request.method(), route) {
+        (Method::Get, Route::Engine(question)) => face::serve(context, request, question),
+        (Method::Head, Route::Engine(question)) => face::serve_head(request, &question),
         (Method::Get, Route::Stream(Ok(key))) => live::serve(context, request, &key),
         // Players look before they play; that must neither wait nor start anything.
         (Method::Head, Route::Stream(Ok(key))) => live::head(context, request, &key),
@@ -218,7 +240,7 @@ fn delete(context: &Context, route: Route) -> Response {
 
 fn show(context: &Context, route: Route) -> Response {
     match route {
-        Route::Stream(Ok(_)) | Route::Client(..) | Route::Unknown => {
+        Route::Stream(Ok(_)) | Route::Engine(_) | Route::Client(..) | Route::Unknown => {
             Response::error(Code::NotFound, &format_args!("there is no such path here; there are {PATHS}"))
         }
         Route::Stream(Err(error)) => {

@@ -235,7 +235,7 @@ impl<'a> From<&'a Media> for MediaStatus<'a> {
 
 impl<'a> From<&'a Stat> for Swarm<'a> {
     fn from(stat: &'a Stat) -> Self {
-        let Stat { status, peers, speed_down_kbps, speed_up_kbps, downloaded, uploaded, progress: _ } = stat;
+        let Stat { status, peers, speed_down_kbps, speed_up_kbps, downloaded, uploaded, .. } = stat;
         Self {
             status,
             peers: *peers,

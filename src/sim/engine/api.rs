@@ -232,7 +232,18 @@ impl Request<'_> {
             _ if matches!(health, Health::NoStatus | Health::NoPages) => not_found(),
             Some("get_media_files") => match self.named() {
                 Named::Known(content) => {
-                    let known = Arc::clone(&self.shared.lock().contents[content].content);
+                    let (step, known) = self.shared.update(|state| {
+                        let known = &mut state.contents[content];
+                        known.attempts.files += 1;
+                        (known.script.files.at(known.attempts.files - 1).clone(), Arc::clone(&known.content))
+                    });
+                    match step {
+                        Call::Slow(time) => {
+                            self.wait(time);
+                        }
+                        Call::Hang => return self.hang(|_| false),
+                        _ => {}
+                    }
                     Reply::Answer(Answer::json(
                         "result",
                         &media_files(&known, &self.shared.settings.dialect),

@@ -30,9 +30,15 @@ pub struct Content {
     pub files: Vec<FilmFile>,
     /// The list that its playback is, if it is one.
     pub hls: Option<Hls>,
+    /// What is made of each packet, if it is not sent as it is.
+    pub dress: Option<Dress>,
     /// What goes wrong with it.
     pub script: Script,
 }
+
+/// Makes of a packet, of which it is told the place in the broadcast, what is sent in its stead: several, none, or no packet at
+/// all.
+pub type Dress = fn(u64, &[u8; PACKET_BYTES], &mut Vec<u8>);
 
 impl Content {
     /// A broadcast.
@@ -48,6 +54,7 @@ impl Content {
             is_untold: false,
             files: Vec::new(),
             hls: None,
+            dress: None,
             script: Script::default(),
         }
     }
@@ -86,6 +93,13 @@ impl Content {
     #[must_use]
     pub fn hls(mut self, hls: Hls) -> Self {
         self.hls = Some(hls);
+        self
+    }
+
+    /// In another dress.
+    #[must_use]
+    pub fn dress(mut self, dress: Dress) -> Self {
+        self.dress = Some(dress);
         self
     }
 

@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-pub use self::content::{Begin, Burst, Content, Delivery, Framing, Pace, Stuck};
+pub use self::content::{Begin, Burst, Content, Delivery, Dress, Framing, Pace, Stuck};
 pub use self::counts::{Counts, RequestRecord};
 pub use self::dialect::Dialect;
 pub use self::file::{FilmFile, Parts};

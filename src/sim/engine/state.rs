@@ -128,6 +128,7 @@ pub(super) struct Attempts {
     pub(super) playback: usize,
     pub(super) stop: usize,
     pub(super) stat: usize,
+    pub(super) files: usize,
 }
 
 /// A body that is being sent.

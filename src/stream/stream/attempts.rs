@@ -28,6 +28,8 @@ pub(super) struct Current {
     pub(super) session: Option<Arc<Watched>>,
     /// When the engine had opened its session.
     pub(super) opened_at: Option<Instant>,
+    /// An engine has opened its session, and this stream is to play it.
+    pub(super) is_opened: bool,
     /// The engine's words when it was asked to play and was not ready.
     pub(super) refusal: Option<String>,
     /// What it plays, if that is a film.
@@ -186,6 +188,16 @@ impl Stream {
         facts.playback_session_id.clone_from(&session.playback_session_id);
         facts.liveness = session.liveness;
         self.commit(core, &Event::Opened(attempt));
+    }
+
+    /// Tells who waits for it that the session of this attempt is open, and that no other stream plays it already.
+    pub(in crate::stream) fn tell_opened(&self, attempt: u32) {
+        let mut core = self.core.lock();
+        if core.is_current(attempt) {
+            core.current.is_opened = true;
+        }
+        drop(core);
+        self.changed.notify_all();
     }
 
     /// Records in which words the engine said that it is not ready to play.

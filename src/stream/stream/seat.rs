@@ -57,6 +57,24 @@ impl Seat {
         self.activations = self.stream.core.lock().life.activations;
     }
 
+    /// Waits until an engine has opened a session for the stream, which is before it plays, or until it is known that none
+    /// does; at most until `deadline`, `None` if neither is known by then.
+    ///
+    /// # Errors
+    ///
+    /// Why the stream did not start.
+    pub fn wait_opened(&self, deadline: Instant) -> Option<Result<(), Why>> {
+        let mut core = self.stream.core.lock();
+        loop {
+            let is_opened = core.current.is_opened || core.life.state.is_active();
+            let outcome = core.life.outcome_since(self.activations).or_else(|| is_opened.then_some(Ok(())));
+            if outcome.is_some() || Instant::now() >= deadline {
+                return outcome;
+            }
+            self.stream.changed.wait_until(&mut core, deadline);
+        }
+    }
+
     /// Begins to stream.
     #[must_use]
     pub fn join(&self) -> Subscription {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::id::Digest;
-use crate::stream::state::State;
+use crate::stream::state::{Outcome, State, Why};
 use crate::stream::view::{ClientView, FilmView, StreamView};
 use crate::sync::atomic::Ordering;
 use crate::ts::media::Media;
@@ -76,6 +76,28 @@ impl Stream {
             picture_missing: self.flow.picture_missing(),
             keyframe_interval: self.fanout.keyframe_interval(),
         }
+    }
+
+    /// Why it never began, in one line, in which each of the texts is found that people look for. The closing line of one that
+    /// did begin comes later, since its clients may yet be sent the rest.
+    pub(in crate::stream) fn log_failed_start(&self) {
+        let State::Stopping(Outcome { why, had_started: false }) = self.state() else {
+            return;
+        };
+        let id = self.stream_id();
+        if !why.is_trouble() {
+            log::info!("Stream {id} ended before it started: {why}");
+            return;
+        }
+        let from = self.engine_name().map_or_else(String::new, |engine| format!(" from {engine}"));
+        let what = if let Why::ConnectTimeout(limit, _) = &why {
+            format!("Timeout waiting for connection of {id} after {}s{from}: {why}", limit.as_secs_f32())
+        } else if why.is_stream_s() {
+            format!("HTTP error streaming {id}{from}: {why}")
+        } else {
+            why.to_string()
+        };
+        log::warn!("Failed to initialize session for {id}: {what}");
     }
 
     /// The closing line of a stream that has run, once its last client has been sent the rest.
