@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::allocator;
+use crate::channels::keeper::{self, Keeper, Reload, Settings};
 use crate::channels::list::List;
 use crate::channels::state::StateDir;
 use crate::config::{self, Config, Live};
@@ -23,7 +24,7 @@ use crate::http::socket::Options;
 use crate::http::turnstile::Turnstile;
 use crate::stats::Stats;
 use crate::stream::streams::{self, Streams};
-use crate::threads::{SMALL_STACK_BYTES, Threads, Unfinished};
+use crate::threads::{LARGE_STACK_BYTES, SMALL_STACK_BYTES, Threads, Unfinished};
 use crate::web::connections::Connections;
 use crate::web::context::Context;
 use crate::web::face::playbacks::Playbacks;
@@ -59,7 +60,8 @@ pub struct App {
     config: Config,
     context: Arc<Context>,
     server: Arc<Server>,
-    /// Dropped to end the threads that wait for their next turn: housekeeper, self-check.
+    lists: Reload,
+    /// Dropped to end the threads that wait for their next turn: housekeeper, self-check, lists.
     stop: Sender<()>,
     service_threads: Threads,
     fetcher_threads: Threads,
@@ -129,7 +131,7 @@ impl App {
         passed: Option<Inherited>,
         patience: Patience,
     ) -> Result<Self, StartError> {
-        let Config { server, engines, health, stream, log: _, channels: _, playlists: _, state_dir } =
+        let Config { server, engines, health, stream, log: _, channels, playlists, state_dir } =
             config.clone();
         allocator::keep_no_large_memory();
         let write_slice = (server.write_timeout / 4).clamp(Duration::from_millis(50), MAX_WRITE_SLICE);
@@ -150,8 +152,10 @@ impl App {
         let streams =
             Streams::new(Arc::clone(&stream), Arc::clone(&pool), Arc::clone(&stats), fetcher_threads.clone());
         let state = state_dir.map_or_else(StateDir::default, |path| open_state(&path));
+        let list = Live::new(List::default());
+        let (keeper, lists) = Keeper::new(Settings { channels, playlists }, state.clone(), Arc::clone(&list));
         let context = Arc::new(Context {
-            channels: Live::new(List::default()),
+            channels: list,
             state,
             streams,
             server: Arc::clone(&server),
@@ -189,16 +193,22 @@ impl App {
             config,
             context,
             server: Arc::new(server),
+            lists,
             stop,
             service_threads,
             fetcher_threads,
             client_threads,
         };
-        app.start_services(health, &stopped).map_err(StartError::Thread)?;
+        app.start_services(health, keeper, &stopped).map_err(StartError::Thread)?;
         Ok(app)
     }
 
-    fn start_services(&self, health: config::Health, stopped: &Receiver<()>) -> io::Result<()> {
+    fn start_services(
+        &self,
+        health: config::Health,
+        keeper: Keeper,
+        stopped: &Receiver<()>,
+    ) -> io::Result<()> {
         let (streams, stop) = (Arc::clone(&self.context.streams), stopped.clone());
         let heartbeats = self.service_threads.heartbeats();
         let heartbeat = heartbeats.add("housekeeper", HOUSEKEEPER_SILENCE_LIMIT);
@@ -208,6 +218,11 @@ impl App {
 
         let (server, stop) = (Arc::clone(&self.server), stopped.clone());
         self.service_threads.spawn("self-check", SMALL_STACK_BYTES, move || server.check_itself(&stop))?;
+
+        let stop = stopped.clone();
+        let heartbeat = heartbeats.add("lists", keeper::SILENCE_LIMIT);
+        let keep_lists = move || keeper.run(&stop, || heartbeat.beat());
+        self.service_threads.spawn("lists", LARGE_STACK_BYTES, keep_lists)?;
 
         self.context.pool.watch(health, self.service_threads.clone())
     }
@@ -220,8 +235,7 @@ impl App {
     /// `write_timeout_s` may close it up to 5 s late.
     #[allow(dead_code, reason = "nothing but tests changes the settings of a running proxy yet")]
     pub fn reload(&self, config: Config) -> Vec<&'static str> {
-        let Config { mut server, engines, health, stream, log, channels: _, playlists: _, state_dir: _ } =
-            config;
+        let Config { mut server, engines, health, stream, log, channels, playlists, state_dir: _ } = config;
         let running = &self.config;
         let for_a_restart = [
             ("server.listen", server.listen != running.server.listen),
@@ -232,10 +246,16 @@ impl App {
         server.listen = running.server.listen;
         self.context.server.replace(server);
         self.context.stream.replace(stream);
+        self.reload_lists(Settings { channels, playlists });
         if let Err(error) = self.context.pool.reconcile(engines) {
             log::error!("No thread to watch an engine: {error}");
         }
         for_a_restart.into_iter().filter_map(|(key, is_changed)| is_changed.then_some(key)).collect()
+    }
+
+    /// Makes the channel list anew by these settings, and fetches all lists again. Whoever plays goes on.
+    pub fn reload_lists(&self, settings: Settings) {
+        self.lists.reload(settings);
     }
 
     /// Where it listens.

@@ -123,7 +123,8 @@ impl Response {
     fn head(&self, version: &str) -> Vec<u8> {
         // Length-delimited, whatever the size: every client understands that. RFC 9110 section 8.6: a 204 has no
         // length.
-        let length = (self.status != 204).then(|| self.body.length().to_string());
+        // A 304 would have the length of what it stands for.
+        let length = (self.status != 204 && self.status != 304).then(|| self.body.length().to_string());
         let length = length.iter().map(|length| ("Content-Length", length.as_str()));
         let headers = self.headers.iter().map(|(name, value)| (*name, value.as_str()));
         head(version, self.status, headers.chain(length)).into_bytes()
@@ -154,6 +155,7 @@ const fn reason(status: u16) -> &'static str {
         204 => "No Content",
         206 => "Partial Content",
         302 => "Found",
+        304 => "Not Modified",
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",
@@ -290,7 +292,7 @@ mod tests {
 
     #[test]
     fn every_code_has_its_phrase() {
-        for status in [200, 204, 206, 302, 400, 401, 403, 404, 405, 416, 500, 501, 502, 503, 504, 508] {
+        for status in [200, 204, 206, 302, 304, 400, 401, 403, 404, 405, 416, 500, 501, 502, 503, 504, 508] {
             assert_ne!(reason(status), "", "{status}");
         }
     }

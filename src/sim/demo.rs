@@ -4,7 +4,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::engine::{Content, Delivery, FilmFile, Getstream, Script, SimEngine};
+use super::engine::{BodyEvent, Content, Delivery, FilmFile, Getstream, PlaybackStep, Script, SimEngine};
 use super::media::{FileBytes, Media};
 use crate::id::Digest;
 
@@ -32,7 +32,7 @@ const CHANNELS: [Channel; 3] = [
 
 /// A film of three minutes.
 const FILM: Channel = Channel::new(
-    0x44,
+    0x88,
     "a film to seek in; what lies ahead loads slowly, as if few had it (the file is an MP4)",
 );
 
@@ -40,6 +40,29 @@ const FILM: Channel = Channel::new(
 /// and playing never waits.
 const FILM_DOWNLOADED_BYTES: u64 = 64 * 1024;
 const FILM_PIECE: Duration = Duration::from_millis(700);
+
+/// Contents of the channel list beside those: two that play, one that dies after a while, and one that is not there.
+const SECOND: Digest = Digest::new([0x44; 20]);
+const SPARE: Digest = Digest::new([0x55; 20]);
+const MORTAL: Digest = Digest::new([0x66; 20]);
+const DEAD: Digest = Digest::new([0x77; 20]);
+
+/// So long lives [`MORTAL`], and so many bytes has the clip in a second.
+const LIFE: Duration = Duration::from_secs(20);
+const CLIP_BYTES_PER_SECOND: u64 = 62_393;
+
+/// A channel of the list: its name, its group, and what plays it in order of preference.
+pub type Listed = (&'static str, &'static str, &'static [Digest]);
+
+/// The channel list: one with a dead first source, one whose first source dies, one cold, one offline, two good.
+pub const LIST: [Listed; 6] = [
+    ("Test Picture", "Good", &[CHANNELS[0].id]),
+    ("Second Picture", "Good", &[SECOND]),
+    ("Dead First Source", "Trouble", &[DEAD, SPARE]),
+    ("Source Dies After 20 Seconds", "Trouble", &[MORTAL, SPARE]),
+    ("Cold Start", "Trouble", &[CHANNELS[1].id]),
+    ("Offline", "Trouble", &[CHANNELS[2].id]),
+];
 
 const COLD_START: Duration = Duration::from_secs(8);
 
@@ -61,7 +84,13 @@ impl Demo {
         engine.add(picture);
         engine.add(cold.delivery(Delivery { prebuffer: COLD_START, ..Delivery::default() }));
         let no_content = Getstream::Error("failed to load content".to_owned());
-        engine.add(offline.script(Script::new().getstream(no_content)));
+        engine.add(offline.script(Script::new().getstream(no_content.clone())));
+        let further = |id: Digest, byte: u8| Content::live(id, Digest::new([!byte; 20]), Media::Clip);
+        engine.add(further(SECOND, 0x44));
+        engine.add(further(SPARE, 0x55));
+        let dies = PlaybackStep::after(LIFE.as_secs() * CLIP_BYTES_PER_SECOND, BodyEvent::End);
+        engine.add(further(MORTAL, 0x66).script(Script::new().playback(dies)));
+        engine.add(further(DEAD, 0x77).script(Script::new().getstream(no_content)));
         let file = FilmFile {
             downloaded: FILM_DOWNLOADED_BYTES,
             piece: FILM_PIECE,
@@ -84,6 +113,9 @@ impl Demo {
         for Channel { id, what, .. } in CHANNELS.iter().chain([&FILM]) {
             text.push_str(&format!("  http://{proxy}/ace/getstream?id={id}\n      {what}\n"));
         }
+        text.push_str(&format!(
+            "\nOr all six channels of its list at once:\n  http://{proxy}/playlist.m3u\n"
+        ));
         text.push_str(&format!("\nWhat goes on: http://{proxy}/ (for programs: /proxy/status, /metrics)\n"));
         text
     }

@@ -28,6 +28,7 @@ mod models;
 mod opening;
 pub mod outline;
 mod pacing;
+pub mod past;
 mod published;
 mod pump;
 mod splice;

@@ -16,7 +16,6 @@ use crate::http::range::Asked;
 use crate::http::request::{Body, Coding, Request};
 use crate::http::response::{Code, Response};
 use crate::http::socket::Presence;
-use crate::id::ContentKey;
 use crate::stream::film::{FilmNext, NoReading, Reading};
 use crate::stream::state::Why;
 use crate::stream::streams::LOOK_INTERVAL;
@@ -39,11 +38,12 @@ const MAX_LOSSES: u32 = 4;
 /// The chunk that ends a chunked body (RFC 9112 section 7.1).
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// The file behind this key, if it is known to be one.
-pub(super) fn known(context: &Context, key: &ContentKey) -> Option<File> {
-    let wanted = Wanted::from(key.clone());
+/// The file that is wanted, if it is known to be one.
+pub(super) fn known(context: &Context, wanted: &Wanted) -> Option<File> {
     let streams = context.streams.list();
-    let mut named = streams.iter().filter(|stream| *stream.key() == wanted.key || stream.content() == key);
+    let mut named = streams
+        .iter()
+        .filter(|stream| *stream.key() == wanted.key || wanted.sources().contains(&stream.content()));
     named.find_map(|stream| stream.file())
 }
 

@@ -11,12 +11,12 @@
 use std::fmt;
 use std::io;
 use std::sync::{Arc, LazyLock};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::http::request::{Body, Coding, Request};
 use crate::http::response::{Code, Response};
 use crate::http::socket::Presence;
-use crate::id::ContentKey;
 use crate::stream::chunk::Chunk;
 use crate::stream::client::{ClientRecord, Protocol};
 use crate::stream::directory::NoSeat;
@@ -52,16 +52,16 @@ static NULL_CHUNK: LazyLock<Chunk> = LazyLock::new(|| Chunk::inserted(Instant::n
 
 /// Answers who asks for the head of a stream alone. Nothing is started for it: what is a film is known while it plays, and for
 /// as long as it is listed after that.
-pub(super) fn head(context: &Context, request: Request, key: &ContentKey) {
-    match film::known(context, key) {
+pub(super) fn head(context: &Context, request: Request, wanted: &Wanted) {
+    match film::known(context, wanted) {
         Some(file) => film::send_head(request, &file),
         None => request.stream_head(&HEADERS, None),
     }
 }
 
 /// Serves a stream to one client until either ends.
-pub(super) fn serve(context: &Context, request: Request, key: &ContentKey) {
-    serve_with(context, request, key, |_| Some(()), |refusal| refusal);
+pub(super) fn serve(context: &Context, request: Request, wanted: Wanted) {
+    serve_with(context, request, wanted, |_| Some(()), |refusal| refusal);
 }
 
 /// The same for a client that has something to hold meanwhile, which `begin` gives once its stream runs. It is let go while the
@@ -69,11 +69,11 @@ pub(super) fn serve(context: &Context, request: Request, key: &ContentKey) {
 pub(super) fn serve_with<T>(
     context: &Context,
     request: Request,
-    key: &ContentKey,
+    wanted: Wanted,
     begin: impl FnOnce(&Seat) -> Option<T>,
     told: impl FnOnce(Response) -> Response,
 ) {
-    match admit(context, &request, key) {
+    match admit(context, &request, wanted) {
         Ok(place) => {
             let Some(held) = begin(&place.seat) else {
                 drop(place);
@@ -108,7 +108,7 @@ enum NotAdmitted {
 fn admit<'a>(
     context: &'a Context,
     request: &Request,
-    key: &ContentKey,
+    mut wanted: Wanted,
 ) -> Result<ClientPlace<'a>, NotAdmitted> {
     let server = context.server.get();
     let at_capacity = |detail: &'static str| NotAdmitted::Refused(Response::error(Code::AtCapacity, &detail));
@@ -131,7 +131,6 @@ fn admit<'a>(
             )
         })?;
     let deadline = Instant::now() + start_limit(&context.stream.get());
-    let mut wanted = Wanted::from(key.clone());
     let client_left = |wanted: &Wanted| {
         log::info!("Client {} left stream {} before it started", record.id, wanted.key.stream_id());
         NotAdmitted::ClientLeft
@@ -236,7 +235,7 @@ impl ClientStream<'_> {
     /// Sends chunk after chunk until something ends it.
     #[inline(never)]
     fn feed(&mut self, body: &mut Body) -> Departure {
-        let (mut last_sent, mut skips) = (None, 0);
+        let (mut last_sent, mut skips): (Option<(Instant, _)>, _) = (None, 0);
         loop {
             if self.place.registration.is_asked_to_leave() {
                 return Departure::Disconnected;
@@ -245,6 +244,11 @@ impl ClientStream<'_> {
                 Next::Chunk(chunk) => {
                     if let Err(departure) = self.send(body, &chunk) {
                         return departure;
+                    }
+                    if last_sent.is_none() {
+                        // It has its head and its first bytes, and the backlog comes next, a megabyte. Of many who join at
+                        // once the others wait for theirs, and go first.
+                        thread::yield_now();
                     }
                     self.subscription.record_sent(&chunk);
                     self.context.stats.add_bytes_out(chunk.packets().len() as u64);

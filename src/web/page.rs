@@ -10,8 +10,8 @@ const PAGE: &str = include_str!("page.html");
 /// What the page may load and run: its own style and script, and the proxy's own answers. A test holds that the hashes
 /// are those of the blocks in the page.
 const POLICY: &str = "default-src 'none'; \
-                      style-src 'sha256-ydOh6MkGoWJDoFaOCfHmAF0bNRo6U3ArQMxanxr850s='; \
-                      script-src 'sha256-0UEN0W5Ogb+JGgDPlGWdCBSwqDBKAfeyybQ+btHJIX8='; \
+                      style-src 'sha256-Whzt/M8FvLj7NBEEb/JHelYcfQhkEQc0qB/miiq2QzQ='; \
+                      script-src 'sha256-4sXjZxCfcORYMHrk3cjkqH5hCopNHBmSeiQjOJqIz4g='; \
                       connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
 

@@ -5,12 +5,14 @@
 
 use std::time::Instant;
 
+use crate::channels::playlist::Choice;
 use crate::http::request::{Method, Request};
 use crate::http::response::{Code, Response};
 use crate::id::{ContentKey, KeyError};
 use crate::stream::state::{Event, Why};
 
 use super::admin::{Admin, Claim};
+use super::channels;
 use super::context::Context;
 use super::face::{self, Question};
 use super::live;
@@ -23,7 +25,7 @@ use super::target::{Target, authority_of};
 
 /// The paths there are, for the person who asked for another.
 const PATHS: &str = "/ace/getstream?id=..., /ace/<id>.ts, /ace/status, /webui/api/service, /server/api, /proxy/status, /proxy/sessions, \
-                     /proxy/sessions/{id}, /proxy/engines, /metrics, /healthz, /readyz, /";
+                     /proxy/sessions/{id}, /proxy/engines, /playlist.m3u, /ch/{slug}.ts, /proxy/channels, /metrics, /healthz, /readyz, /";
 
 /// Told to a relay that asks us and whom we ask ourselves.
 const LOOP: &str =
@@ -41,6 +43,11 @@ enum Route {
     Session(String),
     Client(String, String),
     Engines,
+    Playlist(Choice),
+    Channel(String),
+    ChannelHls(String),
+    Channels,
+    ChannelStatus(String),
     Metrics,
     Page,
     Health,
@@ -63,17 +70,25 @@ impl Route {
             | Self::Session(_)
             | Self::Client(..)
             | Self::Engines
+            | Self::Channels
+            | Self::ChannelStatus(_)
             | Self::Metrics
             | Self::Page => true,
-            Self::Stream(_) | Self::Engine(_) | Self::Hls | Self::Health | Self::Ready | Self::Unknown => {
-                false
-            }
+            Self::Stream(_)
+            | Self::Engine(_)
+            | Self::Hls
+            | Self::Playlist(_)
+            | Self::Channel(_)
+            | Self::ChannelHls(_)
+            | Self::Health
+            | Self::Ready
+            | Self::Unknown => false,
         }
     }
 
     /// Whether a page of another site may read the answer: it may play, and read why it cannot.
     fn is_open(&self) -> bool {
-        matches!(self, Self::Stream(_) | Self::Engine(_) | Self::Hls)
+        matches!(self, Self::Stream(_) | Self::Engine(_) | Self::Hls | Self::Channel(_) | Self::ChannelHls(_))
     }
 
     // Not inlined, for the stack of streams: see `live`.
@@ -108,6 +123,17 @@ impl Route {
             ["proxy", "sessions", id] => Self::Session(id.to_owned()),
             ["proxy", "sessions", id, "clients", client] => Self::Client(id.to_owned(), client.to_owned()),
             ["proxy", "engines"] => Self::Engines,
+            ["proxy", "channels"] => Self::Channels,
+            ["proxy", "channels", slug] => Self::ChannelStatus(slug.to_owned()),
+            ["playlist.m3u" | "playlist.m3u8"] => Self::Playlist(channels::choice(&pairs)),
+            // Players add to a path what they add to all of them.
+            ["ch", name] => match name.split('|').next().and_then(|name| name.trim().rsplit_once('.')) {
+                Some((slug, suffix)) if suffix.eq_ignore_ascii_case("ts") => Self::Channel(slug.to_owned()),
+                Some((slug, suffix)) if suffix.eq_ignore_ascii_case("m3u8") => {
+                    Self::ChannelHls(slug.to_owned())
+                }
+                _ => Self::Unknown,
+            },
             ["metrics"] => Self::Metrics,
             ["healthz"] => Self::Health,
             ["readyz"] => Self::Ready,
@@ -158,9 +184,16 @@ pub fn handle(context: &Context, request: Request) {
     match (request.method(), route) {
         (Method::Get, Route::Engine(question)) => face::serve(context, request, question),
         (Method::Head, Route::Engine(question)) => face::serve_head(request, &question),
-        (Method::Get, Route::Stream(Ok(key))) => live::serve(context, request, &key),
+        (Method::Get, Route::Stream(Ok(key))) => live::serve(context, request, key.into()),
         // Players look before they play; that must neither wait nor start anything.
-        (Method::Head, Route::Stream(Ok(key))) => live::head(context, request, &key),
+        (Method::Head, Route::Stream(Ok(key))) => live::head(context, request, &key.into()),
+        (method @ (Method::Get | Method::Head), Route::Channel(slug)) => {
+            match channels::wanted(context, &slug) {
+                Ok(wanted) if method == Method::Get => live::serve(context, request, wanted),
+                Ok(wanted) => live::head(context, request, &wanted),
+                Err(response) => request.respond(response.for_every_page()),
+            }
+        }
         (_, route) => {
             let is_open = route.is_open();
             let response = answer(context, &request, route);
@@ -181,13 +214,13 @@ fn answer(context: &Context, request: &Request, route: Route) -> Response {
     let admin = Admin::from(&*server);
     match request.method() {
         Method::Get | Method::Head if route.is_private() => match admin.check_reader(claim) {
-            Ok(()) => show(context, route),
+            Ok(()) => show(context, request, route),
             Err(denied) => {
                 log::debug!("A question from {} was refused: {denied}", request.peer());
                 Response::from(&denied)
             }
         },
-        Method::Get | Method::Head => show(context, route),
+        Method::Get | Method::Head => show(context, request, route),
         Method::Options => cors(Response::empty(204)),
         Method::Delete if route.is_deletable() => match admin.check(claim) {
             Ok(()) => delete(context, route),
@@ -196,7 +229,7 @@ fn answer(context: &Context, request: &Request, route: Route) -> Response {
                 Response::from(&denied)
             }
         },
-        Method::Delete | Method::Other if route == Route::Unknown => show(context, route),
+        Method::Delete | Method::Other if route == Route::Unknown => show(context, request, route),
         Method::Delete | Method::Other => {
             let (detail, allow) = if route.is_deletable() {
                 ("only GET, HEAD, DELETE and OPTIONS are answered here", "GET, HEAD, DELETE, OPTIONS")
@@ -238,15 +271,22 @@ fn delete(context: &Context, route: Route) -> Response {
     }
 }
 
-fn show(context: &Context, route: Route) -> Response {
+fn show(context: &Context, request: &Request, route: Route) -> Response {
     match route {
-        Route::Stream(Ok(_)) | Route::Engine(_) | Route::Client(..) | Route::Unknown => {
+        Route::Stream(Ok(_)) | Route::Engine(_) | Route::Client(..) | Route::Channel(_) | Route::Unknown => {
             Response::error(Code::NotFound, &format_args!("there is no such path here; there are {PATHS}"))
         }
         Route::Stream(Err(error)) => {
             context.stats.add_refusal(Code::BadRequest.name());
             Response::from(&error)
         }
+        Route::ChannelHls(slug) => match channels::wanted(context, &slug) {
+            Ok(_) => Response::error(Code::NotImplemented, &"HLS is not there yet; use this path with .ts"),
+            Err(response) => response,
+        },
+        Route::Playlist(choice) => channels::playlist(context, request, choice),
+        Route::Channels => channels::all(context, request),
+        Route::ChannelStatus(slug) => channels::one(context, request, &slug),
         Route::Hls => {
             Response::error(Code::NotImplemented, &"HLS is not there yet; use /ace/getstream with this id")
         }
@@ -326,6 +366,25 @@ mod tests {
             ("/proxy/sessions/a/clients/7/8", Route::Unknown),
             ("/proxy/sessions/a/clients", Route::Unknown),
             ("/proxy/engines", Route::Engines),
+            ("/proxy/channels", Route::Channels),
+            ("/proxy/channels/canal-faro/", Route::ChannelStatus("canal-faro".into())),
+            ("/playlist.m3u", Route::Playlist(Choice::default())),
+            ("/playlist.m3u8?x=y", Route::Playlist(Choice::default())),
+            (
+                "/playlist.m3u?group=A%20b&search=x&hls=1",
+                Route::Playlist(Choice {
+                    group: Some("A b".into()),
+                    search: Some("x".into()),
+                    is_hls: true,
+                    has_guide: false,
+                }),
+            ),
+            ("/ch/canal-faro.ts", Route::Channel("canal-faro".into())),
+            ("/ch/canal-faro.TS?transcode=none", Route::Channel("canal-faro".into())),
+            ("/ch/canal-faro.ts%7CUser-Agent=x", Route::Channel("canal-faro".into())),
+            ("/ch/canal-faro.m3u8", Route::ChannelHls("canal-faro".into())),
+            ("/ch/canal-faro", Route::Unknown),
+            ("/ch/", Route::Unknown),
             ("/healthz", Route::Health),
             ("/ace/manifest.m3u8?id=1", Route::Hls),
             ("/ace/status", Route::AceStatus(None)),

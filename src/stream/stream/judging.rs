@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::engine::stat::Watched;
 use crate::stream::candidates::{Failure, Others};
 use crate::stream::flow::PictureNews;
+use crate::stream::past::GOOD_AFTER;
 use crate::stream::state::{EngineState, Event, Hint, SourceReport, State, Why};
 
 use super::Stream;
@@ -47,7 +48,27 @@ impl Stream {
     pub fn tick(&self) -> Instant {
         self.judge(self.hear());
         self.tell_of_picture();
+        self.praise();
         self.next_look(Instant::now())
+    }
+
+    /// Has it remembered that the current source plays well.
+    fn praise(&self) {
+        let now = Instant::now();
+        let content = {
+            let mut core = self.core.lock();
+            let is_playing = matches!(core.life.state, State::Active | State::Lingering { .. });
+            match &mut core.plays_since {
+                Some((since, is_good))
+                    if is_playing && now.saturating_duration_since(*since) >= GOOD_AFTER =>
+                {
+                    *is_good = true;
+                    self.content()
+                }
+                _ => return,
+            }
+        };
+        self.past.praise(self.key(), &content, now);
     }
 
     fn next_look(&self, now: Instant) -> Instant {
