@@ -144,7 +144,7 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
 
     let mut message = bytes.to_vec();
     message.push(0x80);
-    message.resize(message.len().next_multiple_of(64) + if message.len() % 64 > 56 { 64 } else { 0 }, 0);
+    message.resize((message.len() + 8).next_multiple_of(64), 0);
     let length = message.len() - 8;
     message[length..].copy_from_slice(&(bytes.len() as u64 * 8).to_be_bytes());
     for block in message.chunks_exact(64) {
