@@ -26,6 +26,10 @@
 //!
 //! A chunk is one allocation with the frame of the chunked coding round it, shared by all clients.
 //!
+//! A film takes another way. Each client reads the part that it asks for over a connection of its own, out of the one engine
+//! session: `engine::playback` gives the part, [`stream::film`] reads it on a thread, `web::film` writes it. Nothing is kept,
+//! and nothing is shared but the session; seats, states and recovery are those of a stream.
+//!
 //! # Layers
 //!
 //! Imports point down only, and no two files import each other; a test reads them and holds both.
@@ -57,6 +61,7 @@
 //! | self-check | a timer; asks its own port | a request, a connection that has asked nothing, the stop channel |
 //! | client-N | one connection's requests, in turn: the stream's Condvars, a socket write | fetcher, kernel, deadlines |
 //! | fetch-ID | connect, head, body, stop: each with a deadline | its interrupter, the stop channel |
+//! | film-N | one client's part of a film: head, body; its one piece not taken yet | its interrupter, the client's thread |
 //! | housekeeper | the next deadline of a stream; drives them all | a stream that begins or changes its state, the stop channel |
 //! | lists | a timer; fetches and reads one list after the other | the stop channel, a reload |
 //! | log | the queue of lines; a write that may block for good, so that nobody else does | a line |

@@ -153,6 +153,7 @@ const fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
         204 => "No Content",
+        206 => "Partial Content",
         302 => "Found",
         304 => "Not Modified",
         400 => "Bad Request",
@@ -161,6 +162,7 @@ const fn reason(status: u16) -> &'static str {
         404 => "Not Found",
         405 => "Method Not Allowed",
         410 => "Gone",
+        416 => "Range Not Satisfiable",
         500 => "Internal Server Error",
         502 => "Bad Gateway",
         503 => "Service Unavailable",
@@ -185,6 +187,8 @@ pub enum Code {
     MethodNotAllowed,
     /// There was, and is to be no more.
     Gone,
+    /// There is no such part.
+    RangeNotSatisfiable,
     /// The engine failed.
     EngineError,
     /// No engine is up.
@@ -207,6 +211,7 @@ impl Code {
             Self::NotFound => (404, "not_found"),
             Self::MethodNotAllowed => (405, "method_not_allowed"),
             Self::Gone => (410, "gone"),
+            Self::RangeNotSatisfiable => (416, "range_not_satisfiable"),
             Self::EngineError => (502, "engine_error"),
             Self::NoEngine => (503, "no_engine"),
             Self::AtCapacity => (503, "at_capacity"),
@@ -287,7 +292,7 @@ mod tests {
 
     #[test]
     fn every_code_has_its_phrase() {
-        for status in [200, 204, 302, 304, 400, 401, 403, 404, 405, 410, 500, 502, 503, 504, 508] {
+        for status in [200, 204, 206, 302, 304, 400, 401, 403, 404, 405, 410, 416, 500, 502, 503, 504, 508] {
             assert_ne!(reason(status), "", "{status}");
         }
     }

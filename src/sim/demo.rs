@@ -1,11 +1,11 @@
-//! The simulated engine of `--demo`: a few channels to try the proxy with, on a machine that has no engine.
+//! The simulated engine of `--demo`: a few channels and a film to try the proxy with, on a machine that has no engine.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::engine::{BodyEvent, Content, Delivery, Getstream, PlaybackStep, Script, SimEngine};
-use super::media::Media;
+use super::engine::{BodyEvent, Content, Delivery, FilmFile, Getstream, PlaybackStep, Script, SimEngine};
+use super::media::{FileBytes, Media};
 use crate::id::Digest;
 
 /// A channel of the demo.
@@ -29,6 +29,17 @@ const CHANNELS: [Channel; 3] = [
     Channel::new(0x22, "the same after a cold start of 8 seconds"),
     Channel::new(0x33, "a channel that is offline: the player is told so"),
 ];
+
+/// A film of three minutes.
+const FILM: Channel = Channel::new(
+    0x88,
+    "a film to seek in; what lies ahead loads slowly, as if few had it (the file is an MP4)",
+);
+
+/// So much of the film is there from the beginning, and each further piece of 16 KiB takes so long: a seek takes a moment,
+/// and playing never waits.
+const FILM_DOWNLOADED_BYTES: u64 = 64 * 1024;
+const FILM_PIECE: Duration = Duration::from_millis(700);
 
 /// Contents of the channel list beside those: three that play, one that dies after a while, and one that is not there.
 const SECOND: Digest = Digest::new([0x44; 20]);
@@ -82,6 +93,12 @@ impl Demo {
         let dies = PlaybackStep::after(LIFE.as_secs() * CLIP_BYTES_PER_SECOND, BodyEvent::End);
         engine.add(further(MORTAL, 0x66).script(Script::new().playback(dies)));
         engine.add(further(DEAD, 0x77).script(Script::new().getstream(no_content)));
+        let file = FilmFile {
+            downloaded: FILM_DOWNLOADED_BYTES,
+            piece: FILM_PIECE,
+            ..FilmFile::new("test film.mp4", FileBytes::Film)
+        };
+        engine.add(Content::files(FILM.id, FILM.infohash, vec![file]));
         Ok(Self { engine })
     }
 
@@ -95,7 +112,7 @@ impl Demo {
     #[must_use]
     pub fn invitation(&self, proxy: SocketAddr) -> String {
         let mut text = String::from("\nOpen one of these in a player (VLC: Media, Open Network Stream):\n");
-        for Channel { id, what, .. } in &CHANNELS {
+        for Channel { id, what, .. } in CHANNELS.iter().chain([&FILM]) {
             text.push_str(&format!("  http://{proxy}/ace/getstream?id={id}\n      {what}\n"));
         }
         text.push_str(&format!(

@@ -19,8 +19,8 @@ mod tests;
 
 pub use self::engine::{
     Begin, BodyEvent, Burst, Call, CallKind, Content, Counts, Delivery, Dialect, Dress, EndedReaders, Entry,
-    Fill, Framing, Getstream, Head, Health, Hls, HlsKind, HostName, Order, Pace, PlaybackStep, RequestRecord,
-    Script, SessionRules, Settings, SimEngine, Steps, Stuck,
+    Fill, FilmFile, Framing, Getstream, Head, Health, Hls, HlsKind, HostName, Order, Pace, Parts,
+    PlaybackStep, RequestRecord, Script, SessionRules, Settings, SimEngine, Steps, Stuck,
 };
 pub use self::judge::{Checker, Gap, Latency, Report};
-pub use self::media::{Media, Numbered, Restart, now_us};
+pub use self::media::{FileBytes, Media, Numbered, Restart, now_us};

@@ -4,6 +4,8 @@
 //! why, stops the engine sessions and reports the end, in that order: nobody who waits for the start waits for a thread
 //! that is gone, and no opened session is left behind.
 
+mod film;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +14,7 @@ use crossbeam_channel::{RecvTimeoutError, select};
 use crate::engine::api::{Liveness, Opening as Manner};
 use crate::engine::choose::Unavailable;
 use crate::engine::error::{EngineError, Failed};
-use crate::engine::playback::{Playback, Player};
+use crate::engine::playback::{Interrupter, Playback, Player};
 use crate::engine::pool::{Content, Engine, Pool, Reservation, Wish};
 use crate::engine::url::Target;
 use crate::id::Digest;
@@ -25,6 +27,8 @@ use super::pump::Pump;
 use super::state::{Event, State, Why};
 use super::stopping::{LAST_STOP_LIMIT, Opened};
 use super::stream::{Lost, NextAttempt, Stream};
+
+use self::film::Found;
 
 /// How often a fetcher that waits for its turn on an engine looks again.
 const TURN_INTERVAL: Duration = Duration::from_millis(50);
@@ -89,12 +93,21 @@ enum Chosen {
     Pending(Opening),
 }
 
+/// What an engine plays.
+enum Source {
+    /// A body to read, and what its end means.
+    Stream(Playback, Ending),
+    /// A film, which each client reads for itself.
+    Film(Found),
+}
+
 impl Run<'_> {
     /// One source, from the choice of the engine to its loss.
     fn attempt(&mut self, next: &NextAttempt) -> Lost {
         self.pump.begin(next.number);
         let (playback, ending) = match self.obtain(next) {
-            Ok(source) => source,
+            Ok(Source::Stream(playback, ending)) => (playback, ending),
+            Ok(Source::Film(found)) => return self.show(found, next),
             Err(lost) => return lost,
         };
         let (opened, pending) = (&mut self.opened, &mut self.pending);
@@ -107,21 +120,27 @@ impl Run<'_> {
         })
     }
 
-    /// A body to read, and what its end means.
-    fn obtain(&mut self, next: &NextAttempt) -> Result<(Playback, Ending), Lost> {
+    /// Something that plays.
+    fn obtain(&mut self, next: &NextAttempt) -> Result<Source, Lost> {
         let (engine, liveness) = self.open(next)?;
         self.stream.tell_opened(next.number);
         let id = self.stream.stream_id();
         log::info!("Started fetcher for {id}");
-        let playback = self.play(&engine, next)?;
+        let (mut playback, interrupter) = self.play(&engine, next)?;
         log::info!("Stream response received for {id}, status: {}", playback.status());
         self.stream.apply(&Event::Connected(next.number));
         log::info!("Stream {id} connected");
+        // Who watches a stream cannot be given a file in its place.
+        let may_be_film = self.stream.fanout().head() == 0;
+        let found = playback.file(liveness).map_err(|error| Why::of_body(EngineError::of_body(&error)))?;
+        if let Some(file) = found.filter(|_| may_be_film) {
+            return Ok(Source::Film(Found { engine, playback, interrupter, file }));
+        }
         let ending = match liveness {
             Liveness::Vod => Ending::Complete,
             Liveness::Live | Liveness::Unknown => Ending::Broken,
         };
-        Ok((playback, ending))
+        Ok(Source::Stream(playback, ending))
     }
 
     /// Opens a session on the best engine, after the one that was lost is stopped.
@@ -320,7 +339,7 @@ impl Run<'_> {
     }
 
     /// Asks for the stream, again and again while the engine is warming up.
-    fn play(&self, engine: &Engine, next: &NextAttempt) -> Result<Playback, Lost> {
+    fn play(&self, engine: &Engine, next: &NextAttempt) -> Result<(Playback, Interrupter), Lost> {
         let began = Instant::now();
         let Some(session) = self.opened.as_ref().and_then(Opened::session) else {
             return Err(Lost::Why(Why::Panicked));
@@ -328,9 +347,10 @@ impl Run<'_> {
         loop {
             let player = Player::new(&engine.api);
             let interrupter = player.interrupter();
-            self.stream.arm(next.number, move || interrupter.interrupt())?;
+            let armed = interrupter.clone();
+            self.stream.arm(next.number, move || armed.interrupt())?;
             let error = match player.play(session, next.play_by) {
-                Ok(playback) => return Ok(playback),
+                Ok(playback) => return Ok((playback, interrupter)),
                 Err(error) => error,
             };
             if !self.stream.is_current(next.number) {

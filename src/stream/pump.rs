@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::TryRecvError;
 
-use crate::engine::error::{EngineError, Failed};
+use crate::engine::error::EngineError;
 use crate::engine::playback::Playback;
 use crate::ts::align::{Aligner, foreign_packet_bytes};
 
@@ -94,7 +94,7 @@ impl<'a> Pump<'a> {
                 Ok(0) => return self.finish(Why::SourceEnded(ending)).into(),
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return self.finish(why_of(EngineError::of_body(&error))).into(),
+                Err(error) => return self.finish(Why::of_body(EngineError::of_body(&error))).into(),
             };
             self.stream.record_bytes_in(read as u64);
             if playback.has_jumped() {
@@ -222,11 +222,6 @@ impl<'a> Pump<'a> {
         thread::sleep(pause);
         self.stream.stopped().try_recv() != Err(TryRecvError::Empty)
     }
-}
-
-/// What it means that a body cannot be read on.
-fn why_of(error: EngineError) -> Why {
-    if error.is_unknown_session() { Why::SessionLost } else { Why::Engine(Failed::playback(error)) }
 }
 
 #[cfg(test)]

@@ -135,6 +135,8 @@ impl Stream {
             ended_at: None,
             first_data_after: None,
             media: None,
+            film: None,
+            files: Arc::default(),
             ran_for: None,
         });
         let core = Core {
@@ -422,7 +424,7 @@ impl Stream {
     }
 
     /// Has the engine asked about the session now, since it has begun to play.
-    pub(super) fn ask_about_it(&self) {
+    pub fn ask_about_it(&self) {
         let (engine, session) = {
             let current = &self.core.lock().current;
             (current.engine.clone(), current.session.clone())
@@ -436,6 +438,13 @@ impl Stream {
     pub fn record_bytes_in(&self, bytes: u64) {
         self.flow.add(bytes);
         self.stats.add_bytes_in(bytes);
+    }
+
+    /// Records that so many bytes of a film came, for whichever client.
+    pub fn record_film_bytes(&self, bytes: u64) {
+        self.record_bytes_in(bytes);
+        // It is not silent.
+        self.flow.hold();
     }
 
     /// Gives whole packets to everybody, with the marks that were found in them. Tells whether it did so: a stream that is over
@@ -498,9 +507,9 @@ impl Stream {
             // A client with two seats has one entry; the first seat that it gave back has taken it.
             return;
         }
-        if let Some(progress) = client.progress.get() {
+        if let Some(sent) = client.sent_bytes() {
             // Under the lock, so that a view counts it once: with the seats or with those that are gone.
-            self.bytes_out_of_gone.fetch_add(progress.sent_bytes(), Ordering::Relaxed);
+            self.bytes_out_of_gone.fetch_add(sent, Ordering::Relaxed);
         }
         if !core.seats.is_empty() {
             return;

@@ -1,11 +1,12 @@
 //! What is served: streams to players, status to people and programs.
 //!
-//! [`routes`] decides what a request asks for, by what `target` reads, [`admin`] whether it may; `live` streams, with a
-//! seat in [`connections`], [`hls`] the same in lists and segments; `channels` tells of the house's list; `base` begins
-//! absolute URLs; [`status`] takes the one picture that status, `metrics` and, by way of status, the `page` are rendered
-//! from, and `shapes` has the fields of its JSON; `sessions` finds the one that a path names; `process` adds to metrics
-//! what the process takes of the system; `refusal` says which error has which status. [`context`] is what all of them need.
-//! How a request came and how an answer goes out is the matter of [`crate::http`].
+//! [`routes`] decides what a request asks for, by what `target` reads, [`admin`] whether it may; `live` streams, [`hls`]
+//! gives the same in lists and segments, and `film` gives parts of a film, each from a `place` of its own, with its
+//! connection in [`connections`]; `channels` tells of the house's list; `base` begins absolute URLs; [`status`] takes the
+//! one picture that status, `metrics` and, by way of status, the `page` are rendered from, and `shapes` has the fields of
+//! its JSON; `sessions` finds the one that a path names; `process` adds to metrics what the process takes of the system;
+//! `refusal` says which error has which status. [`context`] is what all of them need. How a request came and how an answer
+//! goes out is the matter of [`crate::http`].
 
 pub mod admin;
 mod base;
@@ -13,10 +14,12 @@ mod channels;
 pub mod connections;
 pub mod context;
 pub mod face;
+mod film;
 pub mod hls;
 mod live;
 mod metrics;
 mod page;
+mod place;
 mod process;
 mod refusal;
 pub mod routes;

@@ -11,7 +11,7 @@ const PAGE: &str = include_str!("page.html");
 /// are those of the blocks in the page.
 const POLICY: &str = "default-src 'none'; \
                       style-src 'sha256-LzVuWwyo181jenAf16m7IW3nTOfa6P+yuyY5i0R2548='; \
-                      script-src 'sha256-W3kptr93r6GVXaqAVmmx16ZpIcRc9H40eBFoZ4Xeyfo='; \
+                      script-src 'sha256-iQXUE7gM2vN/8IPi4Hl+H2+hE/rQmZTVfOz5ZYIOuhw='; \
                       connect-src 'self'; media-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
 

@@ -216,11 +216,11 @@ pub fn handle(context: &Context, request: Request) {
         (Method::Head, Route::Engine(question)) => face::serve_head(request, &question),
         (Method::Get, Route::Stream(Ok(key))) => live::serve(context, request, key.into()),
         // Players look before they play; that must neither wait nor start anything.
-        (Method::Head, Route::Stream(Ok(_))) => request.stream_head(&live::HEADERS),
+        (Method::Head, Route::Stream(Ok(key))) => live::head(context, request, &key.into()),
         (method @ (Method::Get | Method::Head), Route::Channel(slug)) => {
             match channels::wanted(context, &slug) {
                 Ok(wanted) if method == Method::Get => live::serve(context, request, wanted),
-                Ok(_) => request.stream_head(&live::HEADERS),
+                Ok(wanted) => live::head(context, request, &wanted),
                 Err(response) => request.respond(response.for_every_page()),
             }
         }

@@ -15,6 +15,7 @@ mod dialects;
 mod engines;
 mod face;
 mod failover;
+mod film;
 mod harness;
 mod health;
 mod heartbeats;

@@ -280,8 +280,14 @@ fn version() -> Value {
 }
 
 fn media_files(content: &Content, dialect: &Dialect) -> Value {
+    let names: Vec<&str> = match content.files.as_slice() {
+        [] => vec![&content.name],
+        files => files.iter().map(|file| file.name.as_str()).collect(),
+    };
+    let file = |(index, name)| json!({"index": index, "filename": name});
+    let files: Vec<Value> = names.into_iter().enumerate().map(file).collect();
     json!({
-        "files": [{"index": 0, "filename": content.name}],
+        "files": files,
         "name": content.name,
         "infohash": dialect.infohash_of(content).to_string(),
         "transport_type": "bt",

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::super::media::Media;
 use super::super::media::packet::PACKET_BYTES;
+use super::file::FilmFile;
 use super::listing::Hls;
 use super::script::Script;
 use crate::id::Digest;
@@ -23,6 +24,10 @@ pub struct Content {
     pub media: Media,
     /// How it leaves the engine.
     pub delivery: Delivery,
+    /// Whether getstream says that it does not know whether it is a broadcast.
+    pub is_untold: bool,
+    /// The files that it consists of; `_idx` names the one that is played. None: the media is.
+    pub files: Vec<FilmFile>,
     /// The list that its playback is, if it is one.
     pub hls: Option<Hls>,
     /// What is made of each packet, if it is not sent as it is.
@@ -46,6 +51,8 @@ impl Content {
             name: format!("simulated {infohash}"),
             media,
             delivery: Delivery::default(),
+            is_untold: false,
+            files: Vec::new(),
             hls: None,
             dress: None,
             script: Script::default(),
@@ -60,6 +67,19 @@ impl Content {
         content.delivery.begin = Begin::Start;
         content.delivery.skip_bytes = 0;
         content
+    }
+
+    /// A film that consists of these files.
+    #[must_use]
+    pub fn files(id: Digest, infohash: Digest, files: Vec<FilmFile>) -> Self {
+        Self { files, ..Self::film(id, infohash, Media::Clip) }
+    }
+
+    /// Whether it is a broadcast is not told.
+    #[must_use]
+    pub fn untold(mut self) -> Self {
+        self.is_untold = true;
+        self
     }
 
     /// With another delivery.

@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 
 use crate::engine::blame::Fault;
 use crate::engine::error::{EngineError, Failed};
+use crate::engine::file::File;
 use crate::engine::pool::Engine;
 use crate::engine::stat::Watched;
 use crate::id::{ContentName, Digest};
 use crate::stream::candidates::{Candidates, Failure, Others};
+use crate::stream::film::Film;
 use crate::stream::state::{Event, State, TRY, Why, Yield};
 use crate::stream::stopping::Opened;
 use crate::sync::atomic::Ordering;
@@ -30,6 +32,8 @@ pub(super) struct Current {
     pub(super) is_opened: bool,
     /// The engine's words when it was asked to play and was not ready.
     pub(super) refusal: Option<String>,
+    /// What it plays, if that is a film.
+    pub(super) film: Option<Arc<Film>>,
     /// Ends the fetcher's waiting or reading.
     pub(super) cut: Option<Box<dyn FnOnce() + Send>>,
 }
@@ -218,6 +222,44 @@ impl Stream {
         }
         core.current.cut = Some(Box::new(cut));
         Ok(())
+    }
+
+    /// Publishes the film that this attempt plays.
+    ///
+    /// # Errors
+    ///
+    /// When the attempt was given up in the meantime: nobody is to read it.
+    pub(in crate::stream) fn show(&self, film: &Arc<Film>) -> Result<(), Superseded> {
+        let mut core = self.core.lock();
+        if !core.is_current(film.attempt()) {
+            return Err(Superseded);
+        }
+        Arc::make_mut(&mut core.facts).film = Some(film.file().clone());
+        core.current.film = Some(Arc::clone(film));
+        Ok(())
+    }
+
+    /// The film that plays, if one does now.
+    #[must_use]
+    pub fn film(&self) -> Option<Arc<Film>> {
+        self.core.lock().current.film.clone()
+    }
+
+    /// The file that it is, if it was found to be a film, be its source there or not.
+    #[must_use]
+    pub fn file(&self) -> Option<File> {
+        self.core.lock().facts.film.clone()
+    }
+
+    /// Whether it was found to be a film.
+    #[must_use]
+    pub fn is_film(&self) -> bool {
+        self.core.lock().facts.film.is_some()
+    }
+
+    /// The engine does not play this film any more, for this reason: another source is looked for.
+    pub fn lose_film(&self, film: &Film, error: EngineError) {
+        self.lose_source(film.attempt(), Why::of_body(error));
     }
 
     /// What else there is to try on these engines, once the current attempt has failed so.

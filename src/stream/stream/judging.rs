@@ -119,6 +119,9 @@ impl Stream {
         // Looked at under the lock: the fetcher sees first packets before it reports them, so that a housekeeper that finds
         // the stream active does not find the silence before its recovery.
         let silent_for = Instant::now().saturating_duration_since(self.flow.last_picture());
+        // Who has paused a film takes nothing of it for hours, and a part that is not loaded yet is waited for. Only if the
+        // engine does not answer either, the silence says something.
+        let is_quiet = core.current.film.is_some() && !report.is_down && !report.has_fallen_silent;
         let given = self.flow.given();
         let others = self.others_after(&core, Some(Failure::Open), at_hand);
         let event = if report.is_unknown && silent_for >= ASK_AFTER_SILENCE {
@@ -130,6 +133,7 @@ impl Stream {
                 EngineReport { is_mute: true, .. } => EngineState::Mute,
                 _ => EngineState::Well,
             };
+            let silent_for = if is_quiet { Duration::ZERO } else { silent_for };
             let EngineReport { is_filling, hint, refusal, .. } = report;
             let picture_overdue = self.flow.picture_overdue();
             Event::Tick(SourceReport {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::id::Digest;
 use crate::stream::state::{Outcome, State, Why};
-use crate::stream::view::{ClientView, StreamView};
+use crate::stream::view::{ClientView, FilmView, StreamView};
 use crate::sync::atomic::Ordering;
 use crate::ts::media::Media;
 
@@ -30,6 +30,11 @@ impl Stream {
         self.core.lock().facts.media.clone()
     }
 
+    /// Records what the files are called that it consists of.
+    pub(in crate::stream) fn record_files(&self, files: Vec<String>) {
+        Arc::make_mut(&mut self.core.lock().facts).files = files.into();
+    }
+
     /// The stream as it is now.
     #[must_use]
     pub fn view(&self) -> StreamView {
@@ -48,13 +53,17 @@ impl Stream {
         let mut clients = Vec::with_capacity(seats.len());
         let mut waiting = 0;
         for record in seats {
-            let Some(progress) = record.progress.get() else {
+            let Some(sent_bytes) = record.sent_bytes() else {
                 waiting += 1;
                 continue;
             };
-            let (sent_bytes, skips) = (progress.sent_bytes(), progress.skips());
-            let lag = self.fanout.lag_of(progress, now);
-            clients.push(ClientView { record, sent_bytes, lag, skips });
+            let (skips, lag) = match record.progress.get() {
+                Some(progress) => (progress.skips(), self.fanout.lag_of(progress, now)),
+                None => Default::default(),
+            };
+            let length = facts.film.as_ref().and_then(|film| film.length);
+            let film = record.film().map(|film| FilmView { offset: film.offset(), length });
+            clients.push(ClientView { record, sent_bytes, lag, skips, film });
         }
         let sent: u64 = clients.iter().map(|client| client.sent_bytes).sum();
         StreamView {
