@@ -53,7 +53,14 @@ for architecture in "${architectures[@]}"; do
         name=${target^^}
         export "CARGO_TARGET_${name//-/_}_LINKER=rust-lld"
     fi
-    cargo build --release --target "$target"
+    # TLS, for lists from https addresses, needs a C compiler for the target; without one they are left out.
+    features=(--no-default-features)
+    if command -v "${target/-unknown/}-gcc" >/dev/null || { [[ $architecture == "$here" ]] && command -v musl-gcc >/dev/null; }; then
+        features=()
+    else
+        printf '!! no C compiler for %s: built without https (musl-tools brings one for this machine) !!\n' "$target"
+    fi
+    cargo build --release "${features[@]}" --target "$target"
 
     context=$scratch/$architecture
     mkdir -p "$context/state"
