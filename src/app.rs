@@ -21,6 +21,8 @@ use crate::http::turnstile::Turnstile;
 use crate::stats::Stats;
 use crate::stream::streams::{self, Streams};
 use crate::threads::{SMALL_STACK_BYTES, Threads, Unfinished};
+use crate::tuner::device::{self, Tuner};
+use crate::tuner::discover;
 use crate::web::connections::Connections;
 use crate::web::context::Context;
 use crate::web::routes;
@@ -117,7 +119,7 @@ impl App {
         passed: Option<Inherited>,
         patience: Patience,
     ) -> Result<Self, StartError> {
-        let Config { server, engines, health, stream, log: _ } = config.clone();
+        let Config { server, engines, health, stream, epg: _, tuner, log: _ } = config.clone();
         allocator::keep_no_large_memory();
         let write_slice = (server.write_timeout / 4).clamp(Duration::from_millis(50), MAX_WRITE_SLICE);
         let options = Options { read_limit: patience.silence, write_slice };
@@ -131,6 +133,10 @@ impl App {
             (Threads::new(), Threads::new(), Threads::new());
         let pool = Arc::new(Pool::new(engines));
         let stats = Arc::new(Stats::default());
+        let tuner = tuner.enabled.then(|| {
+            let made_id = device::kept_id(None, device::made_id(listener.address().port()));
+            Tuner { settings: tuner, made_id }
+        });
         let descriptors = descriptor_limit();
         let parked = Arc::new(ParkedThreads::new(descriptors));
         let (server, stream) = (Live::new(server), Live::new(stream));
@@ -141,6 +147,7 @@ impl App {
             server: Arc::clone(&server),
             stream,
             pool,
+            tuner,
             stats,
             started: Instant::now(),
             started_at: SystemTime::now(),
@@ -192,7 +199,21 @@ impl App {
         let (server, stop) = (Arc::clone(&self.server), stopped.clone());
         self.service_threads.spawn("self-check", SMALL_STACK_BYTES, move || server.check_itself(&stop))?;
 
+        if self.config.tuner.enabled && self.config.tuner.discovery {
+            self.answer_discovery(stopped.clone())?;
+        }
         self.context.pool.watch(health, self.service_threads.clone())
+    }
+
+    /// Lets the tuner be found by whoever looks for one.
+    fn answer_discovery(&self, stop: Receiver<()>) -> io::Result<()> {
+        let (context, listen) = (Arc::clone(&self.context), self.address());
+        let heartbeat = self.service_threads.heartbeats().add("discovery", discover::SILENCE_LIMIT);
+        let answer = move || {
+            let device = || context.tuner.as_ref().map(|tuner| tuner.device(context.max_channels()));
+            discover::run(discover::PORT, listen, device, &stop, || heartbeat.beat());
+        };
+        self.service_threads.spawn("discovery", SMALL_STACK_BYTES, answer)
     }
 
     /// Goes by other settings from now on, and tells the keys that differ and count only after a restart.
@@ -203,11 +224,13 @@ impl App {
     /// `write_timeout_s` may close it up to 5 s late.
     #[allow(dead_code, reason = "nothing but tests changes the settings of a running proxy yet")]
     pub fn reload(&self, config: Config) -> Vec<&'static str> {
-        let Config { mut server, engines, health, stream, log } = config;
+        let Config { mut server, engines, health, stream, epg, tuner, log } = config;
         let running = &self.config;
         let for_a_restart = [
             ("server.listen", server.listen != running.server.listen),
             ("health", health != running.health),
+            ("epg", epg != running.epg),
+            ("tuner", tuner != running.tuner),
             ("log.level", log.level != running.log.level),
             ("log.file", log.file != running.log.file),
         ];

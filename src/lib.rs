@@ -34,6 +34,7 @@
 //! 5  main  app  cli  logging  notify       sim (beside: engine, media, judge; for --demo, tests and benchmark)
 //! 4  web        what is served: streams, status, metrics, the page
 //! 3  http       how it is served: tiny_http contained, connections, requests, answers
+//!    tuner      the channels as a HDHomeRun has them
 //! 2  stream     streams, their sources and their clients
 //! 1  engine     how engines are asked, and which one is taken
 //! 0  allocator  config  escape  id  stats  threads  ts  wanted
@@ -42,7 +43,7 @@
 //! - `stream` names neither HTTP nor sockets; `http` knows no streams and no engines; `engine` knows no streams; `ts` reads
 //!   no clock.
 //! - `tiny_http` is named in `http::server` and `http::incoming` alone, `ureq` in `engine` alone, `unsafe` in
-//!   `http::socket` and `allocator` alone.
+//!   `http::socket` and `allocator` alone, UDP in `tuner::discover` alone.
 //! - Only `app`, `cli` and `main` see the whole configuration; everybody else gets its own section, by value or, where it
 //!   may be replaced at run time, by a [`config::Live`] handle that is asked when the settings are needed.
 //!
@@ -85,5 +86,6 @@ pub mod stats;
 pub mod stream;
 pub mod threads;
 pub mod ts;
+pub mod tuner;
 pub mod wanted;
 pub mod web;

@@ -33,11 +33,13 @@ pub(super) fn config(contents: &[u8]) -> Result<Config, Vec<Mistake>> {
 
 fn sections(mut document: DeTable<'_>, findings: &mut Findings) -> Config {
     let mut config = Config::default();
-    let Config { server, engines, health, stream, log } = &mut config;
+    let Config { server, engines, health, stream, epg, tuner, log } = &mut config;
     read_section(&mut document, "server", findings, server, keys::server);
     read_engines(&mut document, engines, findings);
     read_section(&mut document, "health", findings, health, keys::health);
     read_section(&mut document, "stream", findings, stream, keys::stream);
+    read_section(&mut document, "epg", findings, epg, keys::epg);
+    read_section(&mut document, "tuner", findings, tuner, keys::tuner);
     read_section(&mut document, "log", findings, log, keys::log);
     for key in document.keys() {
         let refused = match &**key.get_ref() {
@@ -47,7 +49,7 @@ fn sections(mut document: DeTable<'_>, findings: &mut Findings) -> Config {
             ),
             _ => Refused::new(
                 "unknown section",
-                "allowed are [server], [[engines]], [health], [stream] and [log]",
+                "allowed are [server], [[engines]], [health], [stream], [epg], [tuner] and [log]",
             ),
         };
         let name = Escaped(key.get_ref()).to_string();

@@ -3,7 +3,7 @@
 //! Each section is taken apart by name, so that a field without its key does not compile.
 
 use super::rules::{self, Rule};
-use super::{Engine, Health, Log, Server, Stream};
+use super::{Engine, Epg, Health, Log, Server, Stream, Tuner};
 
 /// What is done with each key in turn: its value is read into its place, or what stands there is printed.
 pub(super) trait Keys {
@@ -66,6 +66,21 @@ pub(super) fn stream(keys: &mut impl Keys, stream: &mut Stream) {
     keys.key("memory_mb", memory_bytes, rules::megabytes());
     keys.key("start_behind_s", start_behind, rules::seconds());
     keys.key("keepalive_s", keepalive, rules::seconds_or_never());
+}
+
+pub(super) fn epg(keys: &mut impl Keys, epg: &mut Epg) {
+    let Epg { urls, days } = epg;
+    keys.key("urls", urls, rules::guide_urls());
+    keys.key("days", days, rules::whole(1..=14));
+}
+
+pub(super) fn tuner(keys: &mut impl Keys, tuner: &mut Tuner) {
+    let Tuner { enabled, discovery, name, tuners, device_id } = tuner;
+    keys.key("enabled", enabled, rules::truth());
+    keys.key("discovery", discovery, rules::truth());
+    keys.key("name", name, rules::tuner_name());
+    keys.key("tuners", tuners, rules::tuners());
+    keys.key("device_id", device_id, rules::device_id());
 }
 
 pub(super) fn log(keys: &mut impl Keys, log: &mut Log) {

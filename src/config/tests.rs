@@ -78,6 +78,17 @@ memory_mb = 15
 start_behind_s = 1.6
 keepalive_s = 0
 
+[epg]
+urls = ["http://me:secret@guide.example/epg.xml.gz?x=y", "file:///srv/guide.xml"]
+days = 7
+
+[tuner]
+enabled = true
+discovery = true
+name = "the house"
+tuners = 4
+device_id = "1ACE1234"
+
 [log]
 level = "trace"
 file = "/var/log/acerelay.log"
@@ -125,6 +136,19 @@ file = "/var/log/acerelay.log"
                 start_behind: Duration::from_millis(1600),
                 keepalive: None,
             },
+            epg: Epg {
+                urls: ["http://me:secret@guide.example/epg.xml.gz?x=y", "file:///srv/guide.xml"]
+                    .map(|url| url.parse().expect("a URL"))
+                    .to_vec(),
+                days: 7,
+            },
+            tuner: Tuner {
+                enabled: true,
+                discovery: true,
+                name: "the house".to_owned(),
+                tuners: NonZeroU8::new(4),
+                device_id: Some("1ACE1234".parse().expect("an id")),
+            },
             log: Log { level: LevelFilter::Trace, file: Some(PathBuf::from("/var/log/acerelay.log")) },
         }
     );
@@ -145,7 +169,7 @@ fn a_mistake_is_told_with_its_line_its_key_and_what_is_allowed() {
         ("[log]\n\"a\\nb\" = 1", r"2: log.a\nb: unknown key; [log] takes level, file"),
         (
             "listen = 1",
-            "1: listen: unknown section; allowed are [server], [[engines]], [health], [stream] and [log]",
+            "1: listen: unknown section; allowed are [server], [[engines]], [health], [stream], [epg], [tuner] and [log]",
         ),
         (
             "\n[[channels]]\nname = 'x'",

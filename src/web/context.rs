@@ -10,6 +10,7 @@ use crate::http::turnstile::Turnstile;
 use crate::stats::Stats;
 use crate::stream::streams::Streams;
 use crate::threads::Threads;
+use crate::tuner::device::Tuner;
 
 use super::connections::Connections;
 
@@ -23,6 +24,8 @@ pub struct Context {
     pub streams: Arc<Streams>,
     /// All engines.
     pub pool: Arc<Pool>,
+    /// The HDHomeRun that is played, if one is.
+    pub tuner: Option<Tuner>,
     /// Totals.
     pub stats: Arc<Stats>,
     /// When the process began to serve.
@@ -40,6 +43,15 @@ pub struct Context {
 }
 
 impl Context {
+    /// How many channels can play at once, by what streams and engines may.
+    #[must_use]
+    pub fn max_channels(&self) -> usize {
+        let engines = self.pool.engines();
+        let all =
+            engines.iter().map(|engine| engine.settings.max_streams).fold(0_usize, usize::saturating_add);
+        all.min(self.stream.get().max_streams)
+    }
+
     /// Why the process had better be started anew, if it had; for a person.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {

@@ -17,6 +17,7 @@ use super::process::Usage;
 use super::sessions;
 use super::status::Snapshot;
 use super::target::{Target, authority_of};
+use super::tuner;
 
 /// The paths there are, for the person who asked for another.
 const PATHS: &str = "/ace/getstream?id=..., /ace/<id>.ts, /ace/status, /proxy/status, /proxy/sessions, \
@@ -34,6 +35,7 @@ enum Route {
     Client(String, String),
     Engines,
     Metrics,
+    Tuner(tuner::Asked),
     Page,
     Health,
     Ready,
@@ -57,7 +59,9 @@ impl Route {
             | Self::Engines
             | Self::Metrics
             | Self::Page => true,
-            Self::Stream(_) | Self::Hls | Self::Health | Self::Ready | Self::Unknown => false,
+            Self::Stream(_) | Self::Hls | Self::Tuner(_) | Self::Health | Self::Ready | Self::Unknown => {
+                false
+            }
         }
     }
 
@@ -96,7 +100,7 @@ impl Route {
             ["metrics"] => Self::Metrics,
             ["healthz"] => Self::Health,
             ["readyz"] => Self::Ready,
-            _ => Self::Unknown,
+            _ => tuner::Asked::of(&names).map_or(Self::Unknown, Self::Tuner),
         }
     }
 }
@@ -155,6 +159,13 @@ fn answer(context: &Context, request: &Request, route: Route) -> Response {
         origin: request.header("Origin"),
         authorization: request.header("Authorization"),
     };
+    let route = match route {
+        Route::Tuner(asked) => match tuner::answer(context, request, asked) {
+            Some(response) => return response,
+            None => Route::Unknown,
+        },
+        route => route,
+    };
     let server = context.server.get();
     let admin = Admin::from(&*server);
     match request.method() {
@@ -174,8 +185,8 @@ fn answer(context: &Context, request: &Request, route: Route) -> Response {
                 Response::from(&denied)
             }
         },
-        Method::Delete | Method::Other if route == Route::Unknown => show(context, route),
-        Method::Delete | Method::Other => {
+        Method::Delete | Method::Post | Method::Other if route == Route::Unknown => show(context, route),
+        Method::Delete | Method::Post | Method::Other => {
             let (detail, allow) = if route.is_deletable() {
                 ("only GET, HEAD, DELETE and OPTIONS are answered here", "GET, HEAD, DELETE, OPTIONS")
             } else {
@@ -218,7 +229,7 @@ fn delete(context: &Context, route: Route) -> Response {
 
 fn show(context: &Context, route: Route) -> Response {
     match route {
-        Route::Stream(Ok(_)) | Route::Client(..) | Route::Unknown => {
+        Route::Stream(Ok(_)) | Route::Client(..) | Route::Tuner(_) | Route::Unknown => {
             Response::error(Code::NotFound, &format_args!("there is no such path here; there are {PATHS}"))
         }
         Route::Stream(Err(error)) => {
@@ -311,6 +322,9 @@ mod tests {
             ("/ace/getstream", Route::Stream(Err(KeyError::Missing))),
             ("/ace/0123", Route::Unknown),
             ("/metrics", Route::Metrics),
+            ("/lineup.json", Route::Tuner(tuner::Asked::Lineup(tuner::Spelling::Json))),
+            ("/auto/v101?transcode=none", Route::Tuner(tuner::Asked::Channel(Some(101)))),
+            ("/lineup.post?scan=start&source=Cable", Route::Tuner(tuner::Asked::Scan)),
             ("/metrics/?x=y", Route::Metrics),
             ("/", Route::Page),
             ("/?x", Route::Page),

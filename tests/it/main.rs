@@ -43,3 +43,4 @@ mod start_faults;
 mod storm;
 mod swarm;
 mod tries;
+mod tuner;
