@@ -3,12 +3,15 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::allocator;
+use crate::channels::list::List;
+use crate::channels::state::StateDir;
 use crate::config::{self, Config, Live};
 use crate::engine::pool::Pool;
 use crate::http::descriptors::raise_descriptor_limit;
@@ -98,6 +101,33 @@ fn descriptor_limit() -> u64 {
     })
 }
 
+/// The directory for what lasts. Without one everything works, so that a wrong one is no reason not to start.
+fn open_state(path: &Path) -> StateDir {
+    StateDir::open(path).unwrap_or_else(|error| {
+        log::error!("The state directory {} cannot be used: {error}; nothing will last", path.display());
+        StateDir::default()
+    })
+}
+
+/// What the tuner's id is kept as.
+const TUNER_ID: &str = "tuner-id";
+
+/// The id's file has nine bytes.
+const MAX_TUNER_ID_BYTES: u64 = 64;
+
+/// The tuner, under the id that it had before.
+fn tuner_of(settings: config::Tuner, state: &StateDir, port: u16) -> Tuner {
+    let kept = state.read(TUNER_ID, MAX_TUNER_ID_BYTES).unwrap_or_else(|error| {
+        log::warn!("The tuner's id cannot be read: {error}");
+        None
+    });
+    let made_id = device::lasting_id(kept.as_deref(), port);
+    if let Err(error) = state.write(TUNER_ID, format!("{made_id}\n").as_bytes()) {
+        log::warn!("The tuner's id cannot be kept: {error}");
+    }
+    Tuner { settings, made_id }
+}
+
 impl App {
     /// Starts the proxy: once this returns, the port is open. With a port that is passed, which is open already, the
     /// address of the configuration is not used.
@@ -119,7 +149,7 @@ impl App {
         passed: Option<Inherited>,
         patience: Patience,
     ) -> Result<Self, StartError> {
-        let Config { server, engines, health, stream, epg: _, tuner, log: _ } = config.clone();
+        let Config { server, engines, health, stream, epg: _, tuner, log: _, state_dir } = config.clone();
         allocator::keep_no_large_memory();
         let write_slice = (server.write_timeout / 4).clamp(Duration::from_millis(50), MAX_WRITE_SLICE);
         let options = Options { read_limit: patience.silence, write_slice };
@@ -129,20 +159,21 @@ impl App {
                 .map_err(|error| StartError::Listen(server.listen, error))?,
         };
 
+        let port = listener.address().port();
         let (service_threads, fetcher_threads, client_threads) =
             (Threads::new(), Threads::new(), Threads::new());
         let pool = Arc::new(Pool::new(engines));
         let stats = Arc::new(Stats::default());
-        let tuner = tuner.enabled.then(|| {
-            let made_id = device::kept_id(None, device::made_id(listener.address().port()));
-            Tuner { settings: tuner, made_id }
-        });
         let descriptors = descriptor_limit();
         let parked = Arc::new(ParkedThreads::new(descriptors));
         let (server, stream) = (Live::new(server), Live::new(stream));
         let streams =
             Streams::new(Arc::clone(&stream), Arc::clone(&pool), Arc::clone(&stats), fetcher_threads.clone());
+        let state = state_dir.map_or_else(StateDir::default, |path| open_state(&path));
+        let tuner = tuner.enabled.then(|| tuner_of(tuner, &state, port));
         let context = Arc::new(Context {
+            channels: Live::new(List::default()),
+            state,
             streams,
             server: Arc::clone(&server),
             stream,
@@ -224,7 +255,7 @@ impl App {
     /// `write_timeout_s` may close it up to 5 s late.
     #[allow(dead_code, reason = "nothing but tests changes the settings of a running proxy yet")]
     pub fn reload(&self, config: Config) -> Vec<&'static str> {
-        let Config { mut server, engines, health, stream, epg, tuner, log } = config;
+        let Config { mut server, engines, health, stream, epg, tuner, log, state_dir: _ } = config;
         let running = &self.config;
         let for_a_restart = [
             ("server.listen", server.listen != running.server.listen),

@@ -33,7 +33,7 @@
 //! ```text
 //! 5  main  app  cli  logging  notify       sim (beside: engine, media, judge; for --demo, tests and benchmark)
 //! 4  web        what is served: streams, status, metrics, the page
-//! 3  http       how it is served: tiny_http contained, connections, requests, answers
+//! 3  channels   the house's channel list          http   how it is served: tiny_http contained, connections, requests, answers
 //!    tuner      the channels as a HDHomeRun has them
 //! 2  stream     streams, their sources and their clients
 //! 1  engine     how engines are asked, and which one is taken
@@ -42,8 +42,8 @@
 //!
 //! - `stream` names neither HTTP nor sockets; `http` knows no streams and no engines; `engine` knows no streams; `ts` reads
 //!   no clock.
-//! - `tiny_http` is named in `http::server` and `http::incoming` alone, `ureq` in `engine` alone, `unsafe` in
-//!   `http::socket` and `allocator` alone, UDP in `tuner::discover` alone.
+//! - `tiny_http` is named in `http::server` and `http::incoming` alone, `ureq` in `engine` and `channels::sources` alone,
+//!   `unsafe` in `http::socket` and `allocator` alone, UDP in `tuner::discover` alone.
 //! - Only `app`, `cli` and `main` see the whole configuration; everybody else gets its own section, by value or, where it
 //!   may be replaced at run time, by a [`config::Live`] handle that is asked when the settings are needed.
 //!
@@ -59,6 +59,7 @@
 //! | housekeeper | a timer; drives all deadlines of streams | the stop channel |
 //! | log | the queue of lines; a write that may block for good, so that nobody else does | a line |
 //! | engine-N | a timer, health checks | the stop channel, its interrupter, whoever needs an engine now |
+//! | fetch-list | the answer to one fetch of a list or guide, each step with a deadline | nobody: it ends by itself |
 //! | look-up | the system's look-up of one engine's name; one at a time for each engine | nobody: it ends by itself |
 //!
 //! All are started by [`threads`] and joined at shutdown, but for the log's and a look-up's, which end with the process. No
@@ -73,6 +74,7 @@
 
 pub mod allocator;
 pub mod app;
+pub mod channels;
 pub mod cli;
 pub mod config;
 pub mod engine;

@@ -14,7 +14,6 @@ pub enum StreamKey {
     /// One content, asked for by its own name.
     Content(ContentKey),
     /// A channel of the house, whichever of its sources plays.
-    #[allow(dead_code, reason = "streams are ready for channels, of which there is no list yet")]
     Channel(Slug),
 }
 
@@ -32,6 +31,14 @@ impl StreamKey {
 /// The name of a channel in paths.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Slug(String);
+
+impl Slug {
+    /// Its text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
 
 impl fmt::Display for Slug {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -80,7 +87,6 @@ pub struct Wanted {
 impl Wanted {
     /// A channel with these sources, in order of preference; `None` if there is none.
     #[must_use]
-    #[allow(dead_code, reason = "streams are ready for channels, of which there is no list yet")]
     pub fn channel(slug: Slug, sources: impl IntoIterator<Item = ContentKey>) -> Option<Self> {
         let sources: Arc<[_]> = sources.into_iter().collect();
         (!sources.is_empty()).then_some(Self { key: StreamKey::Channel(slug), sources })

@@ -4,10 +4,11 @@ _acerelay() {
     case $before in
         --config) mapfile -t COMPREPLY < <(compgen -f -- "$current") ;;
         --log-level) mapfile -t COMPREPLY < <(compgen -W 'error warn info debug trace' -- "$current") ;;
+        --state-dir) mapfile -t COMPREPLY < <(compgen -d -- "$current") ;;
         --listen | --engine | --health) COMPREPLY=() ;;
         *)
-            mapfile -t COMPREPLY < <(compgen -W '--config --listen --engine --log-level --demo --check-config
-                --print-config --health --version --help' -- "$current")
+            mapfile -t COMPREPLY < <(compgen -W '--config --listen --engine --log-level --state-dir --demo
+                --check-config --print-config --health --version --help' -- "$current")
             ;;
     esac
 }

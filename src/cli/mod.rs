@@ -7,9 +7,10 @@
 
 mod health;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -31,6 +32,7 @@ Usage: acerelay [OPTIONS]
   --listen ADDR:PORT  listen here; port 0 takes a free one
   --engine HOST:PORT  use this engine, not the file's; may be repeated
   --log-level LEVEL   error, warn, info, debug or trace
+  --state-dir DIR     keep lists and channel numbers here ($STATE_DIRECTORY)
   --demo              use a simulated engine with a test picture of its own
   --check-config      check the configuration and exit
   --print-config      print the effective configuration as TOML and exit
@@ -40,9 +42,8 @@ Usage: acerelay [OPTIONS]
 
 Environment, below the flags and above the file: ACERELAY_CONFIG,
 ACERELAY_LISTEN, ACERELAY_ENGINES (HOST:PORT,HOST:PORT), ACERELAY_LOG_LEVEL,
-ACERELAY_ADMIN_TOKEN (a DELETE must then present it; systemd may give it as
-the credential admin_token instead). A socket that systemd passes is served in
-place of --listen.
+ACERELAY_ADMIN_TOKEN (a DELETE must then present it; or systemd's credential
+admin_token). A socket that systemd passes is served in place of --listen.
 
 Exit codes: 0 done, 1 failed at work, 2 a wrong flag, variable or configuration.
 ";
@@ -106,6 +107,8 @@ pub struct Settings {
     /// Which engines a run takes.
     pub engines: EngineSource,
     overrides: Overrides,
+    /// Where what outlives the process is kept, if anywhere.
+    state_dir: Option<PathBuf>,
     /// Where systemd puts the credential with the admin token, if it gives us any credentials.
     token_file: Option<PathBuf>,
 }
@@ -140,6 +143,7 @@ impl Settings {
         replace(&mut config.server.listen, listen);
         replace(&mut config.engines, engines);
         replace(&mut config.log.level, log_level);
+        config.state_dir.clone_from(&self.state_dir);
         let admin_token = match (admin_token, &self.token_file) {
             (None, Some(path)) => AdminToken::read(path)?,
             (token, _) => token,
@@ -262,6 +266,7 @@ pub fn parse(
     let mut command: fn(Settings) -> Command = Command::Run;
     let mut health = None;
     let mut file = None;
+    let mut state_dir = None;
     let mut engines = EngineSource::Configured;
     let mut listed = Vec::new();
     let mut flags = Overrides::default();
@@ -274,6 +279,7 @@ pub fn parse(
             Long("listen") => flags.listen = Some(flag(&mut parser, "--listen", config::listen)?),
             Long("engine") => listed.push(flag(&mut parser, "--engine", Engine::from_str)?),
             Long("log-level") => flags.log_level = Some(flag(&mut parser, "--log-level", config::level)?),
+            Long("state-dir") => state_dir = Some(PathBuf::from(parser.value()?)),
             Long("demo") => engines = EngineSource::Demo,
             Long("check-config") => command = Command::CheckConfig,
             Long("print-config") => command = Command::PrintConfig,
@@ -304,6 +310,7 @@ pub fn parse(
             .map_or_else(|| FileSource::FirstOf(SEARCHED.map(PathBuf::from).to_vec()), FileSource::Named),
         engines,
         overrides,
+        state_dir: state_dir.or_else(|| environment.first_directory("STATE_DIRECTORY")),
         token_file: credentials.map(|directory| directory.join(TOKEN_CREDENTIAL)),
     };
     Ok(match health {
@@ -382,6 +389,13 @@ struct Environment<F>(F);
 impl<F: Fn(&str) -> Option<OsString>> Environment<F> {
     fn get(&self, name: &str) -> Option<OsString> {
         (self.0)(name).filter(|text| !text.is_empty())
+    }
+
+    /// The first of the directories that a service manager names (systemd.exec(5) puts colons between them).
+    fn first_directory(&self, name: &str) -> Option<PathBuf> {
+        let directories = self.get(name)?;
+        let first = directories.as_encoded_bytes().split(|byte| *byte == b':').next()?;
+        Some(PathBuf::from(OsStr::from_bytes(first))).filter(|path| path.is_absolute())
     }
 
     fn read<T>(

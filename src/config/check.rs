@@ -33,7 +33,7 @@ pub(super) fn config(contents: &[u8]) -> Result<Config, Vec<Mistake>> {
 
 fn sections(mut document: DeTable<'_>, findings: &mut Findings) -> Config {
     let mut config = Config::default();
-    let Config { server, engines, health, stream, epg, tuner, log } = &mut config;
+    let Config { server, engines, health, stream, epg, tuner, log, state_dir: _ } = &mut config;
     read_section(&mut document, "server", findings, server, keys::server);
     read_engines(&mut document, engines, findings);
     read_section(&mut document, "health", findings, health, keys::health);

@@ -13,13 +13,13 @@
 
 mod check;
 mod device_id;
-mod guide_url;
 mod keys;
 mod live;
 mod mistake;
 mod print;
 mod raw;
 mod rules;
+mod source_url;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -36,10 +36,10 @@ use log::LevelFilter;
 
 pub use check::check_engines;
 pub use device_id::DeviceId;
-pub use guide_url::GuideUrl;
 pub use live::Live;
 pub use mistake::{ConfigError, Mistake, Mistakes, Refused};
 pub use rules::{level, listen};
+pub use source_url::SourceUrl;
 pub use value::{AdminToken, Host, PublicUrl};
 
 /// Bytes in the megabyte of keys that end in `_mb`.
@@ -66,6 +66,8 @@ pub struct Config {
     pub tuner: Tuner,
     /// `[log]`
     pub log: Log,
+    /// Where what outlives the process is kept. The command line and the service manager say it, not the file.
+    pub state_dir: Option<PathBuf>,
 }
 
 /// `[server]`: the side that players see.
@@ -146,7 +148,7 @@ pub struct Stream {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Epg {
     /// Where it comes from, besides what the lists name.
-    pub urls: Vec<GuideUrl>,
+    pub urls: Vec<SourceUrl>,
     /// Days ahead that are kept of it.
     pub days: u32,
 }
@@ -185,6 +187,7 @@ impl Default for Config {
             epg: Epg::default(),
             tuner: Tuner::default(),
             log: Log::default(),
+            state_dir: None,
         }
     }
 }

@@ -11,7 +11,8 @@ impl Config {
     pub fn to_toml(&self) -> String {
         let mut out = Printer::default();
         // The list of keys is shared with the reader, who needs places to write to.
-        let Self { mut server, engines, mut health, mut stream, mut epg, mut tuner, mut log } = self.clone();
+        let Self { mut server, engines, mut health, mut stream, mut epg, mut tuner, mut log, state_dir: _ } =
+            self.clone();
         out.section("[server]", &mut server, keys::server);
         for mut engine in engines {
             out.section("[[engines]]", &mut engine, keys::engine);

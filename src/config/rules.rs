@@ -12,7 +12,7 @@ use log::LevelFilter;
 
 use super::mistake::Refused;
 use super::raw::{Value, quoted, seconds as in_seconds, shown};
-use super::{AdminToken, DeviceId, GuideUrl, Host, MEBIBYTE, PublicUrl};
+use super::{AdminToken, DeviceId, Host, MEBIBYTE, PublicUrl, SourceUrl};
 use crate::escape::Escaped;
 
 /// The longest time a key takes, a day: more is a slip of units, and far below what `Instant` can add.
@@ -176,7 +176,7 @@ pub(super) fn name() -> Rule<String> {
 }
 
 /// The URLs of guides. Each is fetched twice a day, one after the other, so a few dozen are more than anybody needs.
-pub(super) fn guide_urls() -> Rule<Vec<GuideUrl>> {
+pub(super) fn guide_urls() -> Rule<Vec<SourceUrl>> {
     const MAX_GUIDES: usize = 64;
     let read = |value: &Value<'_>| {
         let allowed = format!("allowed is a list of up to {MAX_GUIDES} URLs in quotes");
@@ -186,7 +186,7 @@ pub(super) fn guide_urls() -> Rule<Vec<GuideUrl>> {
         list.iter().map(|url| string(url.get_ref())?.parse()).collect()
     };
     Rule::new(read, |urls| {
-        let urls: Vec<_> = urls.iter().map(|url| quoted(url.secret())).collect();
+        let urls: Vec<_> = urls.iter().map(|url| quoted(url.as_str())).collect();
         Some(format!("[{}]", urls.join(", ")))
     })
 }

@@ -79,7 +79,7 @@ start_behind_s = 1.6
 keepalive_s = 0
 
 [epg]
-urls = ["http://me:secret@guide.example/epg.xml.gz?x=y", "file:///srv/guide.xml"]
+urls = ["http://me:secret@guide.example/epg.xml.gz?x=y", "http://box.lan/guide.xml"]
 days = 7
 
 [tuner]
@@ -137,7 +137,7 @@ file = "/var/log/acerelay.log"
                 keepalive: None,
             },
             epg: Epg {
-                urls: ["http://me:secret@guide.example/epg.xml.gz?x=y", "file:///srv/guide.xml"]
+                urls: ["http://me:secret@guide.example/epg.xml.gz?x=y", "http://box.lan/guide.xml"]
                     .map(|url| url.parse().expect("a URL"))
                     .to_vec(),
                 days: 7,
@@ -150,6 +150,7 @@ file = "/var/log/acerelay.log"
                 device_id: Some("1ACE1234".parse().expect("an id")),
             },
             log: Log { level: LevelFilter::Trace, file: Some(PathBuf::from("/var/log/acerelay.log")) },
+            state_dir: None,
         }
     );
     let mut without_token = config.clone();

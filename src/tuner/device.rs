@@ -1,7 +1,6 @@
 //! Who the tuner says it is.
 
 use std::fs;
-use std::path::Path;
 
 use crate::config::{self, DeviceId};
 
@@ -68,13 +67,18 @@ impl Tuner {
     }
 }
 
-/// An id for this machine and port, the same each time as long as the machine keeps its own name.
+/// The id of this machine's tuner: what was `kept` of an earlier run, else one that is made of the machine's own name and
+/// the port, and so is the same each time for as long as these are.
 #[must_use]
-pub fn made_id(port: u16) -> DeviceId {
-    let identity = IDENTITIES
-        .iter()
-        .find_map(|path| fs::read_to_string(path).ok().filter(|text| !text.trim().is_empty()));
-    of_seed(&format!("{}:{port}", identity.unwrap_or_default().trim()))
+pub fn lasting_id(kept: Option<&[u8]>, port: u16) -> DeviceId {
+    let kept = kept.and_then(|bytes| str::from_utf8(bytes).ok()?.trim().parse().ok());
+    kept.unwrap_or_else(|| made_id(port))
+}
+
+fn made_id(port: u16) -> DeviceId {
+    let mut texts = IDENTITIES.iter().filter_map(|path| fs::read_to_string(path).ok());
+    let identity = texts.find(|text| !text.trim().is_empty()).unwrap_or_default();
+    of_seed(&format!("{}:{port}", identity.trim()))
 }
 
 /// FNV-1a (RFC draft-eastlake-fnv): the same in every version of the program, unlike the standard library's hash.
@@ -82,27 +86,6 @@ fn of_seed(seed: &str) -> DeviceId {
     let hash =
         seed.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     DeviceId::checked(PREFIX | (hash ^ hash >> 16) & 0xFFFF)
-}
-
-/// The id that lasts: what `file` says, else `made`, which is then written there. Who cannot write keeps an id that lasts as
-/// long as the machine's name does.
-#[must_use]
-pub fn kept_id(file: Option<&Path>, made: DeviceId) -> DeviceId {
-    let Some(file) = file else { return made };
-    match fs::read_to_string(file).map(|text| text.trim().parse()) {
-        Ok(Ok(id)) => return id,
-        Ok(Err(_)) => log::warn!("{} holds no device id; it is written anew", file.display()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => {
-            log::warn!("The tuner's id cannot be read from {}: {error}", file.display());
-            return made;
-        }
-    }
-    let fresh = file.with_extension("new");
-    if let Err(error) = fs::write(&fresh, format!("{made}\n")).and_then(|()| fs::rename(&fresh, file)) {
-        log::warn!("The tuner's id cannot be kept in {}: {error}", file.display());
-    }
-    made
 }
 
 #[cfg(test)]
@@ -123,19 +106,11 @@ mod tests {
     }
 
     #[test]
-    fn an_id_outlives_the_name_it_was_made_of() {
-        let directory = std::env::temp_dir().join(format!("acerelay-device-{}", std::process::id()));
-        fs::create_dir_all(&directory).expect("a directory");
-        let file = directory.join("tuner-id");
-        let (first, other) = (of_seed("one"), of_seed("other"));
-        assert_eq!(kept_id(Some(&file), first), first);
-        assert_eq!(kept_id(Some(&file), other), first);
-        fs::write(&file, "12345678").expect("it is ours");
-        assert_eq!(kept_id(Some(&file), other), other, "a broken file is written anew");
-        assert_eq!(kept_id(Some(&file), first), other);
-        assert_eq!(kept_id(None, first), first);
-        assert_eq!(kept_id(Some(&directory.join("missing/id")), first), first);
-        fs::remove_dir_all(&directory).expect("it is ours");
+    fn an_id_that_was_kept_outlives_the_name_it_was_made_of() {
+        assert_eq!(lasting_id(Some(b"1ACE1234\n"), 8000).to_string(), "1ACE1234");
+        for broken in [None, Some(&b"12345678"[..]), Some(b""), Some(b"\xff")] {
+            assert_eq!(lasting_id(broken, 8000), made_id(8000));
+        }
     }
 
     #[test]

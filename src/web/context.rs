@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use crate::channels::list::List;
+use crate::channels::state::StateDir;
 use crate::config::{self, Live};
 use crate::engine::pool::Pool;
 use crate::http::parked::ParkedThreads;
@@ -20,6 +22,10 @@ pub struct Context {
     pub server: Arc<Live<config::Server>>,
     /// `[stream]`, as it is now.
     pub stream: Arc<Live<config::Stream>>,
+    /// The house's channels, as they are now.
+    pub channels: Arc<Live<List>>,
+    /// Where what outlives the process is kept.
+    pub state: StateDir,
     /// All streams.
     pub streams: Arc<Streams>,
     /// All engines.

@@ -97,7 +97,9 @@ pub(super) fn answer(context: &Context, request: &Request, asked: Asked) -> Opti
     Some(match asked {
         Asked::Discover => json(&Discover::of(&tuner.device(context.max_channels()), &base)),
         Asked::Lineup(spelling) => {
-            let entries = std::iter::empty::<Entry<'_>>();
+            let list = context.channels.get();
+            let playable = list.channels().iter().filter(|channel| !channel.sources.is_empty());
+            let entries = playable.map(|channel| Entry { number: channel.number, name: &channel.name });
             match spelling {
                 Spelling::Json => of_type(JSON, lineup::json(&base, entries)),
                 Spelling::Xml => of_type(XML, lineup::xml(&base, entries)),
