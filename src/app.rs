@@ -11,9 +11,12 @@ use crossbeam_channel::{Receiver, Sender};
 
 use crate::allocator;
 use crate::channels::list::List;
+use crate::channels::sources::Fetcher;
 use crate::channels::state::StateDir;
 use crate::config::{self, Config, Live};
 use crate::engine::pool::Pool;
+use crate::guide::current::Current;
+use crate::guide::refresh::{self, Keeper};
 use crate::http::descriptors::raise_descriptor_limit;
 use crate::http::guard::Patience;
 use crate::http::listener::{Inherited, Listener};
@@ -23,7 +26,7 @@ use crate::http::socket::Options;
 use crate::http::turnstile::Turnstile;
 use crate::stats::Stats;
 use crate::stream::streams::{self, Streams};
-use crate::threads::{SMALL_STACK_BYTES, Threads, Unfinished};
+use crate::threads::{LARGE_STACK_BYTES, SMALL_STACK_BYTES, Threads, Unfinished};
 use crate::tuner::device::{self, Tuner};
 use crate::tuner::discover;
 use crate::web::connections::Connections;
@@ -58,6 +61,8 @@ const HOUSEKEEPER_SILENCE_LIMIT: Duration = Duration::from_secs(30);
 pub struct App {
     /// What it was started with; of `server` and `stream` the context has what is true now.
     config: Config,
+    /// `[epg]`, as it is now.
+    epg: Arc<Live<config::Epg>>,
     context: Arc<Context>,
     server: Arc<Server>,
     /// Dropped to end the threads that wait for their next turn: housekeeper, self-check.
@@ -149,7 +154,7 @@ impl App {
         passed: Option<Inherited>,
         patience: Patience,
     ) -> Result<Self, StartError> {
-        let Config { server, engines, health, stream, epg: _, tuner, log: _, state_dir } = config.clone();
+        let Config { server, engines, health, stream, epg, tuner, log: _, state_dir } = config.clone();
         allocator::keep_no_large_memory();
         let write_slice = (server.write_timeout / 4).clamp(Duration::from_millis(50), MAX_WRITE_SLICE);
         let options = Options { read_limit: patience.silence, write_slice };
@@ -173,6 +178,7 @@ impl App {
         let tuner = tuner.enabled.then(|| tuner_of(tuner, &state, port));
         let context = Arc::new(Context {
             channels: Live::new(List::default()),
+            guide: Live::new(Current::None),
             state,
             streams,
             server: Arc::clone(&server),
@@ -208,6 +214,7 @@ impl App {
         let (stop, stopped) = crossbeam_channel::bounded(0);
         let app = Self {
             config,
+            epg: Live::new(epg),
             context,
             server: Arc::new(server),
             stop,
@@ -230,10 +237,26 @@ impl App {
         let (server, stop) = (Arc::clone(&self.server), stopped.clone());
         self.service_threads.spawn("self-check", SMALL_STACK_BYTES, move || server.check_itself(&stop))?;
 
+        self.keep_guide(stopped.clone())?;
         if self.config.tuner.enabled && self.config.tuner.discovery {
             self.answer_discovery(stopped.clone())?;
         }
         self.context.pool.watch(health, self.service_threads.clone())
+    }
+
+    /// Keeps the guide of the channels.
+    fn keep_guide(&self, stop: Receiver<()>) -> io::Result<()> {
+        let context = &self.context;
+        let keeper = Keeper {
+            channels: Arc::clone(&context.channels),
+            epg: Arc::clone(&self.epg),
+            current: Arc::clone(&context.guide),
+            fetcher: Fetcher::new(stop.clone()),
+            state: context.state.clone(),
+        };
+        let heartbeat = self.service_threads.heartbeats().add("guide", refresh::SILENCE_LIMIT);
+        let keep = move || keeper.run(&stop, &|| heartbeat.beat());
+        self.service_threads.spawn("guide", LARGE_STACK_BYTES, keep)
     }
 
     /// Lets the tuner be found by whoever looks for one.
@@ -260,7 +283,6 @@ impl App {
         let for_a_restart = [
             ("server.listen", server.listen != running.server.listen),
             ("health", health != running.health),
-            ("epg", epg != running.epg),
             ("tuner", tuner != running.tuner),
             ("log.level", log.level != running.log.level),
             ("log.file", log.file != running.log.file),
@@ -268,6 +290,7 @@ impl App {
         server.listen = running.server.listen;
         self.context.server.replace(server);
         self.context.stream.replace(stream);
+        self.epg.replace(epg);
         if let Err(error) = self.context.pool.reconcile(engines) {
             log::error!("No thread to watch an engine: {error}");
         }

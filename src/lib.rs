@@ -79,6 +79,7 @@ pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod escape;
+pub mod guide;
 pub mod http;
 pub mod id;
 pub mod logging;

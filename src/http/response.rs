@@ -115,8 +115,8 @@ impl Response {
 
     fn head(&self, version: &str) -> Vec<u8> {
         // Length-delimited, whatever the size: every client understands that. RFC 9110 section 8.6: a 204 has no
-        // length.
-        let length = (self.status != 204).then(|| self.body.length().to_string());
+        // length, and that of a 304 would be the body's that is not sent.
+        let length = (self.status != 204 && self.status != 304).then(|| self.body.length().to_string());
         let length = length.iter().map(|length| ("Content-Length", length.as_str()));
         let headers = self.headers.iter().map(|(name, value)| (*name, value.as_str()));
         head(version, self.status, headers.chain(length)).into_bytes()
@@ -145,6 +145,7 @@ const fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
         204 => "No Content",
+        304 => "Not Modified",
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",
@@ -180,6 +181,8 @@ pub enum Code {
     NoEngine,
     /// Something is full.
     AtCapacity,
+    /// There is no guide yet.
+    GuideAwaited,
     /// The proxy ends.
     ShuttingDown,
     /// The stream did not start in time.
@@ -199,6 +202,7 @@ impl Code {
             Self::EngineError => (502, "engine_error"),
             Self::NoEngine => (503, "no_engine"),
             Self::AtCapacity => (503, "at_capacity"),
+            Self::GuideAwaited => (503, "no_guide"),
             Self::ShuttingDown => (503, "shutting_down"),
             Self::StartTimeout => (504, "start_timeout"),
         }

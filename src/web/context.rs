@@ -7,6 +7,7 @@ use crate::channels::list::List;
 use crate::channels::state::StateDir;
 use crate::config::{self, Live};
 use crate::engine::pool::Pool;
+use crate::guide::current::Current;
 use crate::http::parked::ParkedThreads;
 use crate::http::turnstile::Turnstile;
 use crate::stats::Stats;
@@ -24,6 +25,8 @@ pub struct Context {
     pub stream: Arc<Live<config::Stream>>,
     /// The house's channels, as they are now.
     pub channels: Arc<Live<List>>,
+    /// The guide, as it is now.
+    pub guide: Arc<Live<Current>>,
     /// Where what outlives the process is kept.
     pub state: StateDir,
     /// All streams.

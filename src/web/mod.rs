@@ -3,13 +3,14 @@
 //! [`routes`] decides what a request asks for, by what `target` reads, [`admin`] whether it may; `live` streams, with a
 //! seat in [`connections`]; `base` begins absolute URLs; [`status`] takes the one picture that status, `metrics` and, by
 //! way of status, the `page` are rendered from, and `shapes` has the fields of its JSON; `sessions` finds the one that a
-//! path names; `process` adds to metrics what the process takes of the system; `refusal` says which error has which status; `tuner` answers as a HDHomeRun does.
+//! path names; `process` adds to metrics what the process takes of the system; `refusal` says which error has which status; `tuner` answers as a HDHomeRun does, `guide` what is on.
 //! [`context`] is what all of them need. How a request came and how an answer goes out is the matter of [`crate::http`].
 
 pub mod admin;
 mod base;
 pub mod connections;
 pub mod context;
+mod guide;
 mod live;
 mod metrics;
 mod page;

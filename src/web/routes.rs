@@ -10,6 +10,7 @@ use crate::stream::state::{Event, Why};
 
 use super::admin::{Admin, Claim};
 use super::context::Context;
+use super::guide;
 use super::live;
 use super::metrics;
 use super::page;
@@ -21,7 +22,7 @@ use super::tuner;
 
 /// The paths there are, for the person who asked for another.
 const PATHS: &str = "/ace/getstream?id=..., /ace/<id>.ts, /ace/status, /proxy/status, /proxy/sessions, \
-                     /proxy/sessions/{id}, /proxy/engines, /metrics, /healthz, /readyz, /";
+                     /proxy/sessions/{id}, /proxy/engines, /epg.xml, /metrics, /healthz, /readyz, /";
 
 /// What a request asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,6 +37,7 @@ enum Route {
     Engines,
     Metrics,
     Tuner(tuner::Asked),
+    Guide,
     Page,
     Health,
     Ready,
@@ -59,9 +61,13 @@ impl Route {
             | Self::Engines
             | Self::Metrics
             | Self::Page => true,
-            Self::Stream(_) | Self::Hls | Self::Tuner(_) | Self::Health | Self::Ready | Self::Unknown => {
-                false
-            }
+            Self::Stream(_)
+            | Self::Hls
+            | Self::Tuner(_)
+            | Self::Guide
+            | Self::Health
+            | Self::Ready
+            | Self::Unknown => false,
         }
     }
 
@@ -98,6 +104,7 @@ impl Route {
             ["proxy", "sessions", id, "clients", client] => Self::Client(id.to_owned(), client.to_owned()),
             ["proxy", "engines"] => Self::Engines,
             ["metrics"] => Self::Metrics,
+            ["epg.xml"] => Self::Guide,
             ["healthz"] => Self::Health,
             ["readyz"] => Self::Ready,
             _ => tuner::Asked::of(&names).map_or(Self::Unknown, Self::Tuner),
@@ -164,6 +171,9 @@ fn answer(context: &Context, request: &Request, route: Route) -> Response {
             Some(response) => return response,
             None => Route::Unknown,
         },
+        Route::Guide if matches!(request.method(), Method::Get | Method::Head) => {
+            return guide::answer(&context.guide.get(), request);
+        }
         route => route,
     };
     let server = context.server.get();
@@ -229,7 +239,7 @@ fn delete(context: &Context, route: Route) -> Response {
 
 fn show(context: &Context, route: Route) -> Response {
     match route {
-        Route::Stream(Ok(_)) | Route::Client(..) | Route::Tuner(_) | Route::Unknown => {
+        Route::Stream(Ok(_)) | Route::Client(..) | Route::Tuner(_) | Route::Guide | Route::Unknown => {
             Response::error(Code::NotFound, &format_args!("there is no such path here; there are {PATHS}"))
         }
         Route::Stream(Err(error)) => {
@@ -322,6 +332,7 @@ mod tests {
             ("/ace/getstream", Route::Stream(Err(KeyError::Missing))),
             ("/ace/0123", Route::Unknown),
             ("/metrics", Route::Metrics),
+            ("/epg.xml", Route::Guide),
             ("/lineup.json", Route::Tuner(tuner::Asked::Lineup(tuner::Spelling::Json))),
             ("/auto/v101?transcode=none", Route::Tuner(tuner::Asked::Channel(Some(101)))),
             ("/lineup.post?scan=start&source=Cable", Route::Tuner(tuner::Asked::Scan)),
