@@ -10,13 +10,14 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::allocator;
+use crate::channels::keeper::{self, Keeper, Reload, Settings};
 use crate::channels::list::List;
 use crate::channels::sources::Fetcher;
 use crate::channels::state::StateDir;
 use crate::config::{self, Config, Live};
 use crate::engine::pool::Pool;
 use crate::guide::current::Current;
-use crate::guide::refresh::{self, Keeper};
+use crate::guide::refresh::{self, GuideKeeper};
 use crate::http::descriptors::raise_descriptor_limit;
 use crate::http::guard::Patience;
 use crate::http::listener::{Inherited, Listener};
@@ -65,7 +66,8 @@ pub struct App {
     epg: Arc<Live<config::Epg>>,
     context: Arc<Context>,
     server: Arc<Server>,
-    /// Dropped to end the threads that wait for their next turn: housekeeper, self-check.
+    lists: Reload,
+    /// Dropped to end the threads that wait for their next turn: housekeeper, self-check, lists.
     stop: Sender<()>,
     service_threads: Threads,
     fetcher_threads: Threads,
@@ -154,7 +156,8 @@ impl App {
         passed: Option<Inherited>,
         patience: Patience,
     ) -> Result<Self, StartError> {
-        let Config { server, engines, health, stream, epg, tuner, log: _, state_dir } = config.clone();
+        let Config { server, engines, health, stream, epg, tuner, log: _, channels, playlists, state_dir } =
+            config.clone();
         allocator::keep_no_large_memory();
         let write_slice = (server.write_timeout / 4).clamp(Duration::from_millis(50), MAX_WRITE_SLICE);
         let options = Options { read_limit: patience.silence, write_slice };
@@ -176,8 +179,10 @@ impl App {
             Streams::new(Arc::clone(&stream), Arc::clone(&pool), Arc::clone(&stats), fetcher_threads.clone());
         let state = state_dir.map_or_else(StateDir::default, |path| open_state(&path));
         let tuner = tuner.enabled.then(|| tuner_of(tuner, &state, port));
+        let list = Live::new(List::default());
+        let (keeper, lists) = Keeper::new(Settings { channels, playlists }, state.clone(), Arc::clone(&list));
         let context = Arc::new(Context {
-            channels: Live::new(List::default()),
+            channels: list,
             guide: Live::new(Current::None),
             state,
             streams,
@@ -217,16 +222,22 @@ impl App {
             epg: Live::new(epg),
             context,
             server: Arc::new(server),
+            lists,
             stop,
             service_threads,
             fetcher_threads,
             client_threads,
         };
-        app.start_services(health, &stopped).map_err(StartError::Thread)?;
+        app.start_services(health, keeper, &stopped).map_err(StartError::Thread)?;
         Ok(app)
     }
 
-    fn start_services(&self, health: config::Health, stopped: &Receiver<()>) -> io::Result<()> {
+    fn start_services(
+        &self,
+        health: config::Health,
+        keeper: Keeper,
+        stopped: &Receiver<()>,
+    ) -> io::Result<()> {
         let (streams, stop) = (Arc::clone(&self.context.streams), stopped.clone());
         let heartbeats = self.service_threads.heartbeats();
         let heartbeat = heartbeats.add("housekeeper", HOUSEKEEPER_SILENCE_LIMIT);
@@ -241,13 +252,18 @@ impl App {
         if self.config.tuner.enabled && self.config.tuner.discovery {
             self.answer_discovery(stopped.clone())?;
         }
+        let stop = stopped.clone();
+        let heartbeat = heartbeats.add("lists", keeper::SILENCE_LIMIT);
+        let keep_lists = move || keeper.run(&stop, || heartbeat.beat());
+        self.service_threads.spawn("lists", LARGE_STACK_BYTES, keep_lists)?;
+
         self.context.pool.watch(health, self.service_threads.clone())
     }
 
     /// Keeps the guide of the channels.
     fn keep_guide(&self, stop: Receiver<()>) -> io::Result<()> {
         let context = &self.context;
-        let keeper = Keeper {
+        let keeper = GuideKeeper {
             channels: Arc::clone(&context.channels),
             epg: Arc::clone(&self.epg),
             current: Arc::clone(&context.guide),
@@ -278,7 +294,18 @@ impl App {
     /// `write_timeout_s` may close it up to 5 s late.
     #[allow(dead_code, reason = "nothing but tests changes the settings of a running proxy yet")]
     pub fn reload(&self, config: Config) -> Vec<&'static str> {
-        let Config { mut server, engines, health, stream, epg, tuner, log, state_dir: _ } = config;
+        let Config {
+            mut server,
+            engines,
+            health,
+            stream,
+            epg,
+            tuner,
+            log,
+            channels,
+            playlists,
+            state_dir: _,
+        } = config;
         let running = &self.config;
         let for_a_restart = [
             ("server.listen", server.listen != running.server.listen),
@@ -291,10 +318,16 @@ impl App {
         self.context.server.replace(server);
         self.context.stream.replace(stream);
         self.epg.replace(epg);
+        self.reload_lists(Settings { channels, playlists });
         if let Err(error) = self.context.pool.reconcile(engines) {
             log::error!("No thread to watch an engine: {error}");
         }
         for_a_restart.into_iter().filter_map(|(key, is_changed)| is_changed.then_some(key)).collect()
+    }
+
+    /// Makes the channel list anew by these settings, and fetches all lists again. Whoever plays goes on.
+    pub fn reload_lists(&self, settings: Settings) {
+        self.lists.reload(settings);
     }
 
     /// Where it listens.

@@ -57,19 +57,21 @@
 //! | client-N | one connection's requests, in turn: the stream's Condvars, a socket write | fetcher, kernel, deadlines |
 //! | fetch-ID | connect, head, body, stop: each with a deadline | its interrupter, the stop channel |
 //! | housekeeper | a timer; drives all deadlines of streams | the stop channel |
+//! | lists | a timer; fetches and reads one list after the other | the stop channel, a reload |
 //! | log | the queue of lines; a write that may block for good, so that nobody else does | a line |
 //! | engine-N | a timer, health checks | the stop channel, its interrupter, whoever needs an engine now |
 //! | fetch-list | the answer to one fetch of a list or guide, each step with a deadline | nobody: it ends by itself |
 //! | look-up | the system's look-up of one engine's name; one at a time for each engine | nobody: it ends by itself |
 //!
 //! All are started by [`threads`] and joined at shutdown, but for the log's and a look-up's, which end with the process. No
-//! crate starts one for a call to an engine. The threads http, self-check, housekeeper and engine-N must never stop: they beat
+//! crate starts one for a call to an engine. The threads http, self-check, housekeeper, lists and engine-N must never stop: they beat
 //! ([`threads::heartbeat`]), and `/healthz` is 503 when one does not.
 //!
 //! # The order of the locks
 //!
 //! `stream::directory`, then one `stream::stream`, then `stream::memory`, then one `stream::fanout`: whoever holds one may
-//! take those that follow, never one before it, and never two streams'. Every other lock is taken alone. Nobody does I/O,
+//! take those that follow, never one before it, and never two streams'. `stream::past`, and the list of what a stream can be
+//! played from, may be taken under any of them. Every other lock is taken alone. Nobody does I/O,
 //! logs, or drops the last handle of a chunk under a lock.
 
 pub mod allocator;

@@ -2,9 +2,12 @@
 
 use toml::de::{DeTable, DeValue};
 
+use super::channels::{
+    MAX_CHANNELS, MAX_PLAYLISTS, check_channel, check_channels, check_playlist, check_playlists,
+};
 use super::mistake::{Mistake, Refused};
 use super::tree::{self, Findings, Section};
-use super::{Config, Engine, keys, raw};
+use super::{Channel, Config, Engine, Playlist, keys, raw};
 use crate::escape::Escaped;
 
 /// More engines than this are a slip, and each costs a thread.
@@ -33,7 +36,8 @@ pub(super) fn config(contents: &[u8]) -> Result<Config, Vec<Mistake>> {
 
 fn sections(mut document: DeTable<'_>, findings: &mut Findings) -> Config {
     let mut config = Config::default();
-    let Config { server, engines, health, stream, epg, tuner, log, state_dir: _ } = &mut config;
+    let Config { server, engines, health, stream, epg, tuner, log, channels, playlists, state_dir: _ } =
+        &mut config;
     read_section(&mut document, "server", findings, server, keys::server);
     read_engines(&mut document, engines, findings);
     read_section(&mut document, "health", findings, health, keys::health);
@@ -41,17 +45,13 @@ fn sections(mut document: DeTable<'_>, findings: &mut Findings) -> Config {
     read_section(&mut document, "epg", findings, epg, keys::epg);
     read_section(&mut document, "tuner", findings, tuner, keys::tuner);
     read_section(&mut document, "log", findings, log, keys::log);
+    read_channels(&mut document, channels, findings);
+    read_playlists(&mut document, playlists, findings);
     for key in document.keys() {
-        let refused = match &**key.get_ref() {
-            "channels" | "playlists" => Refused::new(
-                "reserved for the channel list of a later version",
-                "this version takes no such section",
-            ),
-            _ => Refused::new(
-                "unknown section",
-                "allowed are [server], [[engines]], [health], [stream], [epg], [tuner] and [log]",
-            ),
-        };
+        let refused = Refused::new(
+            "unknown section",
+            "allowed are [server], [[engines]], [health], [stream], [epg], [tuner], [log], [[channels]] and [[playlists]]",
+        );
         let name = Escaped(key.get_ref()).to_string();
         findings.add(key.span().start, Some(name), refused);
     }
@@ -127,6 +127,95 @@ fn read_engines(document: &mut DeTable<'_>, engines: &mut Vec<Engine>, findings:
     if let Err(conflict) = check_engines(engines) {
         let offset = offsets.get(conflict.index).copied().unwrap_or(span.start);
         findings.add(offset, key(), conflict.refused);
+    }
+}
+
+/// Reads all tables of this name, each from its default, with the places where they begin.
+fn read_tables<'i, T>(
+    document: &mut DeTable<'i>,
+    name: &'static str,
+    max: usize,
+    findings: &mut Findings,
+    read: fn(DeTable<'i>, &mut Findings) -> T,
+) -> Vec<(usize, T)> {
+    let Some((span, value)) = tree::take(document, name) else { return Vec::new() };
+    let key = || Some(name.to_owned());
+    let allowed = || format!("write [[{name}]] for each, with its keys below");
+    let DeValue::Array(array) = value else {
+        findings.add(
+            span.start,
+            key(),
+            Refused::new(format!("{} is no list", raw::shown(&value)), allowed()),
+        );
+        return Vec::new();
+    };
+    let mut tables = Vec::new();
+    for element in array {
+        let offset = element.span().start;
+        if tables.len() >= max {
+            let refused = Refused::new(format!("too many [[{name}]]"), format!("allowed are {max}"));
+            findings.add(offset, key(), refused);
+            break;
+        }
+        match element.into_inner() {
+            DeValue::Table(table) => tables.push((offset, read(table, findings))),
+            other => {
+                findings.add(
+                    offset,
+                    key(),
+                    Refused::new(format!("{} is none", raw::shown(&other)), allowed()),
+                );
+            }
+        }
+    }
+    tables
+}
+
+fn read_channel(table: DeTable<'_>, findings: &mut Findings) -> Channel {
+    let mut channel = Channel::default();
+    Section::new("channels", table, findings).read(&mut channel, keys::channel);
+    channel
+}
+
+fn read_playlist(table: DeTable<'_>, findings: &mut Findings) -> Playlist {
+    let mut playlist = Playlist::default();
+    Section::new("playlists", table, findings).read(&mut playlist, keys::playlist);
+    playlist
+}
+
+fn read_channels(document: &mut DeTable<'_>, channels: &mut Vec<Channel>, findings: &mut Findings) {
+    let mistakes_before = findings.count();
+    let tables = read_tables(document, "channels", MAX_CHANNELS, findings, read_channel);
+    if findings.count() > mistakes_before {
+        return;
+    }
+    for (offset, channel) in &tables {
+        if let Err(refused) = check_channel(channel) {
+            findings.add(*offset, Some("channels".to_owned()), refused);
+        }
+    }
+    let offsets: Vec<_> = tables.iter().map(|(offset, _)| *offset).collect();
+    *channels = tables.into_iter().map(|(_, channel)| channel).collect();
+    if let Err((index, refused)) = check_channels(channels) {
+        findings.add(offsets[index], Some("channels".to_owned()), refused);
+    }
+}
+
+fn read_playlists(document: &mut DeTable<'_>, playlists: &mut Vec<Playlist>, findings: &mut Findings) {
+    let mistakes_before = findings.count();
+    let tables = read_tables(document, "playlists", MAX_PLAYLISTS, findings, read_playlist);
+    if findings.count() > mistakes_before {
+        return;
+    }
+    for (offset, playlist) in &tables {
+        if let Err(refused) = check_playlist(playlist) {
+            findings.add(*offset, Some("playlists".to_owned()), refused);
+        }
+    }
+    let offsets: Vec<_> = tables.iter().map(|(offset, _)| *offset).collect();
+    *playlists = tables.into_iter().map(|(_, playlist)| playlist).collect();
+    if let Err((index, refused)) = check_playlists(playlists) {
+        findings.add(offsets[index], Some("playlists".to_owned()), refused);
     }
 }
 

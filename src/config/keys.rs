@@ -2,8 +2,9 @@
 //!
 //! Each section is taken apart by name, so that a field without its key does not compile.
 
+use super::list_rules;
 use super::rules::{self, Rule};
-use super::{Engine, Epg, Health, Log, Server, Stream, Tuner};
+use super::{Channel, Engine, Epg, Health, Log, Playlist, Server, Stream, Tuner};
 
 /// What is done with each key in turn: its value is read into its place, or what stands there is printed.
 pub(super) trait Keys {
@@ -87,4 +88,33 @@ pub(super) fn log(keys: &mut impl Keys, log: &mut Log) {
     let Log { level, file } = log;
     keys.key("level", level, rules::log_level());
     keys.key("file", file, rules::path());
+}
+
+pub(super) fn channel(keys: &mut impl Keys, channel: &mut Channel) {
+    let Channel { name, ids, infohashes, pattern, group, logo, tvg_id, number, slug } = channel;
+    keys.key("name", name, list_rules::text());
+    keys.key("ids", ids, list_rules::ids());
+    keys.key("infohashes", infohashes, list_rules::infohashes());
+    keys.key("match", pattern, list_rules::text());
+    keys.key("group", group, list_rules::text());
+    keys.key("logo", logo, list_rules::text());
+    keys.key("tvg_id", tvg_id, list_rules::text());
+    keys.key("number", number, list_rules::number_or_any());
+    keys.key("slug", slug, list_rules::slug_or_any());
+}
+
+pub(super) fn playlist(keys: &mut impl Keys, playlist: &mut Playlist) {
+    let Playlist { url, path, name, refresh, group_prefix, include, exclude, merge, prefer, strip, other } =
+        playlist;
+    keys.key("url", url, list_rules::place_or_none());
+    keys.key("path", path, list_rules::file_or_none());
+    keys.key("name", name, list_rules::text());
+    keys.key("refresh_s", refresh, rules::refresh());
+    keys.key("group_prefix", group_prefix, list_rules::text());
+    keys.key("include", include, list_rules::texts());
+    keys.key("exclude", exclude, list_rules::texts());
+    keys.key("merge", merge, list_rules::merge());
+    keys.key("prefer", prefer, list_rules::texts());
+    keys.key("strip", strip, list_rules::texts());
+    keys.key("other", other, list_rules::other());
 }

@@ -11,9 +11,11 @@
 //! back as TOML. So a new key is a field with its default here, a line in `keys`, and one in the shipped file. The
 //! `toml` crate is named here and nowhere else.
 
+mod channels;
 mod check;
 mod device_id;
 mod keys;
+mod list_rules;
 mod live;
 mod mistake;
 mod print;
@@ -34,6 +36,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
+pub use channels::{Channel, Merge, Other, Place, Playlist};
 pub use check::check_engines;
 pub use device_id::DeviceId;
 pub use live::Live;
@@ -66,6 +69,10 @@ pub struct Config {
     pub tuner: Tuner,
     /// `[log]`
     pub log: Log,
+    /// `[[channels]]`, in the order of the file.
+    pub channels: Vec<Channel>,
+    /// `[[playlists]]`, in the order of the file.
+    pub playlists: Vec<Playlist>,
     /// Where what outlives the process is kept. The command line and the service manager say it, not the file.
     pub state_dir: Option<PathBuf>,
 }
@@ -187,6 +194,8 @@ impl Default for Config {
             epg: Epg::default(),
             tuner: Tuner::default(),
             log: Log::default(),
+            channels: Vec::new(),
+            playlists: Vec::new(),
             state_dir: None,
         }
     }

@@ -35,7 +35,7 @@ pub(super) struct Rule<T> {
 }
 
 impl<T> Rule<T> {
-    fn new(
+    pub(super) fn new(
         read: impl Fn(&Value<'_>) -> Result<T, Refused> + 'static,
         show: fn(&T) -> Option<String>,
     ) -> Self {
@@ -48,7 +48,10 @@ pub(super) fn whole<T: TryFrom<i64> + ToString>(range: RangeInclusive<i64>) -> R
     Rule::new(move |value| whole_in(&range, value), |number| Some(number.to_string()))
 }
 
-fn whole_in<T: TryFrom<i64>>(range: &RangeInclusive<i64>, value: &Value<'_>) -> Result<T, Refused> {
+pub(super) fn whole_in<T: TryFrom<i64>>(
+    range: &RangeInclusive<i64>,
+    value: &Value<'_>,
+) -> Result<T, Refused> {
     let allowed = format!("allowed is a whole number from {} to {}", range.start(), range.end());
     let Some(number) = value.as_integer() else {
         return Err(Refused::new(format!("{} is no whole number", shown(value)), allowed));
@@ -121,7 +124,7 @@ pub(super) fn truth() -> Rule<bool> {
     Rule::new(read, |truth| Some(truth.to_string()))
 }
 
-fn string<'v>(value: &'v Value<'_>) -> Result<&'v str, Refused> {
+pub(super) fn string<'v>(value: &'v Value<'_>) -> Result<&'v str, Refused> {
     let refusal = || Refused::new(format!("{} is no string", shown(value)), "allowed is text in quotes");
     value.as_str().ok_or_else(refusal)
 }
@@ -239,6 +242,11 @@ pub(super) fn path() -> Rule<Option<PathBuf>> {
         let path = path.as_ref().map(|path| path.display().to_string());
         Some(quoted(&path.unwrap_or_default()))
     })
+}
+
+/// How often something is fetched. More often than once a minute is a burden to whoever serves it.
+pub(super) fn refresh() -> Rule<Duration> {
+    Rule { read: Box::new(|value| seconds_from(60.0, value)), ..seconds() }
 }
 
 /// The address to listen on.

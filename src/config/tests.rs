@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::id::ContentKey;
 
 const SHIPPED: &str = include_str!("../../config.toml");
 
@@ -34,7 +35,16 @@ fn the_shipped_file_says_the_defaults() {
 
 #[test]
 fn the_shipped_file_names_every_key_there_is() {
-    assert_eq!(keys(SHIPPED), keys(&Config::default().to_toml()));
+    // Of what there is none by default, it has an example in comments.
+    let is_example = |line: &&str| line.contains("[[") || line.contains(" = ");
+    let lines = SHIPPED.lines().filter_map(|line| line.strip_prefix("# ")).filter(is_example);
+    let example: String = lines.map(|line| format!("{line}\n")).collect();
+    let header = |name: &str| name.split_once(" #").map_or(name, |(header, _)| header).trim().to_owned();
+    let shipped: Vec<_> = keys(SHIPPED).into_iter().chain(keys(&example)).map(header).collect();
+    let mut all = Config::default();
+    all.channels.push(Channel::default());
+    all.playlists.push(Playlist::default());
+    assert_eq!(shipped, keys(&all.to_toml()));
 }
 
 #[test]
@@ -92,8 +102,35 @@ device_id = "1ACE1234"
 [log]
 level = "trace"
 file = "/var/log/acerelay.log"
+
+[[channels]]
+name = "Canal Faro"
+ids = ["acestream://0123456789abcdef0123456789abcdef01234567"]
+infohashes = ["89ABCDEF0123456789abcdef0123456789abcdef"]
+match = "Canal Faro*"
+group = "Deportes"
+logo = "http://x.example/f.png"
+tvg_id = "Faro.xx"
+number = 5
+slug = "faro"
+
+[[playlists]]
+url = "http://lists.example/a.m3u?token=x"
+name = "a"
+refresh_s = 60
+group_prefix = "A: "
+include = ["x*", "group:y"]
+exclude = ["z"]
+merge = "quality"
+prefer = ["1080"]
+strip = ["[X]"]
+other = "keep"
+
+[[playlists]]
+path = "/srv/b.m3u"
 "#;
     let secs = Duration::from_secs;
+    let key = |name: &str, digits: &str| ContentKey::from_query(None, [(name, digits)]).expect("a key");
     let config = good(other);
     assert_eq!(
         config,
@@ -150,6 +187,37 @@ file = "/var/log/acerelay.log"
                 device_id: Some("1ACE1234".parse().expect("an id")),
             },
             log: Log { level: LevelFilter::Trace, file: Some(PathBuf::from("/var/log/acerelay.log")) },
+            channels: vec![Channel {
+                name: "Canal Faro".into(),
+                ids: vec![key("id", "0123456789abcdef0123456789abcdef01234567")],
+                infohashes: vec![key("infohash", "89abcdef0123456789abcdef0123456789abcdef")],
+                pattern: "Canal Faro*".into(),
+                group: "Deportes".into(),
+                logo: "http://x.example/f.png".into(),
+                tvg_id: "Faro.xx".into(),
+                number: Some(5),
+                slug: Some("faro".parse().expect("a slug")),
+            }],
+            playlists: vec![
+                Playlist {
+                    url: Some(Place::Web("http://lists.example/a.m3u?token=x".parse().expect("a URL"))),
+                    path: None,
+                    name: "a".into(),
+                    refresh: secs(60),
+                    group_prefix: "A: ".into(),
+                    include: vec!["x*".into(), "group:y".into()],
+                    exclude: vec!["z".into()],
+                    merge: Merge::Quality,
+                    prefer: vec!["1080".into()],
+                    strip: vec!["[X]".into()],
+                    other: Other::Keep,
+                },
+                Playlist {
+                    path: Some("/srv/b.m3u".into()),
+                    name: "/srv/b.m3u".into(),
+                    ..Playlist::default()
+                },
+            ],
             state_dir: None,
         }
     );
@@ -170,15 +238,56 @@ fn a_mistake_is_told_with_its_line_its_key_and_what_is_allowed() {
         ("[log]\n\"a\\nb\" = 1", r"2: log.a\nb: unknown key; [log] takes level, file"),
         (
             "listen = 1",
-            "1: listen: unknown section; allowed are [server], [[engines]], [health], [stream], [epg], [tuner] and [log]",
+            "1: listen: unknown section; allowed are [server], [[engines]], [health], [stream], [epg], [tuner], [log], \
+             [[channels]] and [[playlists]]",
         ),
         (
             "\n[[channels]]\nname = 'x'",
-            "2: channels: reserved for the channel list of a later version; this version takes no such section",
+            "2: channels: a channel without a source; write ids, infohashes or match",
+        ),
+        ("[[channels]]\nmatch = 'x'", "1: channels: a channel without a name; write name = \"...\""),
+        (
+            "[[channels]]\nname = 'x'\nids = ['0123']",
+            "3: channels.ids: \"0123\" is none; allowed are content ids of 40 hex digits, such as ids = [\"0123...\"]",
         ),
         (
-            "[[playlists]]",
-            "1: playlists: reserved for the channel list of a later version; this version takes no such section",
+            "[[channels]]\nname = 'x'\nmatch = 'x'\nslug = '24'",
+            "4: channels.slug: \"24\" is no name in a path; allowed are 1 to 64 of a-z, 0-9 and -, not digits alone and \
+             no - at its ends",
+        ),
+        (
+            "[[channels]]\nname = 'x'\nmatch = 'x'\nnumber = 5\n[[channels]]\nname = 'y'\nmatch = 'y'\nnumber = 5",
+            "5: channels: the number 5 is there twice; give each its own",
+        ),
+        (
+            "[channels]\nname = 'x'",
+            "1: channels: a table is no list; write [[channels]] for each, with its keys below",
+        ),
+        ("[[playlists]]", "1: playlists: a list that is nowhere; write url = \"...\" or path = \"...\""),
+        (
+            "[[playlists]]\nurl = 'http://a/'\npath = 'b'",
+            "1: playlists: a list in two places; write either url or path",
+        ),
+        (
+            "[[playlists]]\nurl = 'ftp://user:secret@a/'",
+            "2: playlists.url: this is no URL that a list could be fetched from; allowed is an http or https URL of at most \
+             2048 characters, without blanks",
+        ),
+        (
+            "[[playlists]]\npath = 'b'\nmerge = 'all'",
+            "3: playlists.merge: \"all\" is none of the words; allowed are \"name\", \"quality\" and \"off\"",
+        ),
+        (
+            "[[playlists]]\npath = 'b'\nrefresh_s = 5",
+            "3: playlists.refresh_s: 5 is out of range; allowed are seconds, whole or decimal, from 60 to 86400",
+        ),
+        (
+            "[[playlists]]\npath = 'b'\ninclude = 'x'",
+            "3: playlists.include: \"x\" is no list; allowed is a list of texts, such as [\"a\", \"b\"]",
+        ),
+        (
+            "[[playlists]]\npath = 'a'\nname = 'x'\n[[playlists]]\npath = 'b'\nname = 'x'",
+            "4: playlists: the name \"x\" is there twice; give each list a name of its own",
         ),
         ("[[server]]", "1: server: an array is no section; write [server] once, with its keys below"),
         ("log = 1", "1: log: 1 is no section; write [log] once, with its keys below"),
@@ -348,8 +457,7 @@ fn several_mistakes_are_told_at_once_in_the_order_of_their_lines() {
          86400\n\
          config.toml:4: server.max_client: unknown key; [server] takes listen, max_clients, \
          max_clients_per_address, admin_token, public_url, write_timeout_s\n\
-         config.toml:5: channels: reserved for the channel list of a later version; this version takes no such \
-         section\n\
+         config.toml:5: channels: a channel without a name; write name = \"...\"\n\
          config.toml:7: engines.port: 70000 is out of range; allowed is a whole number from 1 to 65535\n\
          config.toml:9: log.level: \"no\" is no log level; allowed are error, warn, info, debug and trace"
     );

@@ -60,7 +60,7 @@ const MERGE_PAUSE: Duration = Duration::from_secs(6 * 3600);
 const MAX_GUIDES: usize = 64;
 
 /// What it works with.
-pub struct Keeper {
+pub struct GuideKeeper {
     /// The channels, as they are now.
     pub channels: Arc<Live<List>>,
     /// `[epg]`, as it is now.
@@ -94,7 +94,7 @@ impl Drop for Scratch {
     }
 }
 
-impl Keeper {
+impl GuideKeeper {
     /// Keeps the guide until `stop` is closed, and calls `beat` all the while.
     pub fn run(mut self, stop: &Receiver<()>, beat: &dyn Fn()) {
         let mut scratch = None;

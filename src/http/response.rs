@@ -115,7 +115,8 @@ impl Response {
 
     fn head(&self, version: &str) -> Vec<u8> {
         // Length-delimited, whatever the size: every client understands that. RFC 9110 section 8.6: a 204 has no
-        // length, and that of a 304 would be the body's that is not sent.
+        // length.
+        // A 304 would have the length of what it stands for.
         let length = (self.status != 204 && self.status != 304).then(|| self.body.length().to_string());
         let length = length.iter().map(|length| ("Content-Length", length.as_str()));
         let headers = self.headers.iter().map(|(name, value)| (*name, value.as_str()));
@@ -280,7 +281,7 @@ mod tests {
 
     #[test]
     fn every_code_has_its_phrase() {
-        for status in [200, 204, 400, 401, 403, 404, 405, 500, 501, 502, 503, 504] {
+        for status in [200, 204, 304, 400, 401, 403, 404, 405, 500, 501, 502, 503, 504] {
             assert_ne!(reason(status), "", "{status}");
         }
     }

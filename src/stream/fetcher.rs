@@ -142,7 +142,7 @@ impl Run<'_> {
                     }
                     // What came before may have taken long.
                     stream.begin_try(next.number, &engine)?;
-                    let content = stream.content().clone();
+                    let content = stream.content();
                     let url = Target::getstream_without_pid(&content).on(engine.api.authority());
                     log::info!("Fetching stream {id} from {url}");
                     let manner = if stream.is_asked_again(&engine) { Manner::Restart } else { Manner::Plain };
@@ -360,7 +360,7 @@ impl Run<'_> {
     /// What the stream plays, once it is known.
     fn content(&self) -> Option<Content> {
         let infohash = self.stream.infohash()?;
-        Some(Content { infohash, params: self.stream.content().params.clone() })
+        Some(Content { infohash, params: self.stream.content().params })
     }
 
     /// Whether the engine of this place may play the stream's content, as far as that is known.
@@ -455,7 +455,14 @@ mod tests {
         let pool = Arc::new(Pool::new(Vec::new()));
         let settings = config::Stream::default();
         let wanted = key.expect("a good key").into();
-        let stream = Stream::new(wanted, &settings, Arc::default(), &Memory::new(0), Arc::clone(&pool));
+        let stream = Stream::new(
+            wanted,
+            &settings,
+            Arc::default(),
+            &Memory::new(0),
+            Arc::clone(&pool),
+            Arc::default(),
+        );
         let seat = |id| {
             let address = SocketAddr::from(([127, 0, 0, 1], 1));
             let client = Arc::new(ClientRecord::new(id, Protocol::Ts, address, None));

@@ -23,6 +23,7 @@ pub mod lease;
 pub mod marks;
 pub mod memory;
 mod opening;
+pub mod past;
 mod published;
 mod pump;
 mod splice;

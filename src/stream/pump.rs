@@ -302,7 +302,8 @@ mod tests {
         let settings = config::Stream::default();
         let wanted = key.expect("a good key").into();
         let pool = Arc::new(Pool::new(Vec::new()));
-        let stream = Stream::new(wanted, &settings, Arc::default(), &Memory::new(u64::MAX), pool);
+        let stream =
+            Stream::new(wanted, &settings, Arc::default(), &Memory::new(u64::MAX), pool, Arc::default());
         let mut pump = Pump::new(&stream);
         pump.begin(0);
         stream.fanout().close(Ending::Broken);

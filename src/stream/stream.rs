@@ -21,14 +21,14 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender};
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 
 use crate::config;
 use crate::engine::api::Liveness;
 use crate::engine::pool::Pool;
 use crate::id::{ContentKey, ContentName, Digest};
 use crate::stats::Stats;
-use crate::wanted::{StreamKey, Wanted};
+use crate::wanted::{Slug, StreamKey, Wanted};
 
 use super::backlog::Bounds;
 use super::candidates::Candidates;
@@ -37,6 +37,7 @@ use super::fanout::{Fanout, JoinAt};
 use super::flow::Flow;
 use super::marks::Mark;
 use super::memory::Memory;
+use super::past::Past;
 use super::state::{Event, Life, MAX_BARREN, State, TimeLimits, Why};
 use super::stopping::Opened;
 use super::view::Facts;
@@ -49,8 +50,13 @@ pub use self::seat::Seat;
 pub struct Stream {
     wanted: Wanted,
     stream_id: Arc<str>,
-    /// Which of the wanted contents the current attempt is about.
+    /// What it can be played from: what was wanted, and what others who joined it brought along. It only grows.
+    sources: RwLock<Arc<[ContentKey]>>,
+    /// The channel that it plays, if somebody asks for it as one.
+    channel: RwLock<Option<Slug>>,
+    /// Which of these the current attempt is about.
     source: AtomicUsize,
+    past: Arc<Past>,
     limits: TimeLimits,
     start_behind: Duration,
     created: Instant,
@@ -79,9 +85,14 @@ struct Core {
     last_seat_left: Option<Instant>,
     /// The engine that played last.
     played_on: Option<String>,
+    /// When the first packets of the current source came, and whether it has since been told to be good.
+    plays_since: Option<(Instant, bool)>,
     /// Views share it; while one does, what is recorded goes into a copy.
     facts: Arc<Facts>,
 }
+
+/// More sources than a start could ever try.
+const MAX_SOURCES: usize = 256;
 
 /// A newcomer found the stream on its way out.
 #[derive(Debug)]
@@ -96,6 +107,7 @@ impl Stream {
         stats: Arc<Stats>,
         memory: &Arc<Memory>,
         pool: Arc<Pool>,
+        past: Arc<Past>,
     ) -> Arc<Self> {
         let limits = TimeLimits {
             connect: settings.connect_timeout,
@@ -130,15 +142,23 @@ impl Stream {
             adopted: Vec::new(),
             last_seat_left: None,
             played_on: None,
+            plays_since: None,
             facts,
+        };
+        let channel = match &wanted.key {
+            StreamKey::Channel(slug) => Some(slug.clone()),
+            StreamKey::Content(_) => None,
         };
         let bounds = Bounds { bytes: settings.backlog_bytes, age: settings.backlog };
         let fanout = Fanout::new(bounds, memory.budget());
         memory.add(&fanout);
         Arc::new(Self {
             stream_id: wanted.key.stream_id().into(),
+            sources: RwLock::new(wanted.sources().into()),
+            channel: RwLock::new(channel),
             wanted,
             source: AtomicUsize::new(0),
+            past,
             limits,
             start_behind: settings.start_behind,
             created: now,
@@ -164,8 +184,9 @@ impl Stream {
         client: Arc<ClientRecord>,
         memory: &Arc<Memory>,
         pool: Arc<Pool>,
+        past: Arc<Past>,
     ) -> Seat {
-        let stream = Self::new(wanted, settings, stats, memory, pool);
+        let stream = Self::new(wanted, settings, stats, memory, pool, past);
         stream.sit(&mut stream.core.lock(), client)
     }
 
@@ -183,8 +204,32 @@ impl Stream {
 
     /// The content that the current attempt is about.
     #[must_use]
-    pub fn content(&self) -> &ContentKey {
-        &self.wanted.sources()[self.source.load(Ordering::Acquire)]
+    pub fn content(&self) -> ContentKey {
+        self.sources.read()[self.source.load(Ordering::Acquire)].clone()
+    }
+
+    /// The channel that it plays, if somebody asks for it as one.
+    #[must_use]
+    pub fn channel(&self) -> Option<Slug> {
+        self.channel.read().clone()
+    }
+
+    /// What it can be played from.
+    #[must_use]
+    pub(super) fn sources(&self) -> Arc<[ContentKey]> {
+        Arc::clone(&self.sources.read())
+    }
+
+    /// Takes over what else a channel can be played from, since who asked for the channel gets this stream.
+    pub(super) fn join_channel(&self, wanted: &Wanted) {
+        let StreamKey::Channel(slug) = &wanted.key else { return };
+        self.channel.write().get_or_insert_with(|| slug.clone());
+        let mut sources = self.sources.write();
+        let is_new = |content: &&ContentKey| !sources.contains(content);
+        let more: Vec<_> = wanted.sources().iter().filter(is_new).cloned().collect();
+        if !more.is_empty() && sources.len() + more.len() <= MAX_SOURCES {
+            *sources = sources.iter().cloned().chain(more).collect();
+        }
     }
 
     /// Its name in paths and logs.
@@ -240,6 +285,7 @@ impl Stream {
         let before = std::mem::replace(&mut core.life, next);
         self.attempt.store(core.life.attempt, Ordering::Release);
         if core.life.activations > before.activations {
+            core.plays_since = Some((now, false));
             let engine = core.facts.engine.as_ref().map(|(name, ..)| name.clone());
             let played_on = std::mem::replace(&mut core.played_on, engine);
             if before.activations == 0 {
@@ -262,7 +308,11 @@ impl Stream {
         let is_lost = core.life.losses() != before.losses();
         let was_active = before.state.is_active() && !is_recovering(&before);
         let loss = if is_lost { self.note_loss(&mut core, was_active, before.attempt) } else { None };
-        let tried = core.candidates.summary();
+        let sources = self.sources();
+        let tried = core.candidates.summary(|source| {
+            let content = sources.get(source).filter(|_| sources.len() > 1)?;
+            Some(format!("{:.8}", content.name.digest().to_string()))
+        });
         if let State::Stopping(outcome) = &mut core.life.state
             && !outcome.had_started
             && outcome.why.failure().is_some()

@@ -11,13 +11,14 @@ use crate::config::{self, Live};
 use crate::engine::pool::Pool;
 use crate::stats::Stats;
 use crate::threads::{LARGE_STACK_BYTES, Threads};
-use crate::wanted::Wanted;
+use crate::wanted::{Slug, Wanted};
 
 use super::client::ClientRecord;
 use super::directory::{Directory, Found, NoSeat};
 use super::fetcher::{self, Resources};
 use super::lease::Leases;
 use super::memory::Memory;
+use super::past::Past;
 use super::state::{Event, State, Why};
 use super::stream::{Seat, Stream};
 
@@ -40,6 +41,7 @@ pub struct Streams {
     stats: Arc<Stats>,
     memory: Arc<Memory>,
     leases: Leases,
+    past: Arc<Past>,
     resources: Arc<Resources>,
 }
 
@@ -59,6 +61,7 @@ impl Streams {
             stats,
             memory,
             leases: Leases::new(LEASE_IDLE, MAX_LEASES),
+            past: Arc::default(),
             resources: Arc::new(Resources { directory, pool, threads }),
         })
     }
@@ -83,7 +86,8 @@ impl Streams {
             let begin = || {
                 let (stats, client) = (Arc::clone(&self.stats), Arc::clone(client));
                 let pool = Arc::clone(&self.resources.pool);
-                Stream::begin(wanted.clone(), &settings, stats, client, &self.memory, pool)
+                let past = Arc::clone(&self.past);
+                Stream::begin(wanted.clone(), &settings, stats, client, &self.memory, pool, past)
             };
             let at_hand = self.resources.pool.at_hand();
             let closing = match directory.seat(wanted, client, &at_hand, settings.max_streams, begin)? {
@@ -136,6 +140,20 @@ impl Streams {
     #[allow(dead_code, reason = "HLS will be the first to use it")]
     pub fn leases(&self) -> &Leases {
         &self.leases
+    }
+
+    /// What is remembered of contents that were played.
+    #[must_use]
+    pub fn past(&self) -> &Past {
+        &self.past
+    }
+
+    /// The name in paths of the stream that plays this channel now, if one does.
+    #[must_use]
+    pub fn of_channel(&self, slug: &Slug) -> Option<String> {
+        let live = self.resources.directory.live();
+        let stream = live.iter().find(|stream| stream.channel().as_ref() == Some(slug))?;
+        Some(stream.stream_id().to_owned())
     }
 
     /// What all backlogs hold.
@@ -224,8 +242,15 @@ mod tests {
             Arc::new(ClientRecord::new(1, Protocol::Ts, SocketAddr::from(([127, 0, 0, 1], 1)), None));
         // Without an engine, and without a fetcher: only who watches it is looked at.
         let wanted = key.expect("a good key").into();
-        let seat =
-            Stream::begin(wanted, &streams.settings.get(), Arc::default(), client, &streams.memory, pool);
+        let seat = Stream::begin(
+            wanted,
+            &streams.settings.get(),
+            Arc::default(),
+            client,
+            &streams.memory,
+            pool,
+            Arc::default(),
+        );
         let stream = Arc::clone(seat.stream());
         drop(streams.leases().grant(Token::random(), seat, Instant::now()));
         let is_empty = || {

@@ -7,6 +7,7 @@ use crate::engine::api::Liveness;
 use crate::engine::stat::Stat;
 use crate::id::{ContentKey, Digest};
 use crate::ts::media::Media;
+use crate::wanted::Slug;
 
 use super::client::ClientRecord;
 use super::state::State;
@@ -41,6 +42,8 @@ pub struct Facts {
 pub struct StreamView {
     /// What it plays, or tries to.
     pub content: ContentKey,
+    /// The channel that it plays, if somebody asks for it as one.
+    pub channel: Option<Slug>,
     /// Its name in paths.
     pub stream_id: Arc<str>,
     /// Its state.

@@ -19,7 +19,6 @@ use crate::http::request::{Body, Coding, Request, StreamConnection};
 use crate::http::response::{Code, Response};
 use crate::http::socket::Presence;
 use crate::http::turnstile::Pass;
-use crate::id::ContentKey;
 use crate::stream::chunk::Chunk;
 use crate::stream::client::{ClientRecord, Protocol};
 use crate::stream::directory::NoSeat;
@@ -33,6 +32,7 @@ use crate::wanted::Wanted;
 
 use super::connections::Registration;
 use super::context::Context;
+use super::tuner::{self, said_as_a_device};
 
 /// A start is given up here so long after all its phases should be over: streams end their starts by themselves.
 const START_MARGIN: Duration = Duration::from_secs(2);
@@ -59,8 +59,8 @@ pub(super) const HEADERS: [(&str, &str); 5] = [
 static NULL_CHUNK: LazyLock<Chunk> = LazyLock::new(|| Chunk::inserted(Instant::now(), &null_packet()));
 
 /// Serves a stream to one client until either ends.
-pub(super) fn serve(context: &Context, request: Request, key: &ContentKey) {
-    match admit(context, &request, key) {
+pub(super) fn serve(context: &Context, request: Request, wanted: Wanted) {
+    match admit(context, &request, wanted) {
         Ok(place) => {
             let subscription = place.seat.join();
             let keepalive = context.stream.get().keepalive;
@@ -95,7 +95,7 @@ enum NotAdmitted {
 fn admit<'a>(
     context: &'a Context,
     request: &Request,
-    key: &ContentKey,
+    mut wanted: Wanted,
 ) -> Result<ClientPlace<'a>, NotAdmitted> {
     let server = context.server.get();
     let at_capacity = |detail: &'static str| NotAdmitted::Refused(Response::error(Code::AtCapacity, &detail));
@@ -118,7 +118,6 @@ fn admit<'a>(
             )
         })?;
     let deadline = Instant::now() + start_limit(&context.stream.get());
-    let mut wanted = Wanted::from(key.clone());
     let client_left = |wanted: &Wanted| {
         log::info!("Client {} left stream {} before it started", record.id, wanted.key.stream_id());
         NotAdmitted::ClientLeft
@@ -151,6 +150,7 @@ fn refuse(context: &Context, request: Request, response: Response) {
     if let Some(code) = response.code {
         context.stats.add_refusal(code.name());
     }
+    let response = if tuner::is_asked(request.target()) { said_as_a_device(response) } else { response };
     // A web player may read why there is no picture.
     request.respond(response.for_every_page());
 }

@@ -3,12 +3,14 @@
 //! Pure routing: `Route::of` reads method and target, [`handle`] hands over. A target's text goes no further than
 //! here.
 
+use crate::channels::playlist::Choice;
 use crate::http::request::{Method, Request};
 use crate::http::response::{Code, Response};
 use crate::id::{ContentKey, KeyError};
 use crate::stream::state::{Event, Why};
 
 use super::admin::{Admin, Claim};
+use super::channels;
 use super::context::Context;
 use super::guide;
 use super::live;
@@ -22,7 +24,8 @@ use super::tuner;
 
 /// The paths there are, for the person who asked for another.
 const PATHS: &str = "/ace/getstream?id=..., /ace/<id>.ts, /ace/status, /proxy/status, /proxy/sessions, \
-                     /proxy/sessions/{id}, /proxy/engines, /epg.xml, /metrics, /healthz, /readyz, /";
+                     /proxy/sessions/{id}, /proxy/engines, /playlist.m3u, /ch/{slug}.ts, /proxy/channels, /epg.xml, \
+                     /metrics, /healthz, /readyz, /";
 
 /// What a request asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -35,6 +38,11 @@ enum Route {
     Session(String),
     Client(String, String),
     Engines,
+    Playlist(Choice),
+    Channel(String),
+    ChannelHls(String),
+    Channels,
+    ChannelStatus(String),
     Metrics,
     Tuner(tuner::Asked),
     Guide,
@@ -59,12 +67,17 @@ impl Route {
             | Self::Session(_)
             | Self::Client(..)
             | Self::Engines
+            | Self::Channels
+            | Self::ChannelStatus(_)
             | Self::Metrics
             | Self::Page => true,
             Self::Stream(_)
             | Self::Hls
             | Self::Tuner(_)
             | Self::Guide
+            | Self::Playlist(_)
+            | Self::Channel(_)
+            | Self::ChannelHls(_)
             | Self::Health
             | Self::Ready
             | Self::Unknown => false,
@@ -73,7 +86,7 @@ impl Route {
 
     /// Whether a page of another site may read the answer: it may play, and read why it cannot.
     fn is_open(&self) -> bool {
-        matches!(self, Self::Stream(_) | Self::Hls)
+        matches!(self, Self::Stream(_) | Self::Hls | Self::Channel(_) | Self::ChannelHls(_))
     }
 
     // Not inlined, for the stack of streams: see `live`.
@@ -103,6 +116,17 @@ impl Route {
             ["proxy", "sessions", id] => Self::Session(id.to_owned()),
             ["proxy", "sessions", id, "clients", client] => Self::Client(id.to_owned(), client.to_owned()),
             ["proxy", "engines"] => Self::Engines,
+            ["proxy", "channels"] => Self::Channels,
+            ["proxy", "channels", slug] => Self::ChannelStatus(slug.to_owned()),
+            ["playlist.m3u" | "playlist.m3u8"] => Self::Playlist(channels::choice(&pairs)),
+            // Players add to a path what they add to all of them.
+            ["ch", name] => match name.split('|').next().and_then(|name| name.trim().rsplit_once('.')) {
+                Some((slug, suffix)) if suffix.eq_ignore_ascii_case("ts") => Self::Channel(slug.to_owned()),
+                Some((slug, suffix)) if suffix.eq_ignore_ascii_case("m3u8") => {
+                    Self::ChannelHls(slug.to_owned())
+                }
+                _ => Self::Unknown,
+            },
             ["metrics"] => Self::Metrics,
             ["epg.xml"] => Self::Guide,
             ["healthz"] => Self::Health,
@@ -147,9 +171,25 @@ fn tidied((name, value): &(String, String)) -> (&str, &str) {
 pub fn handle(context: &Context, request: Request) {
     let route = Route::of(request.target());
     match (request.method(), route) {
-        (Method::Get, Route::Stream(Ok(key))) => live::serve(context, request, &key),
+        (Method::Get, Route::Stream(Ok(key))) => live::serve(context, request, key.into()),
         // Players look before they play; that must neither wait nor start anything.
         (Method::Head, Route::Stream(Ok(_))) => request.stream_head(&live::HEADERS),
+        (method @ (Method::Get | Method::Head), Route::Channel(slug)) => {
+            match channels::wanted(context, &slug) {
+                Ok(wanted) if method == Method::Get => live::serve(context, request, wanted),
+                Ok(_) => request.stream_head(&live::HEADERS),
+                Err(response) => request.respond(response.for_every_page()),
+            }
+        }
+        (method @ (Method::Get | Method::Head), Route::Tuner(tuner::Asked::Channel(number)))
+            if context.tuner.is_some() =>
+        {
+            match tuner::wanted(context, number) {
+                Ok(wanted) if method == Method::Get => live::serve(context, request, wanted),
+                Ok(_) => request.stream_head(&live::HEADERS),
+                Err(response) => request.respond(response),
+            }
+        }
         (_, route) => {
             let is_open = route.is_open();
             let response = answer(context, &request, route);
@@ -180,13 +220,13 @@ fn answer(context: &Context, request: &Request, route: Route) -> Response {
     let admin = Admin::from(&*server);
     match request.method() {
         Method::Get | Method::Head if route.is_private() => match admin.check_reader(claim) {
-            Ok(()) => show(context, route),
+            Ok(()) => show(context, request, route),
             Err(denied) => {
                 log::debug!("A question from {} was refused: {denied}", request.peer());
                 Response::from(&denied)
             }
         },
-        Method::Get | Method::Head => show(context, route),
+        Method::Get | Method::Head => show(context, request, route),
         Method::Options => cors(Response::empty(204)),
         Method::Delete if route.is_deletable() => match admin.check(claim) {
             Ok(()) => delete(context, route),
@@ -195,7 +235,9 @@ fn answer(context: &Context, request: &Request, route: Route) -> Response {
                 Response::from(&denied)
             }
         },
-        Method::Delete | Method::Post | Method::Other if route == Route::Unknown => show(context, route),
+        Method::Delete | Method::Post | Method::Other if route == Route::Unknown => {
+            show(context, request, route)
+        }
         Method::Delete | Method::Post | Method::Other => {
             let (detail, allow) = if route.is_deletable() {
                 ("only GET, HEAD, DELETE and OPTIONS are answered here", "GET, HEAD, DELETE, OPTIONS")
@@ -237,15 +279,27 @@ fn delete(context: &Context, route: Route) -> Response {
     }
 }
 
-fn show(context: &Context, route: Route) -> Response {
+fn show(context: &Context, request: &Request, route: Route) -> Response {
     match route {
-        Route::Stream(Ok(_)) | Route::Client(..) | Route::Tuner(_) | Route::Guide | Route::Unknown => {
+        Route::Stream(Ok(_))
+        | Route::Client(..)
+        | Route::Channel(_)
+        | Route::Tuner(_)
+        | Route::Guide
+        | Route::Unknown => {
             Response::error(Code::NotFound, &format_args!("there is no such path here; there are {PATHS}"))
         }
         Route::Stream(Err(error)) => {
             context.stats.add_refusal(Code::BadRequest.name());
             Response::from(&error)
         }
+        Route::ChannelHls(slug) => match channels::wanted(context, &slug) {
+            Ok(_) => Response::error(Code::NotImplemented, &"HLS is not there yet; use this path with .ts"),
+            Err(response) => response,
+        },
+        Route::Playlist(choice) => channels::playlist(context, request, choice),
+        Route::Channels => channels::all(context, request),
+        Route::ChannelStatus(slug) => channels::one(context, request, &slug),
         Route::Hls => {
             Response::error(Code::NotImplemented, &"HLS is not there yet; use /ace/getstream with this id")
         }
@@ -325,6 +379,25 @@ mod tests {
             ("/proxy/sessions/a/clients/7/8", Route::Unknown),
             ("/proxy/sessions/a/clients", Route::Unknown),
             ("/proxy/engines", Route::Engines),
+            ("/proxy/channels", Route::Channels),
+            ("/proxy/channels/canal-faro/", Route::ChannelStatus("canal-faro".into())),
+            ("/playlist.m3u", Route::Playlist(Choice::default())),
+            ("/playlist.m3u8?x=y", Route::Playlist(Choice::default())),
+            (
+                "/playlist.m3u?group=A%20b&search=x&hls=1",
+                Route::Playlist(Choice {
+                    group: Some("A b".into()),
+                    search: Some("x".into()),
+                    is_hls: true,
+                    has_guide: false,
+                }),
+            ),
+            ("/ch/canal-faro.ts", Route::Channel("canal-faro".into())),
+            ("/ch/canal-faro.TS?transcode=none", Route::Channel("canal-faro".into())),
+            ("/ch/canal-faro.ts%7CUser-Agent=x", Route::Channel("canal-faro".into())),
+            ("/ch/canal-faro.m3u8", Route::ChannelHls("canal-faro".into())),
+            ("/ch/canal-faro", Route::Unknown),
+            ("/ch/", Route::Unknown),
             ("/healthz", Route::Health),
             ("/ace/manifest.m3u8?id=1", Route::Hls),
             ("/ace/status", Route::AceStatus(None)),

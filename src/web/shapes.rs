@@ -20,6 +20,7 @@ use crate::stats::Distribution;
 use crate::stream::state::{State, Why};
 use crate::stream::view::{ClientView, StreamView};
 use crate::ts::media::{Media, Video};
+use crate::wanted::Slug;
 
 /// An engine.
 #[derive(Debug, Serialize)]
@@ -46,6 +47,7 @@ pub(super) struct SessionStatus<'a> {
     pub(super) stream_id: &'a str,
     pub(super) ace_id: Displayed<Digest>,
     pub(super) infohash: Option<Displayed<Digest>>,
+    pub(super) channel: Option<&'a str>,
     pub(super) engine: Option<&'a str>,
     pub(super) engine_host: Option<&'a str>,
     pub(super) engine_port: Option<u16>,
@@ -156,6 +158,7 @@ impl<'a> From<&'a StreamView> for SessionStatus<'a> {
             stream_id: &view.stream_id,
             ace_id: Displayed(view.content.name.digest()),
             infohash: facts.infohash.map(Displayed),
+            channel: view.channel.as_ref().map(Slug::as_str),
             engine,
             engine_host,
             engine_port,
@@ -263,7 +266,7 @@ impl From<&Engine> for EngineStatus {
 
 impl Timestamp {
     /// `None` for a clock that is set before the year 0 or after 9999.
-    fn of(at: SystemTime) -> Option<Self> {
+    pub(super) fn of(at: SystemTime) -> Option<Self> {
         let at = OffsetDateTime::from(at);
         let at = at.replace_nanosecond(at.nanosecond() / 1_000_000 * 1_000_000).ok()?;
         (0..=9999).contains(&at.year()).then_some(Self(at))
@@ -333,6 +336,7 @@ mod tests {
         };
         let view = StreamView {
             content: ContentKey { name: ContentName::Id(digest), params: EngineParams::default() },
+            channel: Some("canal-faro".parse().expect("a slug")),
             stream_id: "an-id".into(),
             state: State::Stopped(Outcome { why: Why::SessionLost, had_started: true }),
             restarts: 2,
@@ -367,7 +371,7 @@ mod tests {
         };
         let (digest, at) = (digest.to_string(), "2023-11-14T22:13:20.5Z");
         let expected = json!({
-            "stream_id": "an-id", "ace_id": digest, "infohash": null,
+            "stream_id": "an-id", "ace_id": digest, "infohash": null, "channel": "canal-faro",
             "engine": "engine", "engine_host": "::1", "engine_port": 6878,
             "playback_session_id": "playback", "is_live": null, "is_active": false, "state": "stopped",
             "client_count": 1, "waiting_count": 1,

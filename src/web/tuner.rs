@@ -7,9 +7,11 @@ use crate::http::request::{Method, Request};
 use crate::http::response::{Code, Response};
 use crate::tuner::answers::{Discover, JSON, LineupStatus, description};
 use crate::tuner::lineup::{self, Entry};
+use crate::wanted::Wanted;
 
 use super::base::base_url;
 use super::context::Context;
+use super::target::Target;
 
 /// What of a tuner is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +73,27 @@ fn number_of(name: &str) -> Option<u32> {
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
 }
 
+/// What has to be asked for to play the channel of this number.
+///
+/// # Errors
+///
+/// What to answer when there is none.
+pub(super) fn wanted(context: &Context, number: Option<u32>) -> Result<Wanted, Response> {
+    let list = context.channels.get();
+    let channel = number.and_then(|number| list.by_number(number));
+    channel.and_then(|channel| channel.wanted()).ok_or_else(|| {
+        let detail = "there is no channel of this number; /lineup.json lists them";
+        said_as_a_device(Response::error(Code::NotFound, &detail))
+    })
+}
+
+/// Whether a channel of the tuner is asked for, so that a refusal is said as a device says it.
+pub(super) fn is_asked(target: &str) -> bool {
+    let names = Target::of(target).names.unwrap_or_default();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    matches!(Asked::of(&names), Some(Asked::Channel(_)))
+}
+
 /// Answers what a tuner is asked. `None` where none is switched on, and for what is answered as everywhere.
 pub(super) fn answer(context: &Context, request: &Request, asked: Asked) -> Option<Response> {
     let tuner = context.tuner.as_ref()?;
@@ -83,12 +106,6 @@ pub(super) fn answer(context: &Context, request: &Request, asked: Asked) -> Opti
             let detail = format!("only {} are answered here", asked.methods());
             return Some(Response::error(Code::MethodNotAllowed, &detail).with("Allow", asked.methods()));
         }
-    }
-    if let Asked::Channel(_) = asked {
-        return Some(said_as_a_device(Response::error(
-            Code::NotFound,
-            &"there is no channel of this number",
-        )));
     }
     let Some(base) = base_url(context.server.get().public_url.as_ref(), request) else {
         let detail = "the request's Host is none that a URL can have; set public_url";

@@ -3,13 +3,15 @@
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Instant;
 
-use acerelay::config::Config;
+use acerelay::config::{Channel, Config};
+use acerelay::id::{ContentKey, Digest};
+use acerelay::sim::{Getstream, Script};
 use acerelay::threads::Threads;
 use acerelay::tuner::device::Device;
 use acerelay::tuner::discover;
 use serde_json::{Value, json};
 
-use crate::harness::{LONG, Proxy, Reply, STACK_BYTES, engine};
+use crate::harness::{ID, LONG, OTHER_ID, Proxy, Reply, STACK_BYTES, engine, scripted};
 
 /// The question of a client that looks for any device (playlist-facts.md section 3.3).
 const QUESTION: &str = "0002000c0104ffffffff0204ffffffff73cc7d8f";
@@ -107,6 +109,74 @@ fn a_number_that_no_channel_has_is_told_in_the_words_of_a_device() {
         assert_eq!(reply.header("X-HDHomeRun-Error"), Some("801 Unknown Channel"), "{path}");
         assert_eq!(reply.json()["error"], "not_found", "{path}");
     }
+}
+
+/// A channel of the configuration with this content.
+fn channel(name: &str, number: u32, id: Digest) -> Channel {
+    let id = ContentKey::from_query(None, [("id", &*id.to_string())]).expect("an id");
+    Channel { name: name.into(), number: Some(number), ids: vec![id], ..Channel::default() }
+}
+
+/// The lineup, as soon as there is one.
+fn lineup(proxy: &Proxy) -> Value {
+    let deadline = Instant::now() + LONG;
+    loop {
+        let listed = of_device(&mut proxy.get("/lineup.json"));
+        if listed != json!([]) {
+            return listed;
+        }
+        assert!(Instant::now() < deadline, "the channels of the configuration are there at once");
+    }
+}
+
+#[test]
+fn the_channels_are_listed_and_play_by_their_numbers() {
+    let engine = engine();
+    let proxy = Proxy::start_with(&[&engine], |config| {
+        on(config);
+        config.channels = vec![channel("Canal Faro HD", 101, ID), channel("Cine, \"Rojo\"", 7, OTHER_ID)];
+    });
+    let base = format!("http://{}", proxy.address);
+    assert_eq!(
+        lineup(&proxy),
+        json!([
+            {"GuideNumber": "7", "GuideName": "Cine, \"Rojo\"", "URL": format!("{base}/auto/v7")},
+            {"GuideNumber": "101", "GuideName": "Canal Faro HD", "HD": 1, "URL": format!("{base}/auto/v101")},
+        ])
+    );
+    assert!(proxy.get("/lineup.m3u").text().contains(&format!("{base}/auto/v101")));
+    assert!(proxy.get("/lineup.xml").text().contains("<GuideNumber>101</GuideNumber>"));
+
+    // As Plex and Emby ask.
+    let mut connection = proxy.connect();
+    let lines = "Range: bytes=0-\r\nIcy-MetaData: 1\r\n";
+    connection.send_request("GET", "/auto/v101?transcode=none", lines);
+    let mut reply = connection.reply();
+    assert_eq!((reply.status, reply.header("Content-Type")), (200, Some("video/mp2t")));
+    assert_eq!(reply.read().expect("packets")[0], 0x47);
+    // The same content under its id is the same engine session.
+    assert_eq!(proxy.get(&format!("/ace/getstream?id={ID}")).status, 200);
+    assert_eq!(engine.counts().sessions_opened, 1);
+    let mut connection = proxy.connect();
+    connection.send_request("HEAD", "/auto/v7", "");
+    assert_eq!(connection.reply_to_head().status, 200);
+    assert_eq!(engine.counts().sessions_opened, 1, "HEAD starts nothing");
+}
+
+#[test]
+fn a_channel_that_does_not_start_is_refused_in_the_words_of_a_device() {
+    let refusal = Getstream::Error("failed to load content".to_owned());
+    let engine = scripted(Script::new().getstream(refusal));
+    let proxy = Proxy::start_with(&[&engine], |config| {
+        on(config);
+        config.channels = vec![channel("Canal Faro", 101, ID)];
+    });
+    lineup(&proxy);
+    let mut reply = proxy.get("/auto/v101");
+    assert_eq!((reply.status, reply.header("X-HDHomeRun-Error")), (503, Some("806 Tune Failed")));
+    assert_eq!(reply.json()["error"], "engine_error");
+    let reply = proxy.get(&format!("/ace/getstream?id={ID}"));
+    assert_eq!((reply.status, reply.header("X-HDHomeRun-Error")), (502, None));
 }
 
 #[test]

@@ -111,15 +111,16 @@ impl Stream {
 
     /// Takes the content to ask for next; `infohash_of` tells what is known of a content by its name.
     pub(in crate::stream) fn choose_source(&self, infohash_of: impl FnOnce(&ContentName) -> Option<Digest>) {
-        let sources = self.wanted.sources().len();
-        if sources == 1 {
+        let sources = self.sources();
+        if sources.len() == 1 {
             return;
         }
+        let order = self.past.order(self.key(), &sources, Instant::now());
         let at_hand = self.pool.at_hand();
         let mut core = self.core.lock();
         let is_start = core.life.activations == 0;
         let before = self.source.load(Ordering::Relaxed);
-        let next = core.candidates.next_source(sources, &at_hand, is_start).unwrap_or(before);
+        let next = core.candidates.next_source(&order, &at_hand, is_start).unwrap_or(before);
         self.source.store(next, Ordering::Release);
         drop(core);
         if next != before {
@@ -227,7 +228,7 @@ impl Stream {
             candidates.fail(name, source, failure, String::new());
         }
         let is_start = core.life.activations == 0;
-        candidates.others((name, source), self.wanted.sources().len(), &at_hand, is_start)
+        candidates.others((name, source), self.sources().len(), &at_hand, is_start)
     }
 
     /// Notes that the current attempt was lost, whose parts these are. The rest is [`Loss::tell`]'s.
@@ -241,7 +242,16 @@ impl Stream {
         } else if let (Some(engine), Some(failure)) = (&engine, why.failure()) {
             core.candidates.fail(&engine.settings.name, source, failure, why.to_string());
         }
-        let content = self.wanted.sources()[source].name;
+        let content = self.content();
+        // What played for long has ended for a reason of the day, and is asked once more; anything else is dead for a while.
+        // What an engine does wrong is no content's fault.
+        let was_good = core.plays_since.take().is_some_and(|(_, is_good)| is_good);
+        let is_content_s =
+            matches!(why.failure(), Some(Failure::Content | Failure::Open)) && why != Why::SessionLost;
+        if !was_good && is_content_s {
+            self.past.fail(&content, why.to_string(), Instant::now());
+        }
+        let content = content.name;
         let is_followed = core.life.state.is_open() && !was_active;
         Some(Loss { number, engine, content, why, is_followed, had_started: core.life.activations > 0 })
     }

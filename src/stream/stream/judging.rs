@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use crate::engine::stat::Watched;
 use crate::stream::candidates::{Failure, Others};
 use crate::stream::flow::PictureNews;
-use crate::stream::state::{EngineState, Event, Hint, SourceReport, Why};
+use crate::stream::past::GOOD_AFTER;
+use crate::stream::state::{EngineState, Event, Hint, SourceReport, State, Why};
 
 use super::Stream;
 
@@ -38,6 +39,26 @@ impl Stream {
     pub fn tick(&self) {
         self.judge(self.hear());
         self.tell_of_picture();
+        self.praise();
+    }
+
+    /// Has it remembered that the current source plays well.
+    fn praise(&self) {
+        let now = Instant::now();
+        let content = {
+            let mut core = self.core.lock();
+            let is_playing = matches!(core.life.state, State::Active | State::Lingering { .. });
+            match &mut core.plays_since {
+                Some((since, is_good))
+                    if is_playing && now.saturating_duration_since(*since) >= GOOD_AFTER =>
+                {
+                    *is_good = true;
+                    self.content()
+                }
+                _ => return,
+            }
+        };
+        self.past.praise(self.key(), &content, now);
     }
 
     /// What the engine says of the current source.

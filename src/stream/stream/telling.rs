@@ -52,7 +52,8 @@ impl Stream {
         }
         let sent: u64 = clients.iter().map(|client| client.sent_bytes).sum();
         StreamView {
-            content: self.content().clone(),
+            content: self.content(),
+            channel: self.channel(),
             stream_id: Arc::clone(&self.stream_id),
             restarts: life.activations.saturating_sub(1),
             state: life.state,

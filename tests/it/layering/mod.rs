@@ -32,13 +32,16 @@ const BESIDE: &str = "sim";
 const FORBIDDEN: [(&str, &str); 3] = [("http", "engine"), ("http", "stream"), ("http", "wanted")];
 
 /// Imports that the layers alone do not allow.
-const ALLOWED: [(&str, &str); 11] = [
+const ALLOWED: [(&str, &str); 13] = [
     // A guide is of the channels, and is fetched and kept as their lists are.
     ("guide", "channels"),
     // A panic's message may quote a peer.
     ("threads", "escape"),
     // What a file says is escaped in the message about it.
     ("config", "escape"),
+    // Channels of the configuration are made of contents, and have paths.
+    ("config", "id"),
+    ("config", "wanted"),
     // What is wanted is made of contents.
     ("wanted", "id"),
     ("main", "app"),
