@@ -34,7 +34,7 @@
 //! 5  main  app  cli  logging  notify       sim (beside: engine, media, judge; for --demo, tests and benchmark)
 //! 4  web        what is served: streams, status, metrics, the page
 //! 3  channels   the house's channel list          http   how it is served: tiny_http contained, connections, requests, answers
-//!    tuner      the channels as a HDHomeRun has them
+//!    guide      what is on, cut down to the channels     tuner  the channels as a HDHomeRun has them
 //! 2  stream     streams, their sources and their clients
 //! 1  engine     how engines are asked, and which one is taken
 //! 0  allocator  config  escape  id  stats  threads  ts  wanted
@@ -58,13 +58,15 @@
 //! | fetch-ID | connect, head, body, stop: each with a deadline | its interrupter, the stop channel |
 //! | housekeeper | a timer; drives all deadlines of streams | the stop channel |
 //! | lists | a timer; fetches and reads one list after the other | the stop channel, a reload |
+//! | guide | a timer; fetches and cuts down one guide after the other | the stop channel |
+//! | discovery | the next UDP datagram, for a quarter of a second; only with `[tuner] discovery` | a datagram, the stop channel |
 //! | log | the queue of lines; a write that may block for good, so that nobody else does | a line |
 //! | engine-N | a timer, health checks | the stop channel, its interrupter, whoever needs an engine now |
 //! | fetch-list | the answer to one fetch of a list or guide, each step with a deadline | nobody: it ends by itself |
 //! | look-up | the system's look-up of one engine's name; one at a time for each engine | nobody: it ends by itself |
 //!
 //! All are started by [`threads`] and joined at shutdown, but for the log's and a look-up's, which end with the process. No
-//! crate starts one for a call to an engine. The threads http, self-check, housekeeper, lists and engine-N must never stop: they beat
+//! crate starts one for a call to an engine. The threads http, self-check, housekeeper, lists, guide, discovery and engine-N must never stop: they beat
 //! ([`threads::heartbeat`]), and `/healthz` is 503 when one does not.
 //!
 //! # The order of the locks

@@ -138,7 +138,7 @@ pub(super) fn filter(
             reader = lenient(reader.into_inner());
             depth = 2;
         }
-        if filter.found.elements % 256 == 0 {
+        if filter.found.elements.is_multiple_of(256) {
             beat();
         }
     };
@@ -271,9 +271,7 @@ impl Filter<'_> {
         };
         let mut stop = 0;
         if kind == Kind::Programme {
-            if self.meant(&id).next().is_none() {
-                return None;
-            }
+            self.meant(&id).next()?;
             let Some(begins) = begins else {
                 self.found.broken += 1;
                 return None;

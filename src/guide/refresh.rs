@@ -27,9 +27,11 @@ use super::part::{Elements, Header, Writer};
 use super::time::DAY;
 use super::wanted::Wanted;
 
+/// Of a guide, as it comes and unpacked alike: many are not packed at all.
+const MAX_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+
 /// The largest guides that people have are 120 MB packed and a gigabyte unpacked (playlist-facts.md section 4).
-const LIMITS: Limits =
-    Limits { time: Duration::from_secs(600), packed_bytes: 256 * 1024 * 1024, bytes: 2 * 1024 * 1024 * 1024 };
+const LIMITS: Limits = Limits { time: Duration::from_secs(600), packed_bytes: MAX_BYTES, bytes: MAX_BYTES };
 
 /// The longest that the thread is silent: a server that answers nothing until the time of a fetch is over.
 pub const SILENCE_LIMIT: Duration = Duration::from_secs(660);
