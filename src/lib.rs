@@ -39,6 +39,8 @@
 //! 4  web        what is served: streams, status, metrics, the page
 //! 3  http       how it is served: tiny_http contained, connections, requests, answers
 //!    channels   the house's channels, out of its lists
+//!    guide      what is on, cut down to the channels
+//!    tuner      the channels as a HDHomeRun has them
 //!    hls        what is listed: a stream cut into segments, and lists as text; pure
 //! 2  stream     streams, their sources and their clients
 //! 1  engine     how engines are asked, and which one is taken
@@ -48,7 +50,7 @@
 //! - `stream` names neither HTTP nor sockets; `http` knows no streams and no engines; `engine` knows no streams; `ts` reads
 //!   no clock.
 //! - `tiny_http` is named in `http::server` and `http::incoming` alone, `ureq` in `engine` and `channels::sources` alone,
-//!   `unsafe` in `http::socket` and `allocator` alone.
+//!   `unsafe` in `http::socket` and `allocator` alone, UDP in `tuner::discover` alone.
 //! - Only `app`, `cli` and `main` see the whole configuration; everybody else gets its own section, by value or, where it
 //!   may be replaced at run time, by a [`config::Live`] handle that is asked when the settings are needed.
 //!
@@ -64,13 +66,15 @@
 //! | film-N | one client's part of a film: head, body; its one piece not taken yet | its interrupter, the client's thread |
 //! | housekeeper | the next deadline of a stream; drives them all | a stream that begins or changes its state, the stop channel |
 //! | lists | a timer; fetches and reads one list after the other | the stop channel, a reload |
+//! | guide | a timer; fetches and cuts down one guide after the other | the stop channel |
+//! | discovery | the next UDP datagram, for a quarter of a second; only with `[tuner] discovery` | a datagram, the stop channel |
 //! | log | the queue of lines; a write that may block for good, so that nobody else does | a line |
 //! | engine-N | a timer, health checks | the stop channel, its interrupter, whoever needs an engine now or takes a place on it |
 //! | fetch-list | the answer to one fetch of a list or guide, each step with a deadline | nobody: it ends by itself |
 //! | look-up | the system's look-up of one engine's name; one at a time for each engine | nobody: it ends by itself |
 //!
 //! All are started by [`threads`] and joined at shutdown, but for the log's and a look-up's, which end with the process. No
-//! crate starts one for a call to an engine. The threads http, self-check, housekeeper, lists and engine-N must never stop: they beat
+//! crate starts one for a call to an engine. The threads http, self-check, housekeeper, lists, guide, discovery and engine-N must never stop: they beat
 //! ([`threads::heartbeat`]), and `/healthz` is 503 when one does not.
 //!
 //! # The order of the locks
@@ -88,6 +92,7 @@ pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod escape;
+pub mod guide;
 pub mod hls;
 pub mod http;
 pub mod id;
@@ -99,5 +104,6 @@ pub mod stream;
 pub mod sync;
 pub mod threads;
 pub mod ts;
+pub mod tuner;
 pub mod wanted;
 pub mod web;

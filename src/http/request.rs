@@ -30,6 +30,8 @@ pub enum Method {
     Options,
     /// DELETE.
     Delete,
+    /// POST.
+    Post,
     /// Any other.
     Other,
 }

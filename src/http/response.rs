@@ -195,6 +195,8 @@ pub enum Code {
     NoEngine,
     /// Something is full.
     AtCapacity,
+    /// There is no guide yet.
+    GuideAwaited,
     /// The proxy ends.
     ShuttingDown,
     /// The stream did not start in time.
@@ -215,6 +217,7 @@ impl Code {
             Self::EngineError => (502, "engine_error"),
             Self::NoEngine => (503, "no_engine"),
             Self::AtCapacity => (503, "at_capacity"),
+            Self::GuideAwaited => (503, "no_guide"),
             Self::ShuttingDown => (503, "shutting_down"),
             Self::StartTimeout => (504, "start_timeout"),
         }

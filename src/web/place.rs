@@ -16,6 +16,7 @@ use crate::wanted::Wanted;
 
 use super::connections::Registration;
 use super::context::Context;
+use super::tuner::{self, said_as_a_device};
 
 /// A start is given up here so long after all its phases should be over: streams end their starts by themselves.
 const START_MARGIN: Duration = Duration::from_secs(2);
@@ -61,6 +62,7 @@ pub(super) fn refuse(context: &Context, request: Request, response: Response) {
     if let Some(code) = response.code {
         context.stats.add_refusal(code.name());
     }
+    let response = if tuner::is_asked(request.target()) { said_as_a_device(response) } else { response };
     // A web player may read why there is no picture.
     request.respond(response.for_every_page());
 }

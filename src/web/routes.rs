@@ -15,6 +15,7 @@ use super::admin::{Admin, Claim};
 use super::channels;
 use super::context::Context;
 use super::face::{self, Question};
+use super::guide;
 use super::hls::{self, Piece};
 use super::live;
 use super::metrics;
@@ -23,10 +24,11 @@ use super::process::Usage;
 use super::sessions;
 use super::status::Snapshot;
 use super::target::{Target, authority_of};
+use super::tuner;
 
 /// The paths there are, for the person who asked for another.
 const PATHS: &str = "/ace/getstream?id=..., /ace/<id>.ts, /ace/manifest.m3u8?id=..., /ace/<id>.m3u8, /ace/status, \
-                     /webui/api/service, /server/api, /playlist.m3u, /ch/{slug}.ts, /ch/{slug}.m3u8, /proxy/status, \
+                     /webui/api/service, /server/api, /playlist.m3u, /epg.xml, /ch/{slug}.ts, /ch/{slug}.m3u8, /proxy/status, \
                      /proxy/sessions, /proxy/sessions/{id}, /proxy/channels, /proxy/engines, /metrics, /healthz, /readyz, /";
 
 /// Told to a relay that asks us and whom we ask ourselves.
@@ -53,6 +55,8 @@ enum Route {
     Channels,
     ChannelStatus(String),
     Metrics,
+    Tuner(tuner::Asked),
+    Guide,
     Page,
     Health,
     Ready,
@@ -82,6 +86,8 @@ impl Route {
             | Self::Engine(_)
             | Self::Hls(_)
             | Self::HlsPiece(_)
+            | Self::Tuner(_)
+            | Self::Guide
             | Self::Playlist(_)
             | Self::Channel(_)
             | Self::ChannelHls(_)
@@ -153,9 +159,10 @@ impl Route {
                 _ => Self::Unknown,
             },
             ["metrics"] => Self::Metrics,
+            ["epg.xml"] => Self::Guide,
             ["healthz"] => Self::Health,
             ["readyz"] => Self::Ready,
-            _ => Self::Unknown,
+            _ => tuner::Asked::of(&names).map_or(Self::Unknown, Self::Tuner),
         }
     }
 }
@@ -230,6 +237,15 @@ pub fn handle(context: &Context, request: Request) {
             Err(response) => request.respond(response.for_every_page()),
         },
         (Method::Get | Method::Head, Route::HlsPiece(piece)) => hls::serve_piece(context, request, &piece),
+        (method @ (Method::Get | Method::Head), Route::Tuner(tuner::Asked::Channel(number)))
+            if context.tuner.is_some() =>
+        {
+            match tuner::wanted(context, number) {
+                Ok(wanted) if method == Method::Get => live::serve(context, request, wanted),
+                Ok(wanted) => live::head(context, request, &wanted),
+                Err(response) => request.respond(response),
+            }
+        }
         (_, route) => {
             let is_open = route.is_open();
             let response = answer(context, &request, route);
@@ -245,6 +261,16 @@ fn answer(context: &Context, request: &Request, route: Route) -> Response {
         host: authority_of(request.target()).or_else(|| request.header("Host")),
         origin: request.header("Origin"),
         authorization: request.header("Authorization"),
+    };
+    let route = match route {
+        Route::Tuner(asked) => match tuner::answer(context, request, asked) {
+            Some(response) => return response,
+            None => Route::Unknown,
+        },
+        Route::Guide if matches!(request.method(), Method::Get | Method::Head) => {
+            return guide::answer(&context.guide.get(), request);
+        }
+        route => route,
     };
     let server = context.server.get();
     let admin = Admin::from(&*server);
@@ -265,8 +291,10 @@ fn answer(context: &Context, request: &Request, route: Route) -> Response {
                 Response::from(&denied)
             }
         },
-        Method::Delete | Method::Other if route == Route::Unknown => show(context, request, route),
-        Method::Delete | Method::Other => {
+        Method::Delete | Method::Post | Method::Other if route == Route::Unknown => {
+            show(context, request, route)
+        }
+        Method::Delete | Method::Post | Method::Other => {
             let (detail, allow) = if route.is_deletable() {
                 ("only GET, HEAD, DELETE and OPTIONS are answered here", "GET, HEAD, DELETE, OPTIONS")
             } else {
@@ -320,6 +348,8 @@ fn show(context: &Context, request: &Request, route: Route) -> Response {
         | Route::Client(..)
         | Route::Channel(_)
         | Route::ChannelHls(_)
+        | Route::Tuner(_)
+        | Route::Guide
         | Route::Unknown => {
             Response::error(Code::NotFound, &format_args!("there is no such path here; there are {PATHS}"))
         }
@@ -432,6 +462,10 @@ mod tests {
             ("/ace/getstream", Route::Stream(Err(KeyError::Missing))),
             ("/ace/0123", Route::Unknown),
             ("/metrics", Route::Metrics),
+            ("/epg.xml", Route::Guide),
+            ("/lineup.json", Route::Tuner(tuner::Asked::Lineup(tuner::Spelling::Json))),
+            ("/auto/v101?transcode=none", Route::Tuner(tuner::Asked::Channel(Some(101)))),
+            ("/lineup.post?scan=start&source=Cable", Route::Tuner(tuner::Asked::Scan)),
             ("/metrics/?x=y", Route::Metrics),
             ("/", Route::Page),
             ("/?x", Route::Page),
