@@ -57,6 +57,7 @@ fn what_befalls_a_stream_is_told_with_engine_and_what_follows() {
     viewer.take_seams(1);
     let log = running.log_until("goes on");
     let id = ID.to_string();
+    assert_eq!(with(&log, "Session created for"), [format!("Session created for {id}")], "{log:#?}");
     let lost = with(&log, "lost its source");
     assert_eq!(lost.len(), 1, "{log:#?}");
     assert!(lost[0].starts_with(&format!("Stream {id} lost its source on A: the ")), "{lost:?}");

@@ -96,7 +96,7 @@ impl Run<'_> {
         match stream.first_data_after() {
             Some(after) if is_first => {
                 log::info!("First data for {id} after {} ms", after.as_millis());
-                log::info!("Stream created for {id}");
+                log::info!("Session created for {id}");
             }
             _ => log::info!("Stream {id} goes on with attempt {}", next.number),
         }
