@@ -328,9 +328,11 @@ fn extrapolate(marks: &[Mark], end: u64) -> u64 {
     (ticks + (rest as u64).min(SECOND)).max(PICTURE)
 }
 
-/// What of a joiner's prefix stands in front of a segment: the tables. That its counters jump is only announced where they do.
+/// What of a joiner's prefix stands in front of a segment: the tables, and parameter sets with the announcement of their counters.
+/// That all counters jump is only announced where they do.
 fn tables(prefix: &Chunk, is_discontinuity: bool) -> Vec<u8> {
-    let kept = packets(prefix.packets()).filter(|packet| is_discontinuity || packet.has_payload());
+    let carries = |pid| packets(prefix.packets()).any(|packet| packet.pid() == pid && packet.has_payload());
+    let kept = packets(prefix.packets()).filter(|packet| is_discontinuity || carries(packet.pid()));
     kept.flat_map(|packet| *packet.bytes()).collect()
 }
 

@@ -2,15 +2,16 @@
 //!
 //! A mark names the packet that starts a PES, mostly one with a keyframe, and holds what has to be sent in front of it:
 //! PAT and PMT of that moment, and for every elementary PID a packet that announces the jump and carries that PID's last
-//! continuity counter, so that the next packet fits. It knows packets; it knows no clients and reads no clock.
+//! continuity counter, so that the next packet fits; of a picture that does not repeat them its parameter sets. It knows packets; it knows no clients and reads no clock.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::ts::continuity::Continuity;
 use crate::ts::follow::ClockFollower;
+use crate::ts::kept_sets::KeptSets;
 use crate::ts::media::{Media, MediaReader};
-use crate::ts::packet::{PACKET_BYTES, Packet, packets};
+use crate::ts::packet::{PACKET_BYTES, Packet, Pid, packets};
 use crate::ts::pes::decoding_time;
 use crate::ts::psi::PsiCache;
 use crate::ts::start::{Start, StartFinder, StartKind};
@@ -59,6 +60,7 @@ pub struct Marker {
     clock: ClockFollower,
     timeline: Timeline,
     published: Published,
+    sets: KeptSets,
     reader: MediaReader,
     media: Option<Arc<Media>>,
 }
@@ -80,6 +82,7 @@ impl Marker {
                 self.timeline.see_clock(step);
                 self.published.record_clock(self.clock.last(), step);
             }
+            self.sets.observe(&packet, &self.tables);
             if let Some(start) = self.finder.observe(self.count, &packet, &self.tables) {
                 found.push(self.mark(start, &packet, arrived));
             }
@@ -138,11 +141,14 @@ impl Marker {
         let mut mark = known.unwrap_or_else(|| {
             let time = if is_this { decoding_time(packet) } else { None };
             let is_jump = self.timeline.jumps_at(time, &self.tables);
-            let prefix = self.prefix(arrived);
+            let prefix = self.prefix(packet.pid(), arrived);
             Mark { offset, kind: StartKind::Pes, prefix, arrived, time, is_jump }
         });
         // Before there are tables, nobody can say whose keyframe it is.
-        if mark.prefix.is_some() {
+        if let Some(prefix) = &mark.prefix {
+            if start.kind == StartKind::Keyframe && mark.kind != StartKind::Keyframe {
+                mark.prefix = Some(self.with_sets(prefix, packet.pid()));
+            }
             mark.kind = start.kind;
         }
         self.published.record_place(mark.kind, mark.prefix.is_some());
@@ -151,17 +157,27 @@ impl Marker {
     }
 
     /// What makes the packets that come next a good beginning.
-    fn prefix(&self, arrived: Instant) -> Option<Arc<Chunk>> {
+    fn prefix(&self, pid: Pid, arrived: Instant) -> Option<Arc<Chunk>> {
         let mut bytes = self.tables.prefix()?;
         bytes.extend(self.continuity.indicators());
+        self.sets.append_anywhere(pid, &mut bytes);
         Some(Arc::new(Chunk::inserted(arrived, &bytes)))
+    }
+
+    /// The same in front of what has turned out to be a keyframe: with the parameter sets, unless it brought its own.
+    fn with_sets(&self, prefix: &Arc<Chunk>, pid: Pid) -> Arc<Chunk> {
+        let mut bytes = prefix.packets().to_vec();
+        let has_them = packets(&bytes).any(|packet| packet.pid() == pid && packet.has_payload());
+        if !has_them && self.sets.append_at_keyframe(pid, &mut bytes) {
+            return Arc::new(Chunk::inserted(prefix.arrived, &bytes));
+        }
+        Arc::clone(prefix)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ts::packet::Pid;
 
     /// 25 pictures a second, a keyframe each second, eight seconds.
     const CLIP: &[u8] = include_bytes!("../sim/clip.ts");
@@ -194,6 +210,40 @@ mod tests {
         let mut jumps: Vec<_> = marks.iter().filter(|mark| mark.is_jump).map(|mark| mark.offset).collect();
         jumps.dedup();
         jumps
+    }
+
+    #[test]
+    fn where_parameter_sets_came_once_they_go_in_front_and_the_counters_run_on() {
+        let mut once = CLIP.to_vec();
+        for packet in once.as_chunks_mut::<PACKET_BYTES>().0.iter_mut().skip(300) {
+            for at in 4..PACKET_BYTES - 3 {
+                // Filler in the place of both.
+                if packet[at..at + 3] == [0, 0, 1] && matches!(packet[at + 3], 0x67 | 0x68) {
+                    packet[at + 3] = 0x6C;
+                }
+            }
+        }
+        let shows_set = |bytes: &[u8]| bytes.windows(4).any(|four| four == [0, 0, 1, 0x67]);
+        for (stream, is_once) in [(CLIP, false), (&once[..], true)] {
+            let mut marks = marks_of(stream);
+            marks.retain(|mark| mark.kind == StartKind::Keyframe);
+            marks.dedup_by_key(|mark| mark.offset);
+            for mark in &marks {
+                let prefix = mark.prefix.as_ref().expect("tables").packets();
+                let at = mark.offset as usize;
+                let needs = is_once && at >= 300 * PACKET_BYTES;
+                assert_eq!(shows_set(prefix), needs, "at {at}");
+                let mut last = std::collections::HashMap::new();
+                let follows = &stream[at..stream.len().min(at + 200 * PACKET_BYTES)];
+                for packet in packets(prefix).chain(packets(follows)) {
+                    let before = last.insert(packet.pid(), packet.continuity());
+                    if let Some(before) = before.filter(|_| !packet.discontinuity()) {
+                        let step = u8::from(packet.has_payload());
+                        assert_eq!(packet.continuity(), (before + step) % 16, "{} at {at}", packet.pid());
+                    }
+                }
+            }
+        }
     }
 
     #[test]

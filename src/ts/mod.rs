@@ -5,7 +5,8 @@
 //! the packets of the last PAT and PMTs, which `section` puts together, [`crc`] checks and [`pmt`] reads.
 //! [`start`] finds where a decoder may begin, with [`pes`] and `picture` to read what is carried;
 //! [`continuity`] makes the packets that announce a jump, [`clock`] reckons with a programme's clock, and [`follow`]
-//! says which PID's clock that is. [`media`] says what a person would call it, with `parameter_sets` for the size.
+//! says which PID's clock that is. [`media`] says what a person would call it, with `parameter_sets` for the size,
+//! and [`kept_sets`] keeps what a decoder needs that comes later.
 //!
 //! Everything here is a value that takes bytes and gives bytes. It reads no clock, does no I/O, logs nothing,
 //! starts no thread, and imports nothing from the rest of the crate. Whatever a peer sends, nothing here
@@ -16,6 +17,7 @@ pub mod clock;
 pub mod continuity;
 pub mod crc;
 pub mod follow;
+pub mod kept_sets;
 pub mod media;
 pub mod packet;
 pub mod pes;

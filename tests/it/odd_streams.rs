@@ -449,3 +449,22 @@ fn packets_of_another_length_are_named() {
         assert_all_stopped(&engine, 1);
     }
 }
+
+#[test]
+fn a_joiner_is_given_the_parameter_sets_that_came_once() {
+    let engine = engine_with(content(parameter_sets_once_at_the_start));
+    let proxy = Proxy::start(&[&engine]);
+    let mut first = Watcher::open(&proxy);
+    first.take_for(Duration::from_secs(4));
+    let mut joiner = proxy.get(&stream_path(ID));
+    let mut begin: Vec<u8> = Vec::new();
+    while begin.len() < 20 * PACKET_BYTES {
+        begin.extend(joiner.read().expect("it goes on"));
+    }
+    let place_of = |unit: [u8; 4]| begin.windows(4).position(|four| four == unit);
+    let [sets, keyframe] = [[0, 0, 1, 0x67], [0, 0, 1, 0x65]].map(place_of);
+    assert!(sets.is_some() && keyframe.is_none_or(|keyframe| sets < Some(keyframe)), "{sets:?} {keyframe:?}");
+    drop((first, joiner));
+    proxy.wait_gone(ID);
+    assert_all_stopped(&engine, 1);
+}
