@@ -2,7 +2,10 @@
 //!
 //! It must not know what the memory was for.
 
-#![expect(unsafe_code, reason = "the allocator's settings have no safe interface")]
+#![cfg_attr(
+    target_env = "gnu",
+    expect(unsafe_code, reason = "the allocator's settings have no safe interface")
+)]
 
 /// Has glibc give large blocks back to the system as soon as they are free. By itself it keeps more the larger the
 /// blocks that it has seen, up to 64 MiB for each of its arenas: an endless head would be paid for as long as the

@@ -10,10 +10,14 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::allocator;
+use crate::channels::keeper::{self, Keeper, Reload, Settings};
 use crate::channels::list::List;
+use crate::channels::sources::Fetcher;
 use crate::channels::state::StateDir;
 use crate::config::{self, Config, Live};
 use crate::engine::pool::Pool;
+use crate::guide::current::Current;
+use crate::guide::refresh::{self, GuideKeeper};
 use crate::http::descriptors::raise_descriptor_limit;
 use crate::http::guard::Patience;
 use crate::http::listener::{Inherited, Listener};
@@ -23,7 +27,9 @@ use crate::http::socket::Options;
 use crate::http::turnstile::Turnstile;
 use crate::stats::Stats;
 use crate::stream::streams::{self, Streams};
-use crate::threads::{SMALL_STACK_BYTES, Threads, Unfinished};
+use crate::threads::{LARGE_STACK_BYTES, SMALL_STACK_BYTES, Threads, Unfinished};
+use crate::tuner::device::{self, Tuner};
+use crate::tuner::discover;
 use crate::web::connections::Connections;
 use crate::web::context::Context;
 use crate::web::face::playbacks::Playbacks;
@@ -58,9 +64,12 @@ const HOUSEKEEPER_SILENCE_LIMIT: Duration = Duration::from_secs(30);
 pub struct App {
     /// What it was started with; of `server` and `stream` the context has what is true now.
     config: Config,
+    /// `[epg]`, as it is now.
+    epg: Arc<Live<config::Epg>>,
     context: Arc<Context>,
     server: Arc<Server>,
-    /// Dropped to end the threads that wait for their next turn: housekeeper, self-check.
+    lists: Reload,
+    /// Dropped to end the threads that wait for their next turn: housekeeper, self-check, lists.
     stop: Sender<()>,
     service_threads: Threads,
     fetcher_threads: Threads,
@@ -109,6 +118,25 @@ fn open_state(path: &Path) -> StateDir {
     })
 }
 
+/// What the tuner's id is kept as.
+const TUNER_ID: &str = "tuner-id";
+
+/// The id's file has nine bytes.
+const MAX_TUNER_ID_BYTES: u64 = 64;
+
+/// The tuner, under the id that it had before.
+fn tuner_of(settings: config::Tuner, state: &StateDir, port: u16) -> Tuner {
+    let kept = state.read(TUNER_ID, MAX_TUNER_ID_BYTES).unwrap_or_else(|error| {
+        log::warn!("The tuner's id cannot be read: {error}");
+        None
+    });
+    let made_id = device::lasting_id(kept.as_deref(), port);
+    if let Err(error) = state.write(TUNER_ID, format!("{made_id}\n").as_bytes()) {
+        log::warn!("The tuner's id cannot be kept: {error}");
+    }
+    Tuner { settings, made_id }
+}
+
 impl App {
     /// Starts the proxy: once this returns, the port is open. With a port that is passed, which is open already, the
     /// address of the configuration is not used.
@@ -130,7 +158,7 @@ impl App {
         passed: Option<Inherited>,
         patience: Patience,
     ) -> Result<Self, StartError> {
-        let Config { server, engines, health, stream, log: _, channels: _, playlists: _, state_dir } =
+        let Config { server, engines, health, stream, epg, tuner, log: _, channels, playlists, state_dir } =
             config.clone();
         allocator::keep_no_large_memory();
         let write_slice = (server.write_timeout / 4).clamp(Duration::from_millis(50), MAX_WRITE_SLICE);
@@ -141,6 +169,7 @@ impl App {
                 .map_err(|error| StartError::Listen(server.listen, error))?,
         };
 
+        let port = listener.address().port();
         let (service_threads, fetcher_threads, client_threads) =
             (Threads::new(), Threads::new(), Threads::new());
         let pool = Arc::new(Pool::new(engines));
@@ -151,13 +180,18 @@ impl App {
         let streams =
             Streams::new(Arc::clone(&stream), Arc::clone(&pool), Arc::clone(&stats), fetcher_threads.clone());
         let state = state_dir.map_or_else(StateDir::default, |path| open_state(&path));
+        let tuner = tuner.enabled.then(|| tuner_of(tuner, &state, port));
+        let list = Live::new(List::default());
+        let (keeper, lists) = Keeper::new(Settings { channels, playlists }, state.clone(), Arc::clone(&list));
         let context = Arc::new(Context {
-            channels: Live::new(List::default()),
+            channels: list,
+            guide: Live::new(Current::None),
             state,
             streams,
             server: Arc::clone(&server),
             stream,
             pool,
+            tuner,
             stats,
             started: Instant::now(),
             started_at: SystemTime::now(),
@@ -189,18 +223,25 @@ impl App {
         let (stop, stopped) = crossbeam_channel::bounded(0);
         let app = Self {
             config,
+            epg: Live::new(epg),
             context,
             server: Arc::new(server),
+            lists,
             stop,
             service_threads,
             fetcher_threads,
             client_threads,
         };
-        app.start_services(health, &stopped).map_err(StartError::Thread)?;
+        app.start_services(health, keeper, &stopped).map_err(StartError::Thread)?;
         Ok(app)
     }
 
-    fn start_services(&self, health: config::Health, stopped: &Receiver<()>) -> io::Result<()> {
+    fn start_services(
+        &self,
+        health: config::Health,
+        keeper: Keeper,
+        stopped: &Receiver<()>,
+    ) -> io::Result<()> {
         let (streams, stop) = (Arc::clone(&self.context.streams), stopped.clone());
         let heartbeats = self.service_threads.heartbeats();
         let heartbeat = heartbeats.add("housekeeper", HOUSEKEEPER_SILENCE_LIMIT);
@@ -211,7 +252,42 @@ impl App {
         let (server, stop) = (Arc::clone(&self.server), stopped.clone());
         self.service_threads.spawn("self-check", SMALL_STACK_BYTES, move || server.check_itself(&stop))?;
 
+        self.keep_guide(stopped.clone())?;
+        if self.config.tuner.enabled && self.config.tuner.discovery {
+            self.answer_discovery(stopped.clone())?;
+        }
+        let stop = stopped.clone();
+        let heartbeat = heartbeats.add("lists", keeper::SILENCE_LIMIT);
+        let keep_lists = move || keeper.run(&stop, || heartbeat.beat());
+        self.service_threads.spawn("lists", LARGE_STACK_BYTES, keep_lists)?;
+
         self.context.pool.watch(health, self.service_threads.clone())
+    }
+
+    /// Keeps the guide of the channels.
+    fn keep_guide(&self, stop: Receiver<()>) -> io::Result<()> {
+        let context = &self.context;
+        let keeper = GuideKeeper {
+            channels: Arc::clone(&context.channels),
+            epg: Arc::clone(&self.epg),
+            current: Arc::clone(&context.guide),
+            fetcher: Fetcher::new(stop.clone()),
+            state: context.state.clone(),
+        };
+        let heartbeat = self.service_threads.heartbeats().add("guide", refresh::SILENCE_LIMIT);
+        let keep = move || keeper.run(&stop, &|| heartbeat.beat());
+        self.service_threads.spawn("guide", LARGE_STACK_BYTES, keep)
+    }
+
+    /// Lets the tuner be found by whoever looks for one.
+    fn answer_discovery(&self, stop: Receiver<()>) -> io::Result<()> {
+        let (context, listen) = (Arc::clone(&self.context), self.address());
+        let heartbeat = self.service_threads.heartbeats().add("discovery", discover::SILENCE_LIMIT);
+        let answer = move || {
+            let device = || context.tuner.as_ref().map(|tuner| tuner.device(context.max_channels()));
+            discover::run(discover::PORT, listen, device, &stop, || heartbeat.beat());
+        };
+        self.service_threads.spawn("discovery", SMALL_STACK_BYTES, answer)
     }
 
     /// Goes by other settings from now on, and tells the keys that differ and count only after a restart.
@@ -222,22 +298,40 @@ impl App {
     /// `write_timeout_s` may close it up to 5 s late.
     #[allow(dead_code, reason = "nothing but tests changes the settings of a running proxy yet")]
     pub fn reload(&self, config: Config) -> Vec<&'static str> {
-        let Config { mut server, engines, health, stream, log, channels: _, playlists: _, state_dir: _ } =
-            config;
+        let Config {
+            mut server,
+            engines,
+            health,
+            stream,
+            epg,
+            tuner,
+            log,
+            channels,
+            playlists,
+            state_dir: _,
+        } = config;
         let running = &self.config;
         let for_a_restart = [
             ("server.listen", server.listen != running.server.listen),
             ("health", health != running.health),
+            ("tuner", tuner != running.tuner),
             ("log.level", log.level != running.log.level),
             ("log.file", log.file != running.log.file),
         ];
         server.listen = running.server.listen;
         self.context.server.replace(server);
         self.context.stream.replace(stream);
+        self.epg.replace(epg);
+        self.reload_lists(Settings { channels, playlists });
         if let Err(error) = self.context.pool.reconcile(engines) {
             log::error!("No thread to watch an engine: {error}");
         }
         for_a_restart.into_iter().filter_map(|(key, is_changed)| is_changed.then_some(key)).collect()
+    }
+
+    /// Makes the channel list anew by these settings, and fetches all lists again. Whoever plays goes on.
+    pub fn reload_lists(&self, settings: Settings) {
+        self.lists.reload(settings);
     }
 
     /// Where it listens.

@@ -8,12 +8,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use acerelay::app::App;
+use acerelay::channels::keeper::Settings as ListSettings;
 use acerelay::cli::{self, Command, EngineSource, HealthUrl, Settings};
-use acerelay::config::{Config, Engine};
+use acerelay::config::{Channel, Config, Engine};
 use acerelay::http::listener::Inherited;
+use acerelay::id::{ContentKey, Digest};
 use acerelay::logging::{self, LogFile};
 use acerelay::notify::{self, Notifier};
-use acerelay::sim::demo::Demo;
+use acerelay::sim::demo::{Demo, LIST};
 use acerelay::threads::{self, SMALL_STACK_BYTES, Threads};
 use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -81,7 +83,7 @@ fn run(settings: &Settings, mut config: Config, port: Option<Inherited>) -> Resu
     let threads = Threads::new();
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let signals_handle = signals.handle();
-    let first_signal = watch_signals(signals, log.file.clone(), &threads)?;
+    let told = watch_signals(signals, log.file.clone(), &threads)?;
 
     let demo = match settings.engines {
         EngineSource::Configured => None,
@@ -89,6 +91,10 @@ fn run(settings: &Settings, mut config: Config, port: Option<Inherited>) -> Resu
             let demo = Demo::start()?;
             let address = demo.address();
             config.engines = vec![Engine::at(address.ip().into(), address.port())];
+            config.channels = demo_channels()?;
+            config.playlists.clear();
+            // What is kept there belongs to the channels of the house.
+            config.state_dir = None;
             Some(demo)
         }
     };
@@ -108,7 +114,14 @@ fn run(settings: &Settings, mut config: Config, port: Option<Inherited>) -> Resu
     if let Some(notifier) = &mut notifier {
         notifier.ready(app.headline());
     }
-    wait_for_signal(&first_signal, notifier.as_mut(), &app)?;
+    let is_demo = demo.is_some();
+    wait_for_the_end(&told, notifier.as_mut(), &app, || {
+        if is_demo {
+            log::info!("The demo keeps its own channel list");
+        } else {
+            reload_lists(settings, &app);
+        }
+    })?;
     log::info!("Shutting down");
     if let Some(notifier) = &notifier {
         notifier.stopping();
@@ -123,31 +136,82 @@ fn run(settings: &Settings, mut config: Config, port: Option<Inherited>) -> Resu
     Ok(())
 }
 
-/// Waits for the first signal. A service manager, if there is one, is kept informed meanwhile.
-fn wait_for_signal(
-    first_signal: &Receiver<()>,
-    notifier: Option<&mut Notifier>,
-    app: &App,
-) -> Result<(), RecvError> {
-    if let Some(notifier) = notifier {
-        while let Err(RecvTimeoutError::Timeout) = first_signal.recv_timeout(notifier.interval()) {
-            notifier.beat(app.answers(), app.headline());
-        }
-        return Ok(());
+/// The channel list of the demo, as a configuration would say it.
+fn demo_channels() -> Result<Vec<Channel>, Box<dyn Error>> {
+    let mut channels = Vec::new();
+    for (name, group, contents) in LIST {
+        let key = |content: &Digest| ContentKey::from_query(None, [("id", content.to_string())]);
+        let ids = contents.iter().map(key).collect::<Result<_, _>>()?;
+        channels.push(Channel { name: name.to_owned(), group: group.to_owned(), ids, ..Channel::default() });
     }
-    // Its sender lives until the first signal, and its thread as long as the handle is open.
-    first_signal.recv()
+    Ok(channels)
 }
 
-/// Sends the first signal; at the second one the process ends at once, as if it did not handle signals. SIGHUP ends
-/// nothing: it tells that the log file was renamed.
+/// What a signal asks for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// Look at the channel list anew.
+    Reload,
+    /// End.
+    Stop,
+}
+
+/// Reads the channel list of the configuration anew; one with mistakes changes nothing.
+fn reload_lists(settings: &Settings, app: &App) {
+    match settings.load() {
+        Ok(loaded) => {
+            let Config { channels, playlists, .. } = loaded.config;
+            let (count, lists) = (channels.len(), playlists.len());
+            log::info!(
+                "The channel list is read anew: {count} channels and {lists} lists in the configuration"
+            );
+            app.reload_lists(ListSettings { channels, playlists });
+        }
+        Err(error) => {
+            for line in error.to_string().lines() {
+                log::error!("The channel list stays as it was: {line}");
+            }
+        }
+    }
+}
+
+/// Waits for the signal to end. A service manager, if there is one, is kept informed meanwhile.
+fn wait_for_the_end(
+    told: &Receiver<Told>,
+    mut notifier: Option<&mut Notifier>,
+    app: &App,
+    reload: impl Fn(),
+) -> Result<(), RecvError> {
+    loop {
+        let next = match &mut notifier {
+            Some(notifier) => match told.recv_timeout(notifier.interval()) {
+                Err(RecvTimeoutError::Timeout) => {
+                    notifier.beat(app.answers(), app.headline());
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return Err(RecvError),
+                Ok(next) => next,
+            },
+            // Its sender lives as long as the handle of the signals is open.
+            None => told.recv()?,
+        };
+        match next {
+            Told::Reload => reload(),
+            Told::Stop => return Ok(()),
+        }
+    }
+}
+
+/// Tells of the first signal; at the second one the process ends at once, as if it did not handle signals. SIGHUP ends
+/// nothing: it has the log file opened anew, which may have been renamed, and the channel list read anew.
 fn watch_signals(
     mut signals: Signals,
     log_file: Option<LogFile>,
     threads: &Threads,
-) -> io::Result<Receiver<()>> {
-    let (told, first_signal) = crossbeam_channel::bounded(1);
-    let mut told = Some(told);
+) -> io::Result<Receiver<Told>> {
+    // Room for the end behind a reload that is still to be done.
+    let (tell, told) = crossbeam_channel::bounded(2);
+    let mut is_ending = false;
     let watch = move || {
         for signal in signals.forever() {
             if signal == SIGHUP {
@@ -156,13 +220,17 @@ fn watch_signals(
                     Some(Err(error)) => log::error!("The log file cannot be opened again: {error}"),
                     None => log::info!("SIGHUP opens the log file anew, and there is none"),
                 }
-            } else if told.take().is_some_and(|told| told.try_send(()).is_ok()) {
-                // The first; it had room for this one.
+                // One that waits is enough: it reads what is there then.
+                if tell.is_empty() && !is_ending {
+                    let _told = tell.try_send(Told::Reload);
+                }
+            } else if !std::mem::replace(&mut is_ending, true) && tell.try_send(Told::Stop).is_ok() {
+                // The first; there was room for it.
             } else if let Err(error) = emulate_default_handler(signal) {
                 log::error!("The second signal cannot end the process: {error}");
             }
         }
     };
     threads.spawn("signals", SMALL_STACK_BYTES, watch)?;
-    Ok(first_signal)
+    Ok(told)
 }

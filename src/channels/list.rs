@@ -139,6 +139,14 @@ impl List {
         Self { channels: kept, by_slug, guides, reports, version }
     }
 
+    /// The same channels, with other reports.
+    #[must_use]
+    pub fn with_reports(&self, reports: Vec<Report>) -> Self {
+        let Self { channels, by_slug, guides, reports: _, version } = self;
+        let (channels, by_slug, guides) = (channels.clone(), by_slug.clone(), guides.clone());
+        Self { channels, by_slug, guides, reports, version: *version }
+    }
+
     /// The channels, by their numbers.
     #[must_use]
     pub fn channels(&self) -> &[Arc<Channel>] {

@@ -289,9 +289,9 @@ pub(super) fn write<'a>(
             out.extend([" ", key, "=\""]);
             // A picture's address keeps its commas, for whoever decodes it; other values are read by people.
             if value.contains("://") {
-                push_said(out, value, "%2C")
+                push_said(out, value, "%2C");
             } else {
-                push_said(out, value, "")
+                push_said(out, value, "");
             }
             out.push('"');
         }

@@ -58,6 +58,8 @@ pub(super) struct Count {
     pub(super) entries: usize,
     pub(super) channels: usize,
     pub(super) skipped: Skipped,
+    /// Where the first address stands that was to be AceStream, and is none.
+    pub(super) first_bad_line: Option<u32>,
 }
 
 /// The channels of the configuration and of these lists, with what came of each list.
@@ -76,7 +78,11 @@ pub(super) fn merge(channels: &[config::Channel], lists: &[Input<'_>]) -> (Vec<D
                     count.skipped.over_bounds += 1;
                     continue;
                 }
+                let bad_ids = count.skipped.bad_ids;
                 left -= usize::from(merging.take(list, &filter, entry, &mut count.skipped));
+                if count.skipped.bad_ids > bad_ids {
+                    count.first_bad_line.get_or_insert(entry.line);
+                }
             }
             count
         })

@@ -165,8 +165,7 @@ mod tests {
         fn no_text_is_too_long_or_dirty(text in "\\PC{0,40}|.{0,40}", max in 0..50_usize) {
             let (line, id) = (clean(&text, max), clean_id(&text, max));
             prop_assert!(line.len() <= max && id.len() <= max);
-            prop_assert_eq!(clean(&line, max), line.clone());
-            prop_assert_eq!(clean_id(&id, max), id.clone());
+            prop_assert!(clean(&line, max) == line && clean_id(&id, max) == id);
             prop_assert!(!line.chars().chain(id.chars()).any(char::is_control));
             prop_assert!(folded(&text).bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'));
             let _matched = Glob::new(&line).is_match(&text);

@@ -33,7 +33,7 @@ Usage: acerelay [OPTIONS]
   --engine HOST:PORT  use this engine, not the file's; may be repeated
   --log-level LEVEL   error, warn, info, debug or trace
   --state-dir DIR     keep lists and channel numbers here ($STATE_DIRECTORY)
-  --demo              use a simulated engine with a test picture of its own
+  --demo              use a simulated engine with a test picture and a film
   --check-config      check the configuration and exit
   --print-config      print the effective configuration as TOML and exit
   --health [URL]      ask a running acerelay: exit code 0 if it is well

@@ -36,18 +36,21 @@ pub(super) fn config(contents: &[u8]) -> Result<Config, Vec<Mistake>> {
 
 fn sections(mut document: DeTable<'_>, findings: &mut Findings) -> Config {
     let mut config = Config::default();
-    let Config { server, engines, health, stream, log, channels, playlists, state_dir: _ } = &mut config;
+    let Config { server, engines, health, stream, epg, tuner, log, channels, playlists, state_dir: _ } =
+        &mut config;
     read_section(&mut document, "server", findings, server, keys::server);
     read_engines(&mut document, engines, findings);
     read_section(&mut document, "health", findings, health, keys::health);
     read_section(&mut document, "stream", findings, stream, keys::stream);
+    read_section(&mut document, "epg", findings, epg, keys::epg);
+    read_section(&mut document, "tuner", findings, tuner, keys::tuner);
     read_section(&mut document, "log", findings, log, keys::log);
     read_channels(&mut document, channels, findings);
     read_playlists(&mut document, playlists, findings);
     for key in document.keys() {
         let refused = Refused::new(
             "unknown section",
-            "allowed are [server], [[engines]], [health], [stream], [log], [[channels]] and [[playlists]]",
+            "allowed are [server], [[engines]], [health], [stream], [epg], [tuner], [log], [[channels]] and [[playlists]]",
         );
         let name = Escaped(key.get_ref()).to_string();
         findings.add(key.span().start, Some(name), refused);

@@ -4,7 +4,7 @@
 
 use super::list_rules;
 use super::rules::{self, Rule};
-use super::{Channel, Engine, Health, Log, Playlist, Server, Stream};
+use super::{Channel, Engine, Epg, Health, Log, Playlist, Server, Stream, Tuner};
 
 /// What is done with each key in turn: its value is read into its place, or what stands there is printed.
 pub(super) trait Keys {
@@ -73,6 +73,21 @@ pub(super) fn stream(keys: &mut impl Keys, stream: &mut Stream) {
     keys.key("hls_idle_s", hls_idle, rules::timeout());
     keys.key("hls_backlog_s", hls_backlog, rules::timeout());
     keys.key("hls_backlog_mb", hls_backlog_bytes, rules::megabytes());
+}
+
+pub(super) fn epg(keys: &mut impl Keys, epg: &mut Epg) {
+    let Epg { urls, days } = epg;
+    keys.key("urls", urls, rules::guide_urls());
+    keys.key("days", days, rules::whole(1..=14));
+}
+
+pub(super) fn tuner(keys: &mut impl Keys, tuner: &mut Tuner) {
+    let Tuner { enabled, discovery, name, tuners, device_id } = tuner;
+    keys.key("enabled", enabled, rules::truth());
+    keys.key("discovery", discovery, rules::truth());
+    keys.key("name", name, rules::tuner_name());
+    keys.key("tuners", tuners, rules::tuners());
+    keys.key("device_id", device_id, rules::device_id());
 }
 
 pub(super) fn log(keys: &mut impl Keys, log: &mut Log) {

@@ -13,6 +13,7 @@
 
 mod channels;
 mod check;
+mod device_id;
 mod keys;
 mod list_rules;
 mod live;
@@ -29,7 +30,7 @@ mod value;
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU8, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -37,6 +38,7 @@ use log::LevelFilter;
 
 pub use channels::{Channel, Merge, Other, Place, Playlist};
 pub use check::check_engines;
+pub use device_id::DeviceId;
 pub use live::Live;
 pub use mistake::{ConfigError, Mistake, Mistakes, Refused};
 pub use rules::{level, listen};
@@ -61,6 +63,10 @@ pub struct Config {
     pub health: Health,
     /// `[stream]`
     pub stream: Stream,
+    /// `[epg]`
+    pub epg: Epg,
+    /// `[tuner]`
+    pub tuner: Tuner,
     /// `[log]`
     pub log: Log,
     /// `[[channels]]`, in the order of the file.
@@ -151,6 +157,30 @@ pub struct Stream {
     pub hls_backlog_bytes: u64,
 }
 
+/// `[epg]`: the guide of the channels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Epg {
+    /// Where it comes from, besides what the lists name.
+    pub urls: Vec<SourceUrl>,
+    /// Days ahead that are kept of it.
+    pub days: u32,
+}
+
+/// `[tuner]`: the channels as a HDHomeRun has them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tuner {
+    /// Whether there is one.
+    pub enabled: bool,
+    /// Whether it answers whoever looks for tuners in this network.
+    pub discovery: bool,
+    /// What programs call it.
+    pub name: String,
+    /// As many channels at once as it says that it has tuners; `None` for as many as there may be streams.
+    pub tuners: Option<NonZeroU8>,
+    /// Its id; `None` for one that is made once and kept.
+    pub device_id: Option<DeviceId>,
+}
+
 /// `[log]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Log {
@@ -167,6 +197,8 @@ impl Default for Config {
             engines: vec![Engine::default()],
             health: Health::default(),
             stream: Stream::default(),
+            epg: Epg::default(),
+            tuner: Tuner::default(),
             log: Log::default(),
             channels: Vec::new(),
             playlists: Vec::new(),
@@ -235,6 +267,18 @@ impl Default for Stream {
             hls_backlog: Duration::from_secs(45),
             hls_backlog_bytes: 48 * MEBIBYTE,
         }
+    }
+}
+
+impl Default for Epg {
+    fn default() -> Self {
+        Self { urls: Vec::new(), days: 3 }
+    }
+}
+
+impl Default for Tuner {
+    fn default() -> Self {
+        Self { enabled: false, discovery: false, name: "acerelay".to_owned(), tuners: None, device_id: None }
     }
 }
 

@@ -11,14 +11,26 @@ impl Config {
     pub fn to_toml(&self) -> String {
         let mut out = Printer::default();
         // The list of keys is shared with the reader, who needs places to write to.
-        let Self { mut server, engines, mut health, mut stream, mut log, channels, playlists, state_dir: _ } =
-            self.clone();
+        let Self {
+            mut server,
+            engines,
+            mut health,
+            mut stream,
+            mut epg,
+            mut tuner,
+            mut log,
+            channels,
+            playlists,
+            state_dir: _,
+        } = self.clone();
         out.section("[server]", &mut server, keys::server);
         for mut engine in engines {
             out.section("[[engines]]", &mut engine, keys::engine);
         }
         out.section("[health]", &mut health, keys::health);
         out.section("[stream]", &mut stream, keys::stream);
+        out.section("[epg]", &mut epg, keys::epg);
+        out.section("[tuner]", &mut tuner, keys::tuner);
         out.section("[log]", &mut log, keys::log);
         for mut playlist in playlists {
             out.section("[[playlists]]", &mut playlist, keys::playlist);

@@ -2,7 +2,7 @@
 //! knows the way back.
 
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU8, NonZeroUsize};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -12,7 +12,7 @@ use log::LevelFilter;
 
 use super::mistake::Refused;
 use super::raw::{Value, quoted, seconds as in_seconds, shown};
-use super::{AdminToken, Host, MEBIBYTE, PublicUrl};
+use super::{AdminToken, DeviceId, Host, MEBIBYTE, PublicUrl, SourceUrl};
 use crate::escape::Escaped;
 
 /// The longest time a key takes, a day: more is a slip of units, and far below what `Instant` can add.
@@ -176,6 +176,54 @@ pub(super) fn name() -> Rule<String> {
         Ok(name.to_owned())
     };
     Rule::new(read, |name| Some(quoted(name)))
+}
+
+/// The URLs of guides. Each is fetched twice a day, one after the other, so a few dozen are more than anybody needs.
+pub(super) fn guide_urls() -> Rule<Vec<SourceUrl>> {
+    const MAX_GUIDES: usize = 64;
+    let read = |value: &Value<'_>| {
+        let allowed = format!("allowed is a list of up to {MAX_GUIDES} URLs in quotes");
+        let list = value.as_array().filter(|list| list.len() <= MAX_GUIDES);
+        let list =
+            list.ok_or_else(|| Refused::new(format!("{} is no list of guides", shown(value)), allowed))?;
+        list.iter().map(|url| string(url.get_ref())?.parse()).collect()
+    };
+    Rule::new(read, |urls| {
+        let urls: Vec<_> = urls.iter().map(|url| quoted(url.as_str())).collect();
+        Some(format!("[{}]", urls.join(", ")))
+    })
+}
+
+/// What programs call the tuner; it stands in their menus.
+pub(super) fn tuner_name() -> Rule<String> {
+    let read = |value: &Value<'_>| {
+        let name = string(value)?;
+        let is_short = (1..=MAX_NAME_CHARS).contains(&name.chars().count());
+        if is_short && name.trim() == name && !name.chars().any(char::is_control) {
+            return Ok(name.to_owned());
+        }
+        Err(Refused::new(
+            format!("\"{}\" is no name", Escaped(name)),
+            format!(
+                "allowed are 1 to {MAX_NAME_CHARS} characters, without control characters and outer blanks"
+            ),
+        ))
+    };
+    Rule::new(read, |name| Some(quoted(name)))
+}
+
+/// How many tuners there are said to be, or 0 for as many as there may be streams. More than 32 have made clients fail
+/// (playlist-facts.md section 3.1).
+pub(super) fn tuners() -> Rule<Option<NonZeroU8>> {
+    Rule::new(
+        |value| whole_in(&(0..=32), value).map(NonZeroU8::new),
+        |count| Some(count.map_or(0, NonZeroU8::get).to_string()),
+    )
+}
+
+/// The tuner's id, or empty for one that is made.
+pub(super) fn device_id() -> Rule<Option<DeviceId>> {
+    Rule::new(text_or_none, |id| Some(quoted(&id.map(|id| id.to_string()).unwrap_or_default())))
 }
 
 /// A path, or empty for none.

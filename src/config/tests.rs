@@ -91,6 +91,17 @@ hls_idle_s = 17
 hls_backlog_s = 18
 hls_backlog_mb = 19
 
+[epg]
+urls = ["http://me:secret@guide.example/epg.xml.gz?x=y", "http://box.lan/guide.xml"]
+days = 7
+
+[tuner]
+enabled = true
+discovery = true
+name = "the house"
+tuners = 4
+device_id = "1ACE1234"
+
 [log]
 level = "trace"
 file = "/var/log/acerelay.log"
@@ -168,6 +179,19 @@ path = "/srv/b.m3u"
                 hls_backlog: secs(18),
                 hls_backlog_bytes: 19 * MEBIBYTE,
             },
+            epg: Epg {
+                urls: ["http://me:secret@guide.example/epg.xml.gz?x=y", "http://box.lan/guide.xml"]
+                    .map(|url| url.parse().expect("a URL"))
+                    .to_vec(),
+                days: 7,
+            },
+            tuner: Tuner {
+                enabled: true,
+                discovery: true,
+                name: "the house".to_owned(),
+                tuners: NonZeroU8::new(4),
+                device_id: Some("1ACE1234".parse().expect("an id")),
+            },
             log: Log { level: LevelFilter::Trace, file: Some(PathBuf::from("/var/log/acerelay.log")) },
             channels: vec![Channel {
                 name: "Canal Faro".into(),
@@ -220,8 +244,8 @@ fn a_mistake_is_told_with_its_line_its_key_and_what_is_allowed() {
         ("[log]\n\"a\\nb\" = 1", r"2: log.a\nb: unknown key; [log] takes level, file"),
         (
             "listen = 1",
-            "1: listen: unknown section; allowed are [server], [[engines]], [health], [stream], [log], [[channels]] and \
-             [[playlists]]",
+            "1: listen: unknown section; allowed are [server], [[engines]], [health], [stream], [epg], [tuner], [log], \
+             [[channels]] and [[playlists]]",
         ),
         (
             "\n[[channels]]\nname = 'x'",

@@ -15,6 +15,7 @@ use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Body};
 
 use super::error::{EngineError, classify};
+use super::file::Span;
 use super::halt::Halt;
 use super::host::Host;
 use super::url::Target;
@@ -76,7 +77,7 @@ impl Line {
         self.get_part(target, None, deadline, bounded)
     }
 
-    /// The same for the bytes `from..to` of what is there, if a part is given: not every engine knows parts.
+    /// The same for a part of what is there, if one is given: not every engine knows parts.
     ///
     /// # Errors
     ///
@@ -84,7 +85,7 @@ impl Line {
     pub(super) fn get_part(
         &self,
         target: &Target,
-        part: Option<(u64, u64)>,
+        part: Option<Span>,
         deadline: Instant,
         bounded: Bounded,
     ) -> Result<Response<Body>, EngineError> {
@@ -92,8 +93,8 @@ impl Line {
         self.host.find(deadline, || !self.is_cut())?;
         let limit = deadline.saturating_duration_since(Instant::now());
         let mut request = self.agent.get(target.on(self.host.authority())).header(VIA, self.host.via());
-        if let Some((from, to)) = part {
-            request = request.header(RANGE, format!("bytes={from}-{}", to.saturating_sub(1)));
+        if let Some(part) = part {
+            request = request.header(RANGE, part.header());
         }
         let request = request.config();
         let request = match bounded {

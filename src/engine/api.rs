@@ -167,6 +167,21 @@ impl Api {
         })
     }
 
+    /// The names of the files that a content consists of, which opens no session.
+    ///
+    /// # Errors
+    ///
+    /// When the engine does not know them within `limit`.
+    pub fn files_of(&self, name: ContentName, limit: Duration) -> Result<Vec<String>, EngineError> {
+        let line = Arc::clone(&self.lines.lock().calls);
+        self.ask(&line, &Target::media_files(name), Instant::now() + limit, |status, text| {
+            let answer = envelope(status, text)?;
+            let files = answer.get("files").and_then(Value::as_array);
+            let name = |file: &Value| file.get("filename").and_then(text_of);
+            Ok(files.map(|files| files.iter().filter_map(name).collect()).unwrap_or_default())
+        })
+    }
+
     /// Ends a session on the engine. That it does not know the session any more is a success. It does not panic, since it may
     /// be called in a drop.
     ///

@@ -102,6 +102,13 @@ impl EngineError {
         }
     }
 
+    /// Whether it says that what a session plays is not to be had from it any more: the engine does not know the session, has
+    /// no such place, or is not there.
+    #[must_use]
+    pub fn is_loss_of_session(&self) -> bool {
+        self.is_unknown_session() || self.is_nobody() || matches!(self, Self::Status(404, _) | Self::Down)
+    }
+
     /// What went wrong in the end: of a list or a segment that did not come, why not.
     #[must_use]
     pub fn cause(&self) -> &Self {

@@ -13,6 +13,7 @@ use super::agent::{Bounded, Line};
 use super::answer::excerpt;
 use super::api::Api;
 use super::error::{EngineError, classify_body};
+use super::file::{Head, Span};
 use super::pulse::Pulse;
 use super::url::Target;
 
@@ -31,6 +32,8 @@ pub(super) struct Getter {
 /// A success, and where it was found.
 pub(super) struct Found {
     pub(super) status: u16,
+    /// What the answer says of the body.
+    pub(super) head: Head,
     /// Where the redirects have led.
     pub(super) target: Target,
     pub(super) body: BodyReader<'static>,
@@ -51,7 +54,7 @@ impl Getter {
         &self.pulse
     }
 
-    /// Asks for a target, or for the part `from..to` of it, and follows the engine's redirects until there is a body. Its
+    /// Asks for a target, or for a part of it, and follows the engine's redirects until there is a body. Its
     /// head has to come before `deadline`.
     ///
     /// # Errors
@@ -61,7 +64,7 @@ impl Getter {
     pub(super) fn get(
         &self,
         mut target: Target,
-        part: Option<(u64, u64)>,
+        part: Option<Span>,
         deadline: Instant,
         bounded: Bounded,
     ) -> Result<Found, EngineError> {
@@ -75,11 +78,12 @@ impl Getter {
                 target = Target::rebase(location.ok_or(EngineError::NoAnswer("a redirect to nowhere"))?)?;
                 continue;
             }
+            let head = Head::read(response.headers());
             let body = response.into_body();
             if !status.is_success() {
                 return Err(EngineError::Status(status.as_u16(), error_text(body)));
             }
-            return Ok(Found { status: status.as_u16(), target, body: body.into_reader() });
+            return Ok(Found { status: status.as_u16(), head, target, body: body.into_reader() });
         }
         Err(EngineError::TooManyRedirects)
     }

@@ -26,6 +26,8 @@ pub struct Health {
     failures: u32,
     /// How many of these in a row were closed before an answer.
     closed: u32,
+    /// When it was last found well after it had been down.
+    pub(super) came_back_at: Option<Instant>,
     pub(super) blame: Blame,
 }
 

@@ -12,6 +12,7 @@ use ureq::BodyReader;
 use super::agent::Bounded;
 use super::course::{Course, Step};
 use super::error::{EngineError, HlsFault};
+use super::file::Span;
 use super::get::{Getter, body_error};
 use super::m3u8::{self, ListError, MediaList, Playlist};
 use super::url::Target;
@@ -151,7 +152,8 @@ impl Follower {
         };
         let target = self.list_at.resolve(&segment.uri)?;
         let deadline = Instant::now() + ANSWER_LIMIT;
-        let found = self.getter.get(target, segment.range, deadline, Bounded::Steps(ANSWER_LIMIT))?;
+        let found =
+            self.getter.get(target, segment.range.map(Span::from), deadline, Bounded::Steps(ANSWER_LIMIT))?;
         // Who does not know ranges answers with all of it.
         let is_part = found.status == 206;
         let before = segment.range.filter(|_| !is_part).map_or(0, |(from, _)| from);

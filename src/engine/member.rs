@@ -194,6 +194,12 @@ impl Engine {
         starts.len()
     }
 
+    /// When it was last found well after it had been down.
+    #[must_use]
+    pub fn came_back_at(&self) -> Option<Instant> {
+        self.health.lock().came_back_at
+    }
+
     /// Whether it is not known to be down.
     #[must_use]
     pub fn is_usable(&self) -> bool {
@@ -294,7 +300,12 @@ impl Engine {
         let tolerance = Tolerance { failures: rhythm.failures, plays };
         let (change, failures) = {
             let mut health = self.health.lock();
-            (health.check(outcome, tolerance), health.failures())
+            let was_down = health.is_up == Some(false);
+            let change = health.check(outcome, tolerance);
+            if was_down && change == Some(Change::Up) {
+                health.came_back_at = Some(now);
+            }
+            (change, health.failures())
         };
         if change == Some(Change::Down) {
             self.api.interrupt_calls();

@@ -10,6 +10,7 @@ pub mod blame;
 pub mod choose;
 mod course;
 pub mod error;
+pub mod file;
 mod get;
 mod halt;
 mod health;

@@ -11,8 +11,9 @@ use std::time::Instant;
 use ureq::BodyReader;
 
 use super::agent::{Bounded, Line};
-use super::api::{Api, EngineSession};
+use super::api::{Api, EngineSession, Liveness};
 use super::error::EngineError;
+use super::file::{File, Head, Span, TELLING_BYTES};
 use super::get::{Found, Getter};
 use super::hls::Follower;
 use super::m3u8;
@@ -63,11 +64,41 @@ impl Player {
     /// outside playback, and when the [`Interrupter`] was used.
     pub fn play(self, session: &EngineSession, deadline: Instant) -> Result<Playback, EngineError> {
         let Self { getter } = self;
-        let Found { status, target, body } =
-            getter.get(session.playback.clone()?, None, deadline, Bounded::Head)?;
+        // A file is asked for as players do it: only then it tells whether it has parts.
+        let part = (session.liveness == Liveness::Vod).then_some(Span::WHOLE);
+        let Found { status, head, target, body } =
+            getter.get(session.playback.clone()?, part, deadline, Bounded::Head)?;
         let pulse = Arc::clone(getter.pulse());
         let source = Source::Unseen(Some(Box::new(Unseen { body, getter, target })));
-        Ok(Playback { status, source, pulse })
+        Ok(Playback { status, head, source, pulse })
+    }
+
+    /// Asks for a part of the file that is played there.
+    ///
+    /// # Errors
+    ///
+    /// The same, and when another part comes.
+    pub fn play_part(
+        &self,
+        playback: &Target,
+        span: Span,
+        deadline: Instant,
+    ) -> Result<Playback, EngineError> {
+        let Found { status, head, target: _, body } =
+            self.getter.get(playback.clone(), Some(span), deadline, Bounded::Head)?;
+        // Who does not know parts sends all of it.
+        if head.part.map_or(0, |(from, _)| from) != span.from {
+            return Err(EngineError::NoAnswer("it sends another part of the film than was asked for"));
+        }
+        let pulse = Arc::clone(self.getter.pulse());
+        let source = Source::Stream { begin: io::Cursor::new(Vec::new()), body };
+        Ok(Playback { status, head, source, pulse })
+    }
+
+    /// Waits until then, or until the [`Interrupter`] was used: whether it was.
+    #[must_use]
+    pub fn wait_until(&self, deadline: Instant) -> bool {
+        self.getter.line().wait_until(deadline)
     }
 }
 
@@ -75,6 +106,7 @@ impl Player {
 /// other, for as long as the list goes on. Dropping it closes the connection.
 pub struct Playback {
     status: u16,
+    head: Head,
     source: Source,
     pulse: Arc<Pulse>,
 }
@@ -107,8 +139,27 @@ impl Playback {
         matches!(&self.source, Source::List(follower) if follower.has_jumped())
     }
 
-    /// Reads until it can be told what this is.
-    fn look(&mut self) -> io::Result<()> {
+    /// The file that this is the begin of; `None` if it is none, but a broadcast or a list.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, as for [`Read::read`].
+    pub fn file(&mut self, liveness: Liveness) -> io::Result<Option<File>> {
+        if liveness == Liveness::Live {
+            return Ok(None);
+        }
+        self.look(TELLING_BYTES)?;
+        let Source::Stream { begin, .. } = &self.source else {
+            return Ok(None);
+        };
+        let begin = begin.get_ref();
+        // What ends before it has begun is none of anything.
+        let is_file = !begin.is_empty() && (liveness == Liveness::Vod || self.head.is_files(begin));
+        Ok(is_file.then(|| self.head.file(begin)))
+    }
+
+    /// Reads until it can be told what this is, and so many bytes if there are.
+    fn look(&mut self, wanted: usize) -> io::Result<()> {
         let Source::Unseen(unseen) = &mut self.source else {
             return Ok(());
         };
@@ -122,9 +173,10 @@ impl Playback {
             };
             begin.extend_from_slice(&buffer[..read]);
             match m3u8::is_list(&begin) {
-                Some(is_list) => break is_list,
-                None if read == 0 => break false,
-                None => {}
+                Some(true) => break true,
+                Some(false) if begin.len() >= wanted => break false,
+                _ if read == 0 => break false,
+                _ => {}
             }
         };
         self.source = if is_list {
@@ -140,7 +192,7 @@ impl Read for Playback {
     /// Reads what there is, at most as much as fits; blocks until there is something. `Ok(0)` is the end of the
     /// body, or an [`Interrupter`]'s work. Of an error [`EngineError::of_body`] tells more.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.look()?;
+        self.look(0)?;
         let read = match &mut self.source {
             Source::Stream { begin, body } => match begin.read(buffer)? {
                 0 => body.read(buffer),

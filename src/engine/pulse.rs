@@ -82,7 +82,8 @@ impl Pulse {
 
     /// Whether it has left several questions in a row without an answer, and sends nothing.
     pub(super) fn is_mute(&self, now: Instant) -> bool {
-        self.told.lock().unanswered >= UNANSWERED && self.is_silent_for(PROMPT, now)
+        let is_unanswered = self.told.lock().unanswered >= UNANSWERED;
+        is_unanswered && self.is_silent_for(PROMPT, now)
     }
 
     /// Whether it was asked, and neither answered nor sent packets for so long.

@@ -3,13 +3,18 @@
 //! It must not know what the bytes are.
 
 use std::fmt;
+use std::fs::File;
 use std::io::{self, Write};
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Bytes that several may hold; they are always the same.
 pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
+
+/// How much of a file is read at once.
+const FILE_PART_BYTES: usize = 64 * 1024;
 
 /// The body of an answer whose length is known.
 #[derive(Debug)]
@@ -18,6 +23,8 @@ pub enum ResponseBody {
     Bytes(Vec<u8>),
     /// Shared, and as large as they like: each is sent from where it lies.
     Parts(Vec<Part>),
+    /// The first bytes of a file that does not change, so many; read as they are taken.
+    File(Arc<File>, u64),
 }
 
 /// Some of the bytes that somebody holds.
@@ -72,6 +79,7 @@ impl ResponseBody {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
             Self::Parts(parts) => parts.iter().map(Part::length).sum(),
+            Self::File(_, length) => *length,
         }
     }
 
@@ -92,6 +100,23 @@ impl ResponseBody {
                 let mut writer = PatientWriter { writer, limit };
                 writer.write_all(&head)?;
                 parts.iter().try_for_each(|part| writer.write_all(part.as_slice()))?;
+                writer.flush()
+            }
+            Self::File(file, length) => {
+                let mut writer = PatientWriter { writer, limit };
+                writer.write_all(&head)?;
+                let mut buffer = vec![0; FILE_PART_BYTES];
+                let mut at = 0;
+                while at < *length {
+                    let most = buffer.len().min(usize::try_from(length - at).unwrap_or(usize::MAX));
+                    // By its place: others are sent the same file meanwhile.
+                    let read = file.read_at(&mut buffer[..most], at)?;
+                    if read == 0 {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
+                    writer.write_all(&buffer[..read])?;
+                    at += read as u64;
+                }
                 writer.flush()
             }
         }

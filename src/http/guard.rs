@@ -3,7 +3,8 @@
 //! One request of a connection is in work at a time; those behind it wait in the table here, on nobody's thread. A
 //! connection has to go
 //!
-//! - when too many of its requests wait, or when any waits behind a stream;
+//! - when too many of its requests wait, or when any waits behind a stream: within its first ten seconds, for then `tiny_http`
+//!   has given up reading, and the connection ends with the stream;
 //! - when it takes too long for a request, or has sent more than its requests and one that is on its way can have;
 //! - when descriptors are short, and it is among those that have waited longest without a request in work.
 //!

@@ -172,6 +172,7 @@ fn method_of(request: &tiny_http::Request) -> Method {
         tiny_http::Method::Head => Method::Head,
         tiny_http::Method::Options => Method::Options,
         tiny_http::Method::Delete => Method::Delete,
+        tiny_http::Method::Post => Method::Post,
         _ => Method::Other,
     }
 }

@@ -5,7 +5,7 @@
 //! socket, [`descriptors`] what there is of them; [`guard`] says which connections have to go, `announced` which requests
 //! can be dropped, [`parked`] which threads are lost, `refused` who has cost too many of them and `filter` how the kernel
 //! keeps those out, `strangers` who sent what is no request. [`request`], and [`response`] with its [`body`], are what is
-//! left for those who serve.
+//! left for those who serve; [`range`] reads which part of a thing is asked for.
 //!
 //! Nothing here knows of streams or engines, nor of any path but that of the self-check.
 
@@ -19,6 +19,7 @@ mod incoming;
 mod leave;
 pub mod listener;
 pub mod parked;
+pub mod range;
 mod refused;
 pub mod request;
 pub mod response;

@@ -30,6 +30,8 @@ pub enum Method {
     Options,
     /// DELETE.
     Delete,
+    /// POST.
+    Post,
     /// Any other.
     Other,
 }
@@ -253,29 +255,48 @@ impl Request {
     /// When the client is gone.
     // Not inlined: a stream goes on for hours in the frames below, whose stack holds what this needs once.
     #[inline(never)]
-    pub fn stream(mut self, headers: &[(&str, &str)]) -> io::Result<Body> {
+    pub fn stream(self, headers: &[(&str, &str)]) -> io::Result<Body> {
+        self.begin(200, headers, None)
+    }
+
+    /// Begins a body of so many bytes, all of which have to follow. Its head goes out as that of a stream.
+    ///
+    /// # Errors
+    ///
+    /// When the client is gone.
+    #[inline(never)]
+    pub fn stream_of_length(self, status: u16, headers: &[(&str, &str)], length: u64) -> io::Result<Body> {
+        self.begin(status, headers, Some(length))
+    }
+
+    fn begin(mut self, status: u16, headers: &[(&str, &str)], length: Option<u64>) -> io::Result<Body> {
         let is_last = self.head.is_last;
         let Answer { writer, sent, .. } = self.answer.get_mut();
         let (writer, sent) = (writer.take().ok_or(io::ErrorKind::NotConnected)?, *sent);
         // A client of HTTP/1.0 knows no chunks: only the end of the connection tells it the end of the body, also when
         // it asked to keep the connection.
-        let (coding, transfer, connection) = if self.head.is_http_1_0 {
+        let (coding, transfer, connection) = if length.is_some() {
+            (Coding::Length, None, self.connection())
+        } else if self.head.is_http_1_0 {
             (Coding::Raw, None, Some("close"))
         } else {
             (Coding::Chunked, Some("chunked"), self.connection())
         };
         let headers = headers.iter().copied();
+        let length = length.map(|length| length.to_string());
+        let headers = headers.chain(length.as_deref().map(|value| ("Content-Length", value)));
         let headers = headers.chain(transfer.map(|value| ("Transfer-Encoding", value)));
         let headers = headers.chain(connection.map(|value| ("Connection", value)));
-        let mut head = response::head(self.version(), 200, headers).into_bytes();
+        let mut head = response::head(self.version(), status, headers).into_bytes();
         head.drain(..sent);
         Ok(Body { writer, coding, head, is_unflushed: false, is_last })
     }
 
-    /// Sends the head of an endless body to one who asked for no more than that.
-    pub fn stream_head(self, headers: &[(&str, &str)]) {
+    /// Sends the head of an endless body, or of one so long, to one who asked for no more than that.
+    pub fn stream_head(self, headers: &[(&str, &str)], length: Option<u64>) {
         let (control, peer) = (Arc::clone(&self.control), self.peer);
-        let outcome = self.stream(headers).and_then(|mut body| body.flush().map(|_| body.goes_on_behind()));
+        let outcome =
+            self.begin(200, headers, length).and_then(|mut body| body.flush().map(|_| body.goes_on_behind()));
         let is_over = !matches!(outcome, Ok(true));
         if let Err(error) = &outcome {
             log::debug!("{peer} left while it was answered: {error}");
@@ -326,6 +347,8 @@ pub enum Coding {
     Chunked,
     /// By the end of the connection, for HTTP/1.0.
     Raw,
+    /// By its length.
+    Length,
 }
 
 /// The body of a stream. Each call writes as much as the client takes within one slice of time.
@@ -350,7 +373,7 @@ impl Body {
     /// Whether a client may ask for something else once it has read all of it.
     #[must_use]
     pub fn goes_on_behind(&self) -> bool {
-        self.coding == Coding::Chunked && !self.is_last
+        self.coding != Coding::Raw && !self.is_last
     }
 
     /// Writes some of these bytes and tells how many; zero when the client took nothing for a slice of time.

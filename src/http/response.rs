@@ -123,7 +123,8 @@ impl Response {
     fn head(&self, version: &str) -> Vec<u8> {
         // Length-delimited, whatever the size: every client understands that. RFC 9110 section 8.6: a 204 has no
         // length.
-        let length = (self.status != 204).then(|| self.body.length().to_string());
+        // A 304 would have the length of what it stands for.
+        let length = (self.status != 204 && self.status != 304).then(|| self.body.length().to_string());
         let length = length.iter().map(|length| ("Content-Length", length.as_str()));
         let headers = self.headers.iter().map(|(name, value)| (*name, value.as_str()));
         head(version, self.status, headers.chain(length)).into_bytes()
@@ -152,13 +153,16 @@ const fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
         204 => "No Content",
+        206 => "Partial Content",
         302 => "Found",
+        304 => "Not Modified",
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
         410 => "Gone",
+        416 => "Range Not Satisfiable",
         500 => "Internal Server Error",
         502 => "Bad Gateway",
         503 => "Service Unavailable",
@@ -183,12 +187,16 @@ pub enum Code {
     MethodNotAllowed,
     /// There was, and is to be no more.
     Gone,
+    /// There is no such part.
+    RangeNotSatisfiable,
     /// The engine failed.
     EngineError,
     /// No engine is up.
     NoEngine,
     /// Something is full.
     AtCapacity,
+    /// There is no guide yet.
+    GuideAwaited,
     /// The proxy ends.
     ShuttingDown,
     /// The stream did not start in time.
@@ -205,9 +213,11 @@ impl Code {
             Self::NotFound => (404, "not_found"),
             Self::MethodNotAllowed => (405, "method_not_allowed"),
             Self::Gone => (410, "gone"),
+            Self::RangeNotSatisfiable => (416, "range_not_satisfiable"),
             Self::EngineError => (502, "engine_error"),
             Self::NoEngine => (503, "no_engine"),
             Self::AtCapacity => (503, "at_capacity"),
+            Self::GuideAwaited => (503, "no_guide"),
             Self::ShuttingDown => (503, "shutting_down"),
             Self::StartTimeout => (504, "start_timeout"),
         }
@@ -285,7 +295,7 @@ mod tests {
 
     #[test]
     fn every_code_has_its_phrase() {
-        for status in [200, 204, 302, 400, 401, 403, 404, 405, 410, 500, 502, 503, 504, 508] {
+        for status in [200, 204, 206, 302, 304, 400, 401, 403, 404, 405, 410, 416, 500, 502, 503, 504, 508] {
             assert_ne!(reason(status), "", "{status}");
         }
     }

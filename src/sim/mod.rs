@@ -18,9 +18,9 @@ pub mod media;
 mod tests;
 
 pub use self::engine::{
-    Begin, BodyEvent, Burst, Call, CallKind, Content, Counts, Delivery, Dialect, EndedReaders, Entry, Fill,
-    Framing, Getstream, Head, Health, Hls, HlsKind, HostName, Order, Pace, PlaybackStep, RequestRecord,
-    Script, SessionRules, Settings, SimEngine, Steps, Stuck,
+    Begin, BodyEvent, Burst, Call, CallKind, Content, Counts, Delivery, Dialect, Dress, EndedReaders, Entry,
+    Fill, FilmFile, Framing, Getstream, Head, Health, Hls, HlsKind, HostName, Order, Pace, Parts,
+    PlaybackStep, RequestRecord, Script, SessionRules, Settings, SimEngine, Steps, Stuck,
 };
 pub use self::judge::{Checker, Gap, Latency, Report};
-pub use self::media::{Media, Numbered, Restart, now_us};
+pub use self::media::{FileBytes, Media, Numbered, Restart, now_us};

@@ -84,21 +84,21 @@ impl Candidates {
         })
     }
 
-    /// The content to ask for next, of so many, on one of these engines: the one that was asked for least, the first of
-    /// equals; one that some engine does not have stands behind the others. `is_start` leaves out what is ruled out; `None`
+    /// The content to ask for next on one of these engines, of those in this order: the one that was asked for least, the
+    /// first of equals; one that did not come from some engine stands behind the others. `is_start` leaves out what is ruled out; `None`
     /// when nothing is left.
     #[must_use]
-    pub(super) fn next_source(&self, sources: usize, engines: &[String], is_start: bool) -> Option<usize> {
-        let rank = |source: &usize| {
+    pub(super) fn next_source(&self, order: &[usize], engines: &[String], is_start: bool) -> Option<usize> {
+        let rank = |(place, source): (usize, &usize)| {
             let tries = engines
                 .iter()
                 .filter(|engine| !is_start || !self.is_ruled_out(engine, *source))
                 .map(|engine| self.tries(engine, *source))
                 .min()?;
             let missing = self.tried.iter().filter(|tried| tried.lacks(*source)).count();
-            Some((tries, missing, *source))
+            Some((tries, missing, place, *source))
         };
-        (0..sources).filter_map(|source| rank(&source)).min().map(|(_, _, source)| source)
+        order.iter().enumerate().filter_map(rank).min().map(|(.., source)| source)
     }
 
     /// What there is besides this engine and content, of so many contents, on these engines (this one among them, if it is
@@ -134,12 +134,16 @@ impl Candidates {
         self.tried.iter().map(|tried| tried.engine.clone()).collect()
     }
 
-    /// What failed, and how, if it was more than one thing.
+    /// What failed, and how, if it was more than one thing; `name` says what a content is called, if there are several.
     #[must_use]
-    pub(super) fn summary(&self) -> Option<Vec<String>> {
+    pub(super) fn summary(&self, name: impl Fn(usize) -> Option<String>) -> Option<Vec<String>> {
         let told = |tried: &Tried| {
             let (_, words) = tried.failure.as_ref()?;
-            Some(format!("{}: {words}", tried.engine))
+            let engine = &tried.engine;
+            Some(match name(tried.source) {
+                Some(content) => format!("{content} on {engine}: {words}"),
+                None => format!("{engine}: {words}"),
+            })
         };
         let all: Vec<_> = self.tried.iter().filter_map(told).collect();
         (all.len() > 1).then_some(all)
@@ -152,7 +156,7 @@ impl Tried {
     }
 
     fn lacks(&self, source: usize) -> bool {
-        self.source == source && self.has_failed_as(Failure::Content)
+        self.source == source && (self.has_failed_as(Failure::Content) || self.has_failed_as(Failure::Open))
     }
 }
 
@@ -208,18 +212,20 @@ mod tests {
             assert_eq!(failed.is_ruled_out("a", 1), failure == Failure::Engine, "{failure:?}");
             assert_eq!(failed.others(("a", 0), 1, &one, true), Others::None);
             assert_eq!(failed.others(("a", 0), 1, &one, false), Others::Again);
-            assert_eq!(failed.next_source(1, &one, true), None);
-            assert_eq!(failed.next_source(1, &one, false), Some(0));
+            assert_eq!(failed.next_source(&[0], &one, true), None);
+            assert_eq!(failed.next_source(&[0], &one, false), Some(0));
         }
     }
 
     #[test]
     fn a_content_that_is_missing_stands_behind_the_next_and_an_engine_that_fails_behind_the_other() {
         let both = engines(&["a", "b"]);
-        let next = |tries: &[_], engines: &[String]| after(tries).next_source(2, engines, true);
+        let next = |tries: &[_], engines: &[String]| after(tries).next_source(&[0, 1], engines, true);
         assert_eq!(next(&[], &both), Some(0));
         assert_eq!(next(&[("a", 0, Some(Failure::Content))], &both), Some(1));
         assert_eq!(next(&[("a", 0, Some(Failure::Engine))], &both), Some(0));
+        assert_eq!(next(&[("a", 0, Some(Failure::Open))], &both), Some(1), "it was silent long enough");
+        assert_eq!(Candidates::default().next_source(&[1, 0], &both, true), Some(1), "in their order");
         let missing = [("a", 0, Some(Failure::Content)), ("a", 1, Some(Failure::Content))];
         assert_eq!(next(&missing, &both), Some(0), "b has not been asked");
         assert_eq!(next(&missing, &both[..1]), None);
@@ -229,9 +235,12 @@ mod tests {
     #[test]
     fn what_was_tried_is_told_if_it_was_more_than_one() {
         let candidates = after(&[("a", 0, Some(Failure::Open))]);
-        assert_eq!(candidates.summary(), None);
+        assert_eq!(candidates.summary(|_| None), None);
         let candidates =
             after(&[("a", 0, Some(Failure::Open)), ("b", 0, Some(Failure::Engine)), ("c", 0, None)]);
-        assert_eq!(candidates.summary(), Some(engines(&["a: it failed", "b: it failed"])));
+        assert_eq!(candidates.summary(|_| None), Some(engines(&["a: it failed", "b: it failed"])));
+        let name = |source: usize| Some(format!("content {source}"));
+        let expected = engines(&["content 0 on a: it failed", "content 0 on b: it failed"]);
+        assert_eq!(candidates.summary(name), Some(expected));
     }
 }

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
+use crate::sync::atomic::{AtomicU64, Ordering};
+
 use super::fanout::Progress;
 
 /// What a client calls itself is kept up to so many characters: the longest that players and browsers send have about 200, a
@@ -48,6 +50,30 @@ pub struct ClientRecord {
     pub connected_at: SystemTime,
     /// Set once it streams.
     pub(super) progress: OnceLock<Arc<Progress>>,
+    /// Set once it reads a film.
+    pub(super) film: OnceLock<FilmProgress>,
+}
+
+/// How far a client of a film is.
+#[derive(Debug)]
+pub struct FilmProgress {
+    /// Where in the file it began.
+    from: u64,
+    sent_bytes: AtomicU64,
+}
+
+impl FilmProgress {
+    /// Bytes sent to it.
+    #[must_use]
+    pub fn sent_bytes(&self) -> u64 {
+        self.sent_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Where in the file it is.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.from + self.sent_bytes()
+    }
 }
 
 impl ClientRecord {
@@ -56,6 +82,38 @@ impl ClientRecord {
     pub fn new(id: u64, protocol: Protocol, address: SocketAddr, user_agent: Option<String>) -> Self {
         // Made anew, so that nothing of the rest is kept.
         let user_agent = user_agent.map(|text| text.chars().take(MAX_USER_AGENT_CHARACTERS).collect());
-        Self { id, protocol, address, user_agent, connected_at: SystemTime::now(), progress: OnceLock::new() }
+        Self {
+            id,
+            protocol,
+            address,
+            user_agent,
+            connected_at: SystemTime::now(),
+            progress: OnceLock::new(),
+            film: OnceLock::new(),
+        }
+    }
+
+    /// It begins to read a film, here.
+    pub fn begin_film(&self, from: u64) {
+        let _begun = self.film.set(FilmProgress { from, sent_bytes: AtomicU64::new(0) });
+    }
+
+    /// So many more bytes of the film were sent to it.
+    pub fn record_film_sent(&self, bytes: u64) {
+        if let Some(film) = self.film.get() {
+            film.sent_bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// How far in a film it is, if it reads one.
+    #[must_use]
+    pub fn film(&self) -> Option<&FilmProgress> {
+        self.film.get()
+    }
+
+    /// Bytes sent to it, of whatever it takes; `None` while it waits.
+    pub(super) fn sent_bytes(&self) -> Option<u64> {
+        let film = || self.film.get().map(FilmProgress::sent_bytes);
+        self.progress.get().map(|progress| progress.sent_bytes()).or_else(film)
     }
 }

@@ -113,7 +113,9 @@ impl Table {
     fn find(&self, wanted: &Wanted) -> Option<&Arc<Stream>> {
         self.live.get(&wanted.key).or_else(|| match &wanted.key {
             StreamKey::Content(content) => self.live.values().find(|stream| self.plays(stream, content)),
-            StreamKey::Channel(_) => None,
+            StreamKey::Channel(_) => self.live.values().find(|stream| {
+                stream.state().is_open() && wanted.sources().iter().any(|content| self.plays(stream, content))
+            }),
         })
     }
 
@@ -170,7 +172,10 @@ impl Directory {
         }
         if let Some(stream) = table.find(wanted) {
             return Ok(match stream.take_seat(Arc::clone(client)) {
-                Ok(seat) => Found::Seat(seat),
+                Ok(seat) => {
+                    stream.join_channel(wanted);
+                    Found::Seat(seat)
+                }
                 Err(_closing) => Found::Closing(Arc::clone(stream)),
             });
         }
@@ -244,7 +249,8 @@ impl Directory {
             return None;
         };
         let table = self.table.lock();
-        let has_others = table.live.len() > 1;
+        let is_other = |other: &Arc<Stream>| other.stream_id() != stream.stream_id();
+        let has_others = table.live.values().any(|other| is_other(other) && other.state().is_open());
         (has_others && table.infohash_of(&stream.content().name).is_none()).then_some(id)
     }
 
@@ -260,8 +266,10 @@ impl Directory {
                 && other.state().is_open()
         };
         let holder = table.live.values().find(has_it).cloned();
-        if holder.is_none() {
-            stream.record_infohash(infohash);
+        match &holder {
+            None => stream.record_infohash(infohash),
+            // Whoever watches it as a channel goes on with the channel's other sources, too.
+            Some(holder) => holder.join_channel(stream.wanted()),
         }
         holder
     }

@@ -4,6 +4,8 @@
 //! why, stops the engine sessions and reports the end, in that order: nobody who waits for the start waits for a thread
 //! that is gone, and no opened session is left behind.
 
+mod film;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,18 +14,21 @@ use crossbeam_channel::{RecvTimeoutError, select};
 use crate::engine::api::{Liveness, Opening as Manner};
 use crate::engine::choose::Unavailable;
 use crate::engine::error::{EngineError, Failed};
-use crate::engine::playback::{Playback, Player};
+use crate::engine::playback::{Interrupter, Playback, Player};
 use crate::engine::pool::{Content, Engine, Pool, Reservation, Wish};
 use crate::engine::url::Target;
+use crate::id::Digest;
 use crate::threads::Threads;
 
 use super::directory::Directory;
 use super::ending::Ending;
 use super::opening::{Opening, Question};
 use super::pump::Pump;
-use super::state::{Event, Outcome, State, Why};
+use super::state::{Event, State, Why};
 use super::stopping::{LAST_STOP_LIMIT, Opened};
 use super::stream::{Lost, NextAttempt, Stream};
+
+use self::film::Found;
 
 /// How often a fetcher that waits for its turn on an engine looks again.
 const TURN_INTERVAL: Duration = Duration::from_millis(50);
@@ -38,8 +43,15 @@ const WARM_UP_INTERVAL: Duration = Duration::from_secs(1);
 /// An engine that is there tells how it is within this time.
 const CHECK_PATIENCE: Duration = Duration::from_secs(6);
 
+/// Whoever waits for an engine's answer looks this often whether it was begun anew meanwhile.
+const RETURN_INTERVAL: Duration = Duration::from_secs(1);
+
 /// For a question whose answer is good to have but not needed.
 const SIDE_QUESTION_LIMIT: Duration = Duration::from_secs(2);
+
+/// The same in front of a getstream, whose answer says it as well: what an engine knows it tells at once, and for what it has to
+/// look up in the network it takes 4.7 s, for which no start waits.
+const KNOWN_INFOHASH_LIMIT: Duration = Duration::from_millis(500);
 
 /// What fetchers work with.
 pub(super) struct Resources {
@@ -81,12 +93,21 @@ enum Chosen {
     Pending(Opening),
 }
 
+/// What an engine plays.
+enum Source {
+    /// A body to read, and what its end means.
+    Stream(Playback, Ending),
+    /// A film, which each client reads for itself.
+    Film(Found),
+}
+
 impl Run<'_> {
     /// One source, from the choice of the engine to its loss.
     fn attempt(&mut self, next: &NextAttempt) -> Lost {
         self.pump.begin(next.number);
         let (playback, ending) = match self.obtain(next) {
-            Ok(source) => source,
+            Ok(Source::Stream(playback, ending)) => (playback, ending),
+            Ok(Source::Film(found)) => return self.show(found, next),
             Err(lost) => return lost,
         };
         let (opened, pending) = (&mut self.opened, &mut self.pending);
@@ -99,21 +120,27 @@ impl Run<'_> {
         })
     }
 
-    /// A body to read, and what its end means.
-    fn obtain(&mut self, next: &NextAttempt) -> Result<(Playback, Ending), Lost> {
+    /// Something that plays.
+    fn obtain(&mut self, next: &NextAttempt) -> Result<Source, Lost> {
         let (engine, liveness) = self.open(next)?;
         self.stream.tell_opened(next.number);
         let id = self.stream.stream_id();
         log::info!("Started fetcher for {id}");
-        let playback = self.play(&engine, next)?;
+        let (mut playback, interrupter) = self.play(&engine, next)?;
         log::info!("Stream response received for {id}, status: {}", playback.status());
         self.stream.apply(&Event::Connected(next.number));
         log::info!("Stream {id} connected");
+        // Who watches a stream cannot be given a file in its place.
+        let may_be_film = self.stream.fanout().head() == 0;
+        let found = playback.file(liveness).map_err(|error| Why::of_body(EngineError::of_body(&error)))?;
+        if let Some(file) = found.filter(|_| may_be_film) {
+            return Ok(Source::Film(Found { engine, playback, interrupter, file }));
+        }
         let ending = match liveness {
             Liveness::Vod => Ending::Complete,
             Liveness::Live | Liveness::Unknown => Ending::Broken,
         };
-        Ok((playback, ending))
+        Ok(Source::Stream(playback, ending))
     }
 
     /// Opens a session on the best engine, after the one that was lost is stopped.
@@ -133,13 +160,17 @@ impl Run<'_> {
                     self.stop_lost(&engine);
                     directory.cut_abandoned(&engine.settings.name, stream);
                     log::info!("Initializing session for {id} on engine {}", engine.settings.name);
-                    self.ask_for_infohash(&engine)?;
+                    if let Some(infohash) = self.ask_for_infohash(&engine, KNOWN_INFOHASH_LIMIT)
+                        && let Some(holder) = directory.claim(stream, infohash)
+                    {
+                        return Err(Why::SameAs(Box::new(holder.wanted().clone())).into());
+                    }
                     if !self.may_play(&mut reservation) {
                         continue;
                     }
                     // What came before may have taken long.
                     stream.begin_try(next.number, &engine)?;
-                    let content = stream.content().clone();
+                    let content = stream.content();
                     let url = Target::getstream_without_pid(&content).on(engine.api.authority());
                     log::info!("Fetching stream {id} from {url}");
                     let manner = if stream.is_asked_again(&engine) { Manner::Restart } else { Manner::Plain };
@@ -149,7 +180,10 @@ impl Run<'_> {
                 }
             };
             let engine = Arc::clone(&opening.engine);
-            let opened = self.await_answer(next.number, opening)?;
+            let Some(opened) = self.await_answer(next.number, opening)? else {
+                log::info!("Engine {} has come back without an answer for {id}", engine.settings.name);
+                continue;
+            };
             let Some((liveness, infohash)) =
                 opened.session().map(|session| (session.liveness, session.infohash))
             else {
@@ -161,6 +195,8 @@ impl Run<'_> {
             if !stream.is_current(next.number) {
                 return Err(Lost::Superseded);
             }
+            // Not every engine says it here; then it was asked too briefly before.
+            let infohash = infohash.or_else(|| self.ask_for_infohash(&engine, SIDE_QUESTION_LIMIT));
             let Some(infohash) = infohash else {
                 return Ok((engine, liveness));
             };
@@ -183,22 +219,27 @@ impl Run<'_> {
         }
     }
 
-    /// Waits until the engine answers or the try is given up; then the answer is kept for later.
-    fn await_answer(&mut self, attempt: u32, opening: Opening) -> Result<Opened, Lost> {
+    /// Waits until the engine answers or the try is given up; then the answer is kept for later. `None` when the engine does
+    /// not know of the question any more.
+    fn await_answer(&mut self, attempt: u32, opening: Opening) -> Result<Option<Opened>, Lost> {
         let (cut, is_cut) = crossbeam_channel::bounded(1);
         let armed = self.stream.arm(attempt, move || {
             // Full or gone means that nobody waits any more.
             let _told = cut.try_send(());
         });
-        if armed.is_ok() {
+        while armed.is_ok() {
             select! {
                 recv(opening.answer()) -> answer => {
                     // A thread that panicked has told nothing.
                     let answer = answer.map_err(|_| Lost::Why(Why::Panicked))?;
-                    return answer.map_err(|error| Lost::Why(Why::Engine(Failed::getstream(error))));
+                    return answer.map(Some).map_err(|error| Lost::Why(Why::Engine(Failed::getstream(error))));
                 }
-                recv(is_cut) -> _ => {}
-                recv(self.stream.stopped()) -> _ => {}
+                recv(is_cut) -> _ => break,
+                recv(self.stream.stopped()) -> _ => break,
+                default(RETURN_INTERVAL) => if opening.is_forgotten() {
+                    opening.give_up(&self.resources.threads);
+                    return Ok(None);
+                }
             }
         }
         self.pending.push(opening);
@@ -275,19 +316,10 @@ impl Run<'_> {
         }
     }
 
-    /// If this id could be the content of a stream that runs already, finds out before a second session is opened.
-    fn ask_for_infohash(&self, engine: &Engine) -> Result<(), Lost> {
-        let directory = &self.resources.directory;
-        let Some(id) = directory.wants_infohash(self.stream) else {
-            return Ok(());
-        };
-        let Ok(Some(infohash)) = engine.api.infohash_of(id, SIDE_QUESTION_LIMIT) else {
-            return Ok(());
-        };
-        match directory.claim(self.stream, infohash) {
-            Some(holder) => Err(Why::SameAs(Box::new(holder.wanted().clone())).into()),
-            None => Ok(()),
-        }
+    /// If this id could be the content of a stream that runs already, asks the engine which content it is.
+    fn ask_for_infohash(&self, engine: &Engine, limit: Duration) -> Option<Digest> {
+        let id = self.resources.directory.wants_infohash(self.stream)?;
+        engine.api.infohash_of(id, limit).ok().flatten()
     }
 
     /// Gives the session just opened to a stream of the same content, if one is on the same engine: stopping it now would end
@@ -307,7 +339,7 @@ impl Run<'_> {
     }
 
     /// Asks for the stream, again and again while the engine is warming up.
-    fn play(&self, engine: &Engine, next: &NextAttempt) -> Result<Playback, Lost> {
+    fn play(&self, engine: &Engine, next: &NextAttempt) -> Result<(Playback, Interrupter), Lost> {
         let began = Instant::now();
         let Some(session) = self.opened.as_ref().and_then(Opened::session) else {
             return Err(Lost::Why(Why::Panicked));
@@ -315,9 +347,10 @@ impl Run<'_> {
         loop {
             let player = Player::new(&engine.api);
             let interrupter = player.interrupter();
-            self.stream.arm(next.number, move || interrupter.interrupt())?;
+            let armed = interrupter.clone();
+            self.stream.arm(next.number, move || armed.interrupt())?;
             let error = match player.play(session, next.play_by) {
-                Ok(playback) => return Ok(playback),
+                Ok(playback) => return Ok((playback, interrupter)),
                 Err(error) => error,
             };
             if !self.stream.is_current(next.number) {
@@ -359,7 +392,7 @@ impl Run<'_> {
     /// What the stream plays, once it is known.
     fn content(&self) -> Option<Content> {
         let infohash = self.stream.infohash()?;
-        Some(Content { infohash, params: self.stream.content().params.clone() })
+        Some(Content { infohash, params: self.stream.content().params })
     }
 
     /// Whether the engine of this place may play the stream's content, as far as that is known.
@@ -398,7 +431,7 @@ impl Drop for Run<'_> {
         let _gone = Gone(self.stream);
         // Nothing, if the reason is known; else this is a panic.
         self.stream.apply(&Event::Stop(Why::Panicked));
-        log_failed_start(self.stream);
+        self.stream.log_failed_start();
         let is_shutdown =
             matches!(self.stream.state(), State::Stopping(outcome) if outcome.why == Why::Shutdown);
         for opened in self.opened.take().into_iter().chain(self.stream.take_adopted()) {
@@ -422,31 +455,6 @@ impl Drop for Gone<'_> {
     }
 }
 
-/// Why a stream never began. The closing line of one that did is the stream's, since its clients may yet be sent the rest.
-fn log_failed_start(stream: &Stream) {
-    let State::Stopping(Outcome { why, had_started: false }) = stream.state() else {
-        return;
-    };
-    log_failure(stream.stream_id(), stream.engine_name().as_deref(), &why);
-}
-
-/// One line, in which each of the texts is found that people look for.
-fn log_failure(id: &str, engine: Option<&str>, why: &Why) {
-    if !why.is_trouble() {
-        log::info!("Stream {id} ended before it started: {why}");
-        return;
-    }
-    let from = engine.map_or_else(String::new, |engine| format!(" from {engine}"));
-    let what = if let Why::ConnectTimeout(limit, _) = why {
-        format!("Timeout waiting for connection of {id} after {}s{from}: {why}", limit.as_secs_f32())
-    } else if why.is_stream_s() {
-        format!("HTTP error streaming {id}{from}: {why}")
-    } else {
-        why.to_string()
-    };
-    log::warn!("Failed to initialize session for {id}: {what}");
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
@@ -464,7 +472,14 @@ mod tests {
         let pool = Arc::new(Pool::new(Vec::new()));
         let settings = config::Stream::default();
         let wanted = key.expect("a good key").into();
-        let stream = Stream::new(wanted, &settings, Arc::default(), &Memory::new(0), Arc::clone(&pool));
+        let stream = Stream::new(
+            wanted,
+            &settings,
+            Arc::default(),
+            &Memory::new(0),
+            Arc::clone(&pool),
+            Arc::default(),
+        );
         let seat = |id| {
             let address = SocketAddr::from(([127, 0, 0, 1], 1));
             let client = Arc::new(ClientRecord::new(id, Protocol::Ts, address, None));

@@ -267,8 +267,15 @@ mod tests {
         let id: String = std::iter::repeat_n(digit, 40).collect();
         let key = ContentKey::from_query(None, [("id", id.as_str())]).expect("a good key");
         let settings = config::Stream { linger: Duration::from_secs(600), ..config::Stream::default() };
-        let seat =
-            Stream::begin(key.into(), &settings, Arc::default(), client(1), &Memory::new(0), no_engines());
+        let seat = Stream::begin(
+            key.into(),
+            &settings,
+            Arc::default(),
+            client(1),
+            &Memory::new(0),
+            no_engines(),
+            Arc::default(),
+        );
         seat.stream().apply(&Event::FirstPackets(0));
         seat
     }

@@ -186,7 +186,7 @@ fn begin(client: Arc<ClientRecord>, memory: &Arc<Memory>) -> Seat {
     let settings =
         config::Stream { linger: Duration::ZERO, recover_timeout: Duration::ZERO, ..Default::default() };
     let pool = Arc::new(Pool::new(Vec::new()));
-    Stream::begin(wanted(), &settings, Arc::default(), client, memory, pool)
+    Stream::begin(wanted(), &settings, Arc::default(), client, memory, pool, Arc::default())
 }
 
 /// Does what a fetcher does: publishes, says so, reads on until its stream is over, stops the session, and says that.

@@ -5,7 +5,7 @@
 //! It must not know what the session is for.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
@@ -17,6 +17,10 @@ use crate::threads::{LARGE_STACK_BYTES, Threads};
 
 use super::stopping::Opened;
 
+/// An engine that wakes answers at once what it was asked before. One that has not done so after this time was begun anew, and
+/// has never heard of it.
+const ANSWER_OF_WOKEN: Duration = Duration::from_secs(5);
+
 /// What an engine answered.
 pub(super) type Answer = Result<Opened, EngineError>;
 
@@ -25,6 +29,7 @@ pub(super) struct Opening {
     /// Which engine was asked.
     pub(super) engine: Arc<Engine>,
     answer: Receiver<Answer>,
+    asked_at: Instant,
     deadline: Instant,
 }
 
@@ -52,12 +57,18 @@ impl Opening {
         if let Err(error) = threads.spawn(&name, LARGE_STACK_BYTES, move || drop(asking)) {
             log::warn!("No thread to ask an engine: {error}");
         }
-        Self { engine, answer, deadline }
+        Self { engine, answer, asked_at: Instant::now(), deadline }
     }
 
     /// Is ready when the answer is there.
     pub(super) fn answer(&self) -> &Receiver<Answer> {
         &self.answer
+    }
+
+    /// Whether the engine was down since it was asked, and is back without an answer: it does not know of the question.
+    pub(super) fn is_forgotten(&self) -> bool {
+        let since = self.engine.came_back_at().filter(|at| *at > self.asked_at);
+        self.answer.is_empty() && since.is_some_and(|at| at.elapsed() >= ANSWER_OF_WOKEN)
     }
 
     /// Has the session stopped without waiting for it.

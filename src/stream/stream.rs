@@ -29,7 +29,7 @@ use crate::id::{ContentKey, ContentName, Digest};
 use crate::stats::Stats;
 use crate::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Condvar, Mutex, MutexGuard};
-use crate::wanted::{StreamKey, Wanted};
+use crate::wanted::{Slug, StreamKey, Wanted};
 
 use super::backlog::Bounds;
 use super::candidates::Candidates;
@@ -38,6 +38,7 @@ use super::fanout::{Fanout, JoinAt};
 use super::flow::Flow;
 use super::marks::Mark;
 use super::memory::Memory;
+use super::past::Past;
 use super::state::{Event, Life, MAX_BARREN, State, TimeLimits, Why};
 use super::stopping::Opened;
 use super::view::Facts;
@@ -50,8 +51,13 @@ pub use self::seat::Seat;
 pub struct Stream {
     wanted: Wanted,
     stream_id: Arc<str>,
-    /// Which of the wanted contents the current attempt is about.
+    /// What it can be played from: what was wanted, and what others who joined it brought along. It only grows.
+    sources: Mutex<Arc<[ContentKey]>>,
+    /// The channel that it plays, if somebody asks for it as one.
+    channel: Mutex<Option<Slug>>,
+    /// Which of these the current attempt is about.
     source: AtomicUsize,
+    past: Arc<Past>,
     limits: TimeLimits,
     start_behind: Duration,
     created: Instant,
@@ -82,9 +88,14 @@ struct Core {
     last_seat_left: Option<Instant>,
     /// The engine that played last.
     played_on: Option<String>,
+    /// When the first packets of the current source came, and whether it has since been told to be good.
+    plays_since: Option<(Instant, bool)>,
     /// Views share it; while one does, what is recorded goes into a copy.
     facts: Arc<Facts>,
 }
+
+/// More sources than a start could ever try.
+const MAX_SOURCES: usize = 256;
 
 /// A newcomer found the stream on its way out.
 #[derive(Debug)]
@@ -99,6 +110,7 @@ impl Stream {
         stats: Arc<Stats>,
         memory: &Arc<Memory>,
         pool: Arc<Pool>,
+        past: Arc<Past>,
     ) -> Arc<Self> {
         let limits = TimeLimits {
             connect: settings.connect_timeout,
@@ -123,6 +135,8 @@ impl Stream {
             ended_at: None,
             first_data_after: None,
             media: None,
+            film: None,
+            files: Arc::default(),
             ran_for: None,
         });
         let core = Core {
@@ -133,15 +147,23 @@ impl Stream {
             adopted: Vec::new(),
             last_seat_left: None,
             played_on: None,
+            plays_since: None,
             facts,
+        };
+        let channel = match &wanted.key {
+            StreamKey::Channel(slug) => Some(slug.clone()),
+            StreamKey::Content(_) => None,
         };
         let bounds = Bounds { bytes: settings.backlog_bytes, age: settings.backlog };
         let fanout = Fanout::new(bounds, memory.budget());
         memory.add(&fanout);
         Arc::new(Self {
             stream_id: wanted.key.stream_id().into(),
+            sources: Mutex::new(wanted.sources().into()),
+            channel: Mutex::new(channel),
             wanted,
             source: AtomicUsize::new(0),
+            past,
             limits,
             start_behind: settings.start_behind,
             created: now,
@@ -168,8 +190,9 @@ impl Stream {
         client: Arc<ClientRecord>,
         memory: &Arc<Memory>,
         pool: Arc<Pool>,
+        past: Arc<Past>,
     ) -> Seat {
-        let stream = Self::new(wanted, settings, stats, memory, pool);
+        let stream = Self::new(wanted, settings, stats, memory, pool, past);
         stream.sit(&mut stream.core.lock(), client)
     }
 
@@ -187,8 +210,32 @@ impl Stream {
 
     /// The content that the current attempt is about.
     #[must_use]
-    pub fn content(&self) -> &ContentKey {
-        &self.wanted.sources()[self.source.load(Ordering::Acquire)]
+    pub fn content(&self) -> ContentKey {
+        self.sources.lock()[self.source.load(Ordering::Acquire)].clone()
+    }
+
+    /// The channel that it plays, if somebody asks for it as one.
+    #[must_use]
+    pub fn channel(&self) -> Option<Slug> {
+        self.channel.lock().clone()
+    }
+
+    /// What it can be played from.
+    #[must_use]
+    pub(super) fn sources(&self) -> Arc<[ContentKey]> {
+        Arc::clone(&self.sources.lock())
+    }
+
+    /// Takes over what else a channel can be played from, since who asked for the channel gets this stream.
+    pub(super) fn join_channel(&self, wanted: &Wanted) {
+        let StreamKey::Channel(slug) = &wanted.key else { return };
+        self.channel.lock().get_or_insert_with(|| slug.clone());
+        let mut sources = self.sources.lock();
+        let is_new = |content: &&ContentKey| !sources.contains(content);
+        let more: Vec<_> = wanted.sources().iter().filter(is_new).cloned().collect();
+        if !more.is_empty() && sources.len() + more.len() <= MAX_SOURCES {
+            *sources = sources.iter().cloned().chain(more).collect();
+        }
     }
 
     /// Its name in paths and logs.
@@ -237,7 +284,12 @@ impl Stream {
 
     fn commit(&self, mut core: MutexGuard<'_, Core>, event: &Event) {
         let now = Instant::now();
-        let next = core.life.step(event, now, &self.limits);
+        let mut limits = self.limits;
+        if core.facts.liveness == Liveness::Vod {
+            // Another source of a film begins at its beginning, and nobody watches that again from where he was.
+            limits.recover = Duration::ZERO;
+        }
+        let next = core.life.step(event, now, &limits);
         if next == core.life {
             return;
         }
@@ -245,6 +297,7 @@ impl Stream {
         let before = std::mem::replace(&mut core.life, next);
         self.attempt.store(core.life.attempt, Ordering::Release);
         if core.life.activations > before.activations {
+            core.plays_since = Some((now, false));
             let engine = core.facts.engine.as_ref().map(|(name, ..)| name.clone());
             let played_on = std::mem::replace(&mut core.played_on, engine);
             if before.activations == 0 {
@@ -267,7 +320,11 @@ impl Stream {
         let is_lost = core.life.losses() != before.losses();
         let was_active = before.state.is_active() && !is_recovering(&before);
         let loss = if is_lost { self.note_loss(&mut core, was_active, before.attempt) } else { None };
-        let tried = core.candidates.summary();
+        let sources = self.sources();
+        let tried = core.candidates.summary(|source| {
+            let content = sources.get(source).filter(|_| sources.len() > 1)?;
+            Some(format!("{:.8}", content.name.digest().to_string()))
+        });
         if let State::Stopping(outcome) = &mut core.life.state
             && !outcome.had_started
             && outcome.why.failure().is_some()
@@ -367,7 +424,7 @@ impl Stream {
     }
 
     /// Has the engine asked about the session now, since it has begun to play.
-    pub(super) fn ask_about_it(&self) {
+    pub fn ask_about_it(&self) {
         let (engine, session) = {
             let current = &self.core.lock().current;
             (current.engine.clone(), current.session.clone())
@@ -381,6 +438,13 @@ impl Stream {
     pub fn record_bytes_in(&self, bytes: u64) {
         self.flow.add(bytes);
         self.stats.add_bytes_in(bytes);
+    }
+
+    /// Records that so many bytes of a film came, for whichever client.
+    pub fn record_film_bytes(&self, bytes: u64) {
+        self.record_bytes_in(bytes);
+        // It is not silent.
+        self.flow.hold();
     }
 
     /// Gives whole packets to everybody, with the marks that were found in them. Tells whether it did so: a stream that is over
@@ -443,9 +507,9 @@ impl Stream {
             // A client with two seats has one entry; the first seat that it gave back has taken it.
             return;
         }
-        if let Some(progress) = client.progress.get() {
+        if let Some(sent) = client.sent_bytes() {
             // Under the lock, so that a view counts it once: with the seats or with those that are gone.
-            self.bytes_out_of_gone.fetch_add(progress.sent_bytes(), Ordering::Relaxed);
+            self.bytes_out_of_gone.fetch_add(sent, Ordering::Relaxed);
         }
         if !core.seats.is_empty() {
             return;

@@ -2,6 +2,7 @@
 //!
 //! It must not know how a source is obtained. It holds no lock of its own; what is there stands in the `directory`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,13 +12,14 @@ use crate::config::{self, Live};
 use crate::engine::pool::Pool;
 use crate::stats::Stats;
 use crate::threads::{LARGE_STACK_BYTES, Threads};
-use crate::wanted::Wanted;
+use crate::wanted::{Slug, Wanted};
 
 use super::client::ClientRecord;
 use super::directory::{Directory, Found, NoSeat};
 use super::fetcher::{self, Resources};
 use super::lease::Leases;
 use super::memory::Memory;
+use super::past::Past;
 use super::state::{Event, State, Why};
 use super::stream::{Seat, Stream};
 
@@ -45,6 +47,7 @@ pub struct Streams {
     stats: Arc<Stats>,
     memory: Arc<Memory>,
     leases: Leases,
+    past: Arc<Past>,
     resources: Arc<Resources>,
     /// Wakes the housekeeper. It holds one piece of news, so that none is lost while the housekeeper is at work, and none
     /// piles up: whoever changes something does so first and tells of it then.
@@ -67,6 +70,7 @@ impl Streams {
             stats,
             memory,
             leases: Leases::new(LEASE_IDLE, MAX_LEASES),
+            past: Arc::default(),
             resources: Arc::new(Resources { directory, pool, threads }),
             news: crossbeam_channel::bounded(1),
         })
@@ -92,7 +96,8 @@ impl Streams {
             let begin = || {
                 let (stats, client) = (Arc::clone(&self.stats), Arc::clone(client));
                 let pool = Arc::clone(&self.resources.pool);
-                Stream::begin(wanted.clone(), &settings, stats, client, &self.memory, pool)
+                let past = Arc::clone(&self.past);
+                Stream::begin(wanted.clone(), &settings, stats, client, &self.memory, pool, past)
             };
             let at_hand = self.resources.pool.at_hand();
             let closing = match directory.seat(wanted, client, &at_hand, settings.max_streams, begin)? {
@@ -145,6 +150,19 @@ impl Streams {
     #[must_use]
     pub fn leases(&self) -> &Leases {
         &self.leases
+    }
+
+    /// What is remembered of contents that were played.
+    #[must_use]
+    pub fn past(&self) -> &Past {
+        &self.past
+    }
+
+    /// The channels that play now, with the names in paths of the streams that do.
+    #[must_use]
+    pub fn by_channel(&self) -> HashMap<Slug, String> {
+        let live = self.resources.directory.live();
+        live.iter().filter_map(|stream| Some((stream.channel()?, stream.stream_id().to_owned()))).collect()
     }
 
     /// What all backlogs hold.
@@ -243,8 +261,15 @@ mod tests {
             Arc::new(ClientRecord::new(1, Protocol::Ts, SocketAddr::from(([127, 0, 0, 1], 1)), None));
         // Without an engine, and without a fetcher: only who watches it is looked at.
         let wanted = key.expect("a good key").into();
-        let seat =
-            Stream::begin(wanted, &streams.settings.get(), Arc::default(), client, &streams.memory, pool);
+        let seat = Stream::begin(
+            wanted,
+            &streams.settings.get(),
+            Arc::default(),
+            client,
+            &streams.memory,
+            pool,
+            Arc::default(),
+        );
         let stream = Arc::clone(seat.stream());
         drop(streams.leases().grant(Token::random(), seat, Instant::now()));
         let is_empty = || {

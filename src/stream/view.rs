@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::engine::api::Liveness;
+use crate::engine::file::File;
 use crate::engine::stat::Stat;
 use crate::id::{ContentKey, Digest};
 use crate::ts::media::Media;
+use crate::wanted::Slug;
 
 use super::client::ClientRecord;
 use super::state::State;
@@ -32,6 +34,10 @@ pub struct Facts {
     pub first_data_after: Option<Duration>,
     /// What it consists of, once its tables came.
     pub media: Option<Arc<Media>>,
+    /// The file that it is, if it is a film.
+    pub film: Option<File>,
+    /// The names of the files that the content consists of, in the engine's order, if it is a film.
+    pub files: Arc<[String]>,
     /// First packets to its end, whatever was done to the clock on the wall meanwhile.
     pub ran_for: Option<Duration>,
 }
@@ -41,6 +47,8 @@ pub struct Facts {
 pub struct StreamView {
     /// What it plays, or tries to.
     pub content: ContentKey,
+    /// The channel that it plays, if somebody asks for it as one.
+    pub channel: Option<Slug>,
     /// Its name in paths.
     pub stream_id: Arc<str>,
     /// Its state.
@@ -80,4 +88,15 @@ pub struct ClientView {
     pub lag: Duration,
     /// How often it was moved ahead.
     pub skips: u64,
+    /// Where in the film it is, if it is one.
+    pub film: Option<FilmView>,
+}
+
+/// Where in a film a client is at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct FilmView {
+    /// In bytes from its begin.
+    pub offset: u64,
+    /// How long it is, if that is known.
+    pub length: Option<u64>,
 }

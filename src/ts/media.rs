@@ -109,6 +109,10 @@ impl MediaReader {
     fn go_on(&mut self, packet: &Packet<'_>) {
         let Some(payload) = packet.payload() else { return };
         let Some((mut head, before)) = self.open else { return };
+        if packet.continuity() == before {
+            // Sent twice, which is allowed (clause 2.4.3.3).
+            return;
+        }
         if packet.continuity() != (before + 1) % 16 || packet.has_error() || packet.is_scrambled() {
             self.open = None;
             self.begin.clear();

@@ -57,6 +57,20 @@ pub struct StartFinder {
     open: Option<Open>,
     /// PES packets in a row without a keyframe.
     without_keyframe: u32,
+    /// The last packet that began a PES packet, as far as it takes to know it again.
+    last: Option<Begin>,
+}
+
+/// A packet that began a PES packet: PID, counter and time in one number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Begin(u64);
+
+impl Begin {
+    fn of(packet: &Packet<'_>) -> Option<Self> {
+        let time = decoding_time(packet).filter(|_| !packet.has_error())?;
+        // 33 bits of time, 4 of the counter, 13 of the PID.
+        Some(Self(time | u64::from(packet.continuity()) << 33 | u64::from(packet.pid().get()) << 37))
+    }
 }
 
 /// The stream whose PES packets count.
@@ -123,7 +137,7 @@ impl StartFinder {
             self.stand_in = StandIn::default();
         }
         if packet.starts_unit() {
-            return self.begin(number, packet, tables);
+            return if self.is_repeated(packet) { None } else { self.begin(number, packet, tables) };
         }
         let is_deep = self.without_keyframe >= SHALLOW_PES;
         let open = self.open.as_mut().filter(|open| open.pid == packet.pid())?;
@@ -136,10 +150,16 @@ impl StartFinder {
         *self = Self::default();
     }
 
+    /// Whether a packet that starts a unit is the last of its kind once more: each may be sent twice (clause 2.4.3.3).
+    fn is_repeated(&mut self, packet: &Packet<'_>) -> bool {
+        let begin = Begin::of(packet);
+        begin.is_some() && std::mem::replace(&mut self.last, begin) == begin
+    }
+
     fn begin(&mut self, number: u64, packet: &Packet<'_>, tables: &PsiCache) -> Option<Start> {
         let declared = Decider::of(tables);
         if declared != self.decider {
-            *self = Self { decider: declared, ..Self::default() };
+            *self = Self { decider: declared, last: self.last, ..Self::default() };
         }
         self.stand_in.observe(packet, declared, tables);
         let decider = if self.stand_in.silence > STAND_IN_AFTER { self.stand_in.decider } else { declared };
@@ -215,6 +235,10 @@ impl Open {
     /// Takes the next packet of its PID.
     fn follow(&mut self, packet: &Packet<'_>, is_deep: bool) -> Finding {
         let Some(payload) = packet.payload() else { return Finding::Open };
+        if packet.continuity() == self.continuity {
+            // Sent twice, which is allowed.
+            return Finding::Open;
+        }
         let is_next = packet.continuity() == (self.continuity + 1) % 16;
         if packet.has_error() || packet.is_scrambled() || !is_next {
             return Finding::Torn;

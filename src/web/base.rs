@@ -3,8 +3,6 @@
 //! A playlist is read by a player on another box, so its URLs must name us as that box knows us: by the configured
 //! `public_url`, else by the name under which it has just asked. Pure; what is behind the base is not known here.
 
-#![allow(dead_code, reason = "playlists will be the first to use it")]
-
 use std::borrow::Cow;
 
 use crate::config::PublicUrl;

@@ -7,11 +7,13 @@ use crate::channels::list::List;
 use crate::channels::state::StateDir;
 use crate::config::{self, Live};
 use crate::engine::pool::Pool;
+use crate::guide::current::Current;
 use crate::http::parked::ParkedThreads;
 use crate::http::turnstile::Turnstile;
 use crate::stats::Stats;
 use crate::stream::streams::Streams;
 use crate::threads::Threads;
+use crate::tuner::device::Tuner;
 
 use super::connections::Connections;
 use super::face::playbacks::Playbacks;
@@ -25,12 +27,16 @@ pub struct Context {
     pub stream: Arc<Live<config::Stream>>,
     /// The house's channels, as they are now.
     pub channels: Arc<Live<List>>,
+    /// The guide, as it is now.
+    pub guide: Arc<Live<Current>>,
     /// Where what outlives the process is kept.
     pub state: StateDir,
     /// All streams.
     pub streams: Arc<Streams>,
     /// All engines.
     pub pool: Arc<Pool>,
+    /// The HDHomeRun that is played, if one is.
+    pub tuner: Option<Tuner>,
     /// Totals.
     pub stats: Arc<Stats>,
     /// When the process began to serve.
@@ -52,6 +58,15 @@ pub struct Context {
 }
 
 impl Context {
+    /// How many channels can play at once, by what streams and engines may.
+    #[must_use]
+    pub fn max_channels(&self) -> usize {
+        let engines = self.pool.engines();
+        let all =
+            engines.iter().map(|engine| engine.settings.max_streams).fold(0_usize, usize::saturating_add);
+        all.min(self.stream.get().max_streams)
+    }
+
     /// Why the process had better be started anew, if it had; for a person.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {

@@ -30,7 +30,8 @@ use crate::wanted::Wanted;
 
 use self::viewer::Viewer;
 use super::context::Context;
-use super::live::{self, ClientPlace, NotAdmitted};
+use super::live::{self, NotAdmitted};
+use super::place::ClientPlace;
 
 /// So long a list waits for its first segment. hls.js gives a request up after 20 s, most players earlier, and all ask again.
 const LIST_LIMIT: Duration = Duration::from_secs(18);
@@ -131,6 +132,10 @@ fn admit(
 ) -> Result<Arc<Lease>, NotAdmitted> {
     let ClientPlace { seat, registration, pass, connection } =
         live::admit(context, request, wanted, Protocol::Hls)?;
+    if seat.stream().is_film() {
+        let why = "this is a film, which has parts and no segments: ask /ace/getstream for it";
+        return Err(NotAdmitted::Refused(Response::error(Code::NotFound, &why)));
+    }
     // The connection goes its own ways from here on.
     registration.forget_connection();
     drop(connection);

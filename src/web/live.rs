@@ -11,14 +11,12 @@
 use std::fmt;
 use std::io;
 use std::sync::{Arc, LazyLock};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::config;
-use crate::escape::Escaped;
-use crate::http::request::{Body, Coding, Request, StreamConnection};
+use crate::http::request::{Body, Coding, Request};
 use crate::http::response::{Code, Response};
 use crate::http::socket::Presence;
-use crate::http::turnstile::Pass;
 use crate::stream::chunk::Chunk;
 use crate::stream::client::{ClientRecord, Protocol};
 use crate::stream::directory::NoSeat;
@@ -30,14 +28,9 @@ use crate::stream::streams::LOOK_INTERVAL;
 use crate::ts::packet::null_packet;
 use crate::wanted::Wanted;
 
-use super::connections::Registration;
 use super::context::Context;
-
-/// A start is given up here so long after all its phases should be over: streams end their starts by themselves.
-const START_MARGIN: Duration = Duration::from_secs(2);
-
-/// A client that is gone has answered a sign of life by then, unless it was far away: a house is no further than its Wi-Fi.
-const SIGN_PAUSE: Duration = Duration::from_millis(50);
+use super::film;
+use super::place::{ClientPlace, LATE, StartOutcome, refuse, start_limit, wait_started};
 
 /// Null packets to a client of a quiet source follow each other at this distance.
 const NULL_INTERVAL: Duration = Duration::from_secs(1);
@@ -57,25 +50,38 @@ pub(super) const HEADERS: [(&str, &str); 5] = [
 
 static NULL_CHUNK: LazyLock<Chunk> = LazyLock::new(|| Chunk::inserted(Instant::now(), &null_packet()));
 
+/// Answers who asks for the head of a stream alone. Nothing is started for it: what is a film is known while it plays, and for
+/// as long as it is listed after that.
+pub(super) fn head(context: &Context, request: Request, wanted: &Wanted) {
+    match film::known(context, wanted) {
+        Some(file) => film::send_head(request, &file),
+        None => request.stream_head(&HEADERS, None),
+    }
+}
+
 /// Serves a stream to one client until either ends.
 pub(super) fn serve(context: &Context, request: Request, wanted: Wanted) {
-    serve_with(context, request, wanted, |_| Some(()));
+    serve_with(context, request, wanted, |_| Some(()), |refusal| refusal);
 }
 
 /// The same for a client that has something to hold meanwhile, which `begin` gives once its stream runs. It is let go while the
-/// client still has its seat. Where there is nothing to hold, there is no stream.
+/// client still has its seat. Where there is nothing to hold, there is no stream; `told` makes of a refusal what it is told.
 pub(super) fn serve_with<T>(
     context: &Context,
     request: Request,
     wanted: Wanted,
     begin: impl FnOnce(&Seat) -> Option<T>,
+    told: impl FnOnce(Response) -> Response,
 ) {
     match admit(context, &request, wanted, Protocol::Ts) {
         Ok(place) => {
             let Some(held) = begin(&place.seat) else {
                 drop(place);
-                return refuse(context, request, Response::from(&Why::Asked));
+                return refuse(context, request, told(Response::from(&Why::Asked)));
             };
+            if place.seat.stream().is_film() {
+                return film::serve(context, request, place, held);
+            }
             let subscription = place.seat.join();
             let keepalive = context.stream.get().keepalive;
             let write_timeout = context.server.get().write_timeout;
@@ -83,17 +89,9 @@ pub(super) fn serve_with<T>(
             client.run(request);
             drop(held);
         }
+        Err(NotAdmitted::Refused(response)) => refuse(context, request, told(response)),
         Err(not_admitted) => turn_away(context, request, not_admitted),
     }
-}
-
-/// What a client holds for as long as it streams. Dropping it gives everything back.
-pub(super) struct ClientPlace {
-    // In the order in which it is given back.
-    pub(super) seat: Seat,
-    pub(super) registration: Registration,
-    pub(super) pass: Pass,
-    pub(super) connection: StreamConnection,
 }
 
 /// Why a client gets no stream.
@@ -170,65 +168,6 @@ pub(super) fn turn_away(context: &Context, request: Request, not_admitted: NotAd
     }
 }
 
-fn refuse(context: &Context, request: Request, response: Response) {
-    if let Some(code) = response.code {
-        context.stats.add_refusal(code.name());
-    }
-    // A web player may read why there is no picture.
-    request.respond(response.for_every_page());
-}
-
-/// Told to a client whose stream has neither started nor said why at the end of all limits.
-const LATE: &str = "the stream did not start in time";
-
-/// The longest a start may take, all its phases together.
-fn start_limit(settings: &config::Stream) -> Duration {
-    settings.connect_timeout + settings.first_data_timeout + START_MARGIN
-}
-
-/// What a client that waits for a start gets to know.
-enum StartOutcome {
-    /// The stream runs.
-    Running,
-    /// The engine has told that this is the content of another stream, which the client gets in its place.
-    SameAs(Box<Wanted>),
-    /// There is no stream, and this says why.
-    Failed(Response),
-    /// The client did not wait for it.
-    ClientLeft,
-}
-
-fn wait_started(
-    seat: &Seat,
-    request: &Request,
-    connection: &StreamConnection,
-    registration: &Registration,
-    deadline: Instant,
-) -> StartOutcome {
-    let mut pause = LOOK_INTERVAL;
-    loop {
-        let now = Instant::now();
-        match seat.wait_started(deadline.min(now + pause)) {
-            Some(Ok(())) => return StartOutcome::Running,
-            Some(Err(Why::SameAs(key))) => return StartOutcome::SameAs(key),
-            Some(Err(why)) => return StartOutcome::Failed(Response::from(&why)),
-            None => {}
-        }
-        let signs = request.signs();
-        if !request.is_awaited(connection) {
-            return StartOutcome::ClientLeft;
-        }
-        if registration.is_asked_to_leave() {
-            return StartOutcome::Failed(Response::from(&Why::Asked));
-        }
-        // The stream's own deadlines come first; this one holds whatever becomes of them.
-        if now >= deadline {
-            return StartOutcome::Failed(Response::error(Code::StartTimeout, &LATE));
-        }
-        pause = if request.signs() == signs { LOOK_INTERVAL } else { SIGN_PAUSE };
-    }
-}
-
 struct ClientStream<'a> {
     context: &'a Context,
     subscription: Subscription,
@@ -274,7 +213,7 @@ impl From<io::Error> for Departure {
 
 impl ClientStream<'_> {
     fn run(&mut self, request: Request) {
-        self.log_arrival();
+        self.place.log_arrival();
         let began = Instant::now();
         let departure = match request.stream(&HEADERS) {
             Ok(mut body) => {
@@ -292,40 +231,20 @@ impl ClientStream<'_> {
     }
 
     #[inline(never)]
-    fn log_arrival(&self) {
-        let (record, id) = (self.place.seat.client(), self.place.seat.stream().stream_id());
-        let agent = record.user_agent.as_deref().unwrap_or("no user agent");
-        log::info!(
-            "Client {} connected to stream {id} from {} ({})",
-            record.id,
-            record.address,
-            Escaped(agent)
-        );
-    }
-
-    #[inline(never)]
     fn log_departure(&self, began: Instant, departure: &Departure) {
-        let (record, id) = (self.place.seat.client(), self.place.seat.stream().stream_id());
         let progress = self.subscription.progress();
         let state = self.place.seat.stream().state();
         let why = match (departure, state.why()) {
             (Departure::StreamEnded(Ending::Broken), Some(Why::Shutdown)) => Why::Shutdown.to_string(),
             _ => departure.to_string(),
         };
-        log::info!(
-            "Client {} from {} left stream {id} after {} s, {} bytes, {} skips: {why}",
-            record.id,
-            record.address,
-            began.elapsed().as_secs(),
-            progress.sent_bytes(),
-            progress.skips(),
-        );
+        self.place.log_departure(began, progress.sent_bytes(), progress.skips(), &why);
     }
 
     /// Sends chunk after chunk until something ends it.
     #[inline(never)]
     fn feed(&mut self, body: &mut Body) -> Departure {
-        let (mut last_sent, mut skips) = (None, 0);
+        let (mut last_sent, mut skips): (Option<(Instant, _)>, _) = (None, 0);
         loop {
             if self.place.registration.is_asked_to_leave() {
                 return Departure::Disconnected;
@@ -334,6 +253,11 @@ impl ClientStream<'_> {
                 Next::Chunk(chunk) => {
                     if let Err(departure) = self.send(body, &chunk) {
                         return departure;
+                    }
+                    if last_sent.is_none() {
+                        // It has its head and its first bytes, and the backlog comes next, a megabyte. Of many who join at
+                        // once the others wait for theirs, and go first.
+                        thread::yield_now();
                     }
                     self.subscription.record_sent(&chunk);
                     self.context.stats.add_bytes_out(chunk.packets().len() as u64);
@@ -372,7 +296,7 @@ impl ClientStream<'_> {
     fn send(&self, body: &mut Body, chunk: &Chunk) -> Result<(), Departure> {
         let mut bytes = match body.coding() {
             Coding::Chunked => chunk.framed(),
-            Coding::Raw => chunk.packets(),
+            Coding::Raw | Coding::Length => chunk.packets(),
         };
         let mut stuck_since = None;
         while !bytes.is_empty() {

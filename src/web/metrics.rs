@@ -63,6 +63,10 @@ fn server(text: &mut Exposition, snapshot: &Snapshot) {
     let help =
         "What the backlogs of all streams and the queues of slow clients hold, which memory_mb bounds.";
     text.single("backlog_bytes", "gauge", help, snapshot.backlog_bytes);
+    if let Some(age) = snapshot.list_age_s {
+        let help = "Since the oldest of the channel lists was fetched; grows while a list fails.";
+        text.single("list_age_seconds", "gauge", help, age);
+    }
     let help = "1 while /healthz says that the proxy is well.";
     text.single("healthy", "gauge", help, u8::from(snapshot.is_well));
 }

@@ -10,8 +10,8 @@ const PAGE: &str = include_str!("page.html");
 /// What the page may load and run: its own style and script, and the proxy's own answers. A test holds that the hashes
 /// are those of the blocks in the page.
 const POLICY: &str = "default-src 'none'; \
-                      style-src 'sha256-NFBL+vCHMSSj2LoCgAh0yaklQRQwPKhr0kOhkfivU4Q='; \
-                      script-src 'sha256-6S8O0Z95YqTyg3npiK7U2LtDBEvQNRIxSHHkhd7Tx98='; \
+                      style-src 'sha256-LzVuWwyo181jenAf16m7IW3nTOfa6P+yuyY5i0R2548='; \
+                      script-src 'sha256-iQXUE7gM2vN/8IPi4Hl+H2+hE/rQmZTVfOz5ZYIOuhw='; \
                       connect-src 'self'; media-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
 

@@ -5,14 +5,17 @@
 
 use std::time::Instant;
 
+use crate::channels::playlist::Choice;
 use crate::http::request::{Method, Request};
 use crate::http::response::{Code, Response};
 use crate::id::{ContentKey, KeyError};
 use crate::stream::state::{Event, Why};
 
 use super::admin::{Admin, Claim};
+use super::channels;
 use super::context::Context;
 use super::face::{self, Question};
+use super::guide;
 use super::hls::{self, Piece};
 use super::live;
 use super::metrics;
@@ -21,11 +24,12 @@ use super::process::Usage;
 use super::sessions;
 use super::status::Snapshot;
 use super::target::{Target, authority_of};
+use super::tuner;
 
 /// The paths there are, for the person who asked for another.
 const PATHS: &str = "/ace/getstream?id=..., /ace/<id>.ts, /ace/manifest.m3u8?id=..., /ace/<id>.m3u8, /ace/status, \
-                     /webui/api/service, /server/api, /proxy/status, /proxy/sessions, \
-                     /proxy/sessions/{id}, /proxy/engines, /metrics, /healthz, /readyz, /";
+                     /webui/api/service, /server/api, /playlist.m3u, /epg.xml, /ch/{slug}.ts, /ch/{slug}.m3u8, /proxy/status, \
+                     /proxy/sessions, /proxy/sessions/{id}, /proxy/channels, /proxy/engines, /metrics, /healthz, /readyz, /";
 
 /// Told to a relay that asks us and whom we ask ourselves.
 const LOOP: &str =
@@ -45,7 +49,14 @@ enum Route {
     Session(String),
     Client(String, String),
     Engines,
+    Playlist(Choice),
+    Channel(String),
+    ChannelHls(String),
+    Channels,
+    ChannelStatus(String),
     Metrics,
+    Tuner(tuner::Asked),
+    Guide,
     Page,
     Health,
     Ready,
@@ -67,12 +78,19 @@ impl Route {
             | Self::Session(_)
             | Self::Client(..)
             | Self::Engines
+            | Self::Channels
+            | Self::ChannelStatus(_)
             | Self::Metrics
             | Self::Page => true,
             Self::Stream(_)
             | Self::Engine(_)
             | Self::Hls(_)
             | Self::HlsPiece(_)
+            | Self::Tuner(_)
+            | Self::Guide
+            | Self::Playlist(_)
+            | Self::Channel(_)
+            | Self::ChannelHls(_)
             | Self::Health
             | Self::Ready
             | Self::Unknown => false,
@@ -81,7 +99,15 @@ impl Route {
 
     /// Whether a page of another site may read the answer: it may play, and read why it cannot.
     fn is_open(&self) -> bool {
-        matches!(self, Self::Stream(_) | Self::Engine(_) | Self::Hls(_) | Self::HlsPiece(_))
+        matches!(
+            self,
+            Self::Stream(_)
+                | Self::Engine(_)
+                | Self::Hls(_)
+                | Self::HlsPiece(_)
+                | Self::Channel(_)
+                | Self::ChannelHls(_)
+        )
     }
 
     // Not inlined, for the stack of streams: see `live`.
@@ -121,10 +147,22 @@ impl Route {
             ["proxy", "sessions", id] => Self::Session(id.to_owned()),
             ["proxy", "sessions", id, "clients", client] => Self::Client(id.to_owned(), client.to_owned()),
             ["proxy", "engines"] => Self::Engines,
+            ["proxy", "channels"] => Self::Channels,
+            ["proxy", "channels", slug] => Self::ChannelStatus(slug.to_owned()),
+            ["playlist.m3u" | "playlist.m3u8"] => Self::Playlist(channels::choice(&pairs)),
+            // Players add to a path what they add to all of them.
+            ["ch", name] => match name.split('|').next().and_then(|name| name.trim().rsplit_once('.')) {
+                Some((slug, suffix)) if suffix.eq_ignore_ascii_case("ts") => Self::Channel(slug.to_owned()),
+                Some((slug, suffix)) if suffix.eq_ignore_ascii_case("m3u8") => {
+                    Self::ChannelHls(slug.to_owned())
+                }
+                _ => Self::Unknown,
+            },
             ["metrics"] => Self::Metrics,
+            ["epg.xml"] => Self::Guide,
             ["healthz"] => Self::Health,
             ["readyz"] => Self::Ready,
-            _ => Self::Unknown,
+            _ => tuner::Asked::of(&names).map_or(Self::Unknown, Self::Tuner),
         }
     }
 }
@@ -185,9 +223,29 @@ pub fn handle(context: &Context, request: Request) {
         (Method::Head, Route::Engine(question)) => face::serve_head(request, &question),
         (Method::Get, Route::Stream(Ok(key))) => live::serve(context, request, key.into()),
         // Players look before they play; that must neither wait nor start anything.
-        (Method::Head, Route::Stream(Ok(_))) => request.stream_head(&live::HEADERS),
+        (Method::Head, Route::Stream(Ok(key))) => live::head(context, request, &key.into()),
+        (method @ (Method::Get | Method::Head), Route::Channel(slug)) => {
+            match channels::wanted(context, &slug) {
+                Ok(wanted) if method == Method::Get => live::serve(context, request, wanted),
+                Ok(wanted) => live::head(context, request, &wanted),
+                Err(response) => request.respond(response.for_every_page()),
+            }
+        }
         (Method::Get | Method::Head, Route::Hls(Ok(key))) => hls::serve(context, request, key.into()),
+        (Method::Get | Method::Head, Route::ChannelHls(slug)) => match channels::wanted(context, &slug) {
+            Ok(wanted) => hls::serve(context, request, wanted),
+            Err(response) => request.respond(response.for_every_page()),
+        },
         (Method::Get | Method::Head, Route::HlsPiece(piece)) => hls::serve_piece(context, request, &piece),
+        (method @ (Method::Get | Method::Head), Route::Tuner(tuner::Asked::Channel(number)))
+            if context.tuner.is_some() =>
+        {
+            match tuner::wanted(context, number) {
+                Ok(wanted) if method == Method::Get => live::serve(context, request, wanted),
+                Ok(wanted) => live::head(context, request, &wanted),
+                Err(response) => request.respond(response),
+            }
+        }
         (_, route) => {
             let is_open = route.is_open();
             let response = answer(context, &request, route);
@@ -204,17 +262,27 @@ fn answer(context: &Context, request: &Request, route: Route) -> Response {
         origin: request.header("Origin"),
         authorization: request.header("Authorization"),
     };
+    let route = match route {
+        Route::Tuner(asked) => match tuner::answer(context, request, asked) {
+            Some(response) => return response,
+            None => Route::Unknown,
+        },
+        Route::Guide if matches!(request.method(), Method::Get | Method::Head) => {
+            return guide::answer(&context.guide.get(), request);
+        }
+        route => route,
+    };
     let server = context.server.get();
     let admin = Admin::from(&*server);
     match request.method() {
         Method::Get | Method::Head if route.is_private() => match admin.check_reader(claim) {
-            Ok(()) => show(context, route),
+            Ok(()) => show(context, request, route),
             Err(denied) => {
                 log::debug!("A question from {} was refused: {denied}", request.peer());
                 Response::from(&denied)
             }
         },
-        Method::Get | Method::Head => show(context, route),
+        Method::Get | Method::Head => show(context, request, route),
         Method::Options => cors(Response::empty(204)),
         Method::Delete if route.is_deletable() => match admin.check(claim) {
             Ok(()) => delete(context, route),
@@ -223,8 +291,10 @@ fn answer(context: &Context, request: &Request, route: Route) -> Response {
                 Response::from(&denied)
             }
         },
-        Method::Delete | Method::Other if route == Route::Unknown => show(context, route),
-        Method::Delete | Method::Other => {
+        Method::Delete | Method::Post | Method::Other if route == Route::Unknown => {
+            show(context, request, route)
+        }
+        Method::Delete | Method::Post | Method::Other => {
             let (detail, allow) = if route.is_deletable() {
                 ("only GET, HEAD, DELETE and OPTIONS are answered here", "GET, HEAD, DELETE, OPTIONS")
             } else {
@@ -269,13 +339,17 @@ fn delete(context: &Context, route: Route) -> Response {
     }
 }
 
-fn show(context: &Context, route: Route) -> Response {
+fn show(context: &Context, request: &Request, route: Route) -> Response {
     match route {
         Route::Stream(Ok(_))
         | Route::Engine(_)
         | Route::Hls(Ok(_))
         | Route::HlsPiece(_)
         | Route::Client(..)
+        | Route::Channel(_)
+        | Route::ChannelHls(_)
+        | Route::Tuner(_)
+        | Route::Guide
         | Route::Unknown => {
             Response::error(Code::NotFound, &format_args!("there is no such path here; there are {PATHS}"))
         }
@@ -283,6 +357,9 @@ fn show(context: &Context, route: Route) -> Response {
             context.stats.add_refusal(Code::BadRequest.name());
             Response::from(&error)
         }
+        Route::Playlist(choice) => channels::playlist(context, request, choice),
+        Route::Channels => channels::all(context, request),
+        Route::ChannelStatus(slug) => channels::one(context, request, &slug),
         Route::Health => match context.trouble() {
             Some(trouble) => Response::text(503, &format!("{trouble}\n")),
             None => Response::text(200, "ok\n"),
@@ -359,6 +436,25 @@ mod tests {
             ("/proxy/sessions/a/clients/7/8", Route::Unknown),
             ("/proxy/sessions/a/clients", Route::Unknown),
             ("/proxy/engines", Route::Engines),
+            ("/proxy/channels", Route::Channels),
+            ("/proxy/channels/canal-faro/", Route::ChannelStatus("canal-faro".into())),
+            ("/playlist.m3u", Route::Playlist(Choice::default())),
+            ("/playlist.m3u8?x=y", Route::Playlist(Choice::default())),
+            (
+                "/playlist.m3u?group=A%20b&search=x&hls=1",
+                Route::Playlist(Choice {
+                    group: Some("A b".into()),
+                    search: Some("x".into()),
+                    is_hls: true,
+                    has_guide: false,
+                }),
+            ),
+            ("/ch/canal-faro.ts", Route::Channel("canal-faro".into())),
+            ("/ch/canal-faro.TS?transcode=none", Route::Channel("canal-faro".into())),
+            ("/ch/canal-faro.ts%7CUser-Agent=x", Route::Channel("canal-faro".into())),
+            ("/ch/canal-faro.m3u8", Route::ChannelHls("canal-faro".into())),
+            ("/ch/canal-faro", Route::Unknown),
+            ("/ch/", Route::Unknown),
             ("/healthz", Route::Health),
             ("/ace/manifest.m3u8?id=1", Route::Hls(Err(KeyError::Malformed))),
             ("/ace/status", Route::AceStatus(None)),
@@ -366,6 +462,10 @@ mod tests {
             ("/ace/getstream", Route::Stream(Err(KeyError::Missing))),
             ("/ace/0123", Route::Unknown),
             ("/metrics", Route::Metrics),
+            ("/epg.xml", Route::Guide),
+            ("/lineup.json", Route::Tuner(tuner::Asked::Lineup(tuner::Spelling::Json))),
+            ("/auto/v101?transcode=none", Route::Tuner(tuner::Asked::Channel(Some(101)))),
+            ("/lineup.post?scan=start&source=Cable", Route::Tuner(tuner::Asked::Scan)),
             ("/metrics/?x=y", Route::Metrics),
             ("/", Route::Page),
             ("/?x", Route::Page),

@@ -17,9 +17,11 @@ use crate::engine::pool::Engine;
 use crate::engine::stat::Stat;
 use crate::id::Digest;
 use crate::stats::Distribution;
+use crate::stream::client::Protocol;
 use crate::stream::state::{State, Why};
 use crate::stream::view::{ClientView, StreamView};
 use crate::ts::media::{Media, Video};
+use crate::wanted::Slug;
 
 /// An engine.
 #[derive(Debug, Serialize)]
@@ -46,6 +48,7 @@ pub(super) struct SessionStatus<'a> {
     pub(super) stream_id: &'a str,
     pub(super) ace_id: Displayed<Digest>,
     pub(super) infohash: Option<Displayed<Digest>>,
+    pub(super) channel: Option<&'a str>,
     pub(super) engine: Option<&'a str>,
     pub(super) engine_host: Option<&'a str>,
     pub(super) engine_port: Option<u16>,
@@ -69,6 +72,8 @@ pub(super) struct SessionStatus<'a> {
     pub(super) picture_missing_s: Option<f64>,
     pub(super) media: Option<MediaStatus<'a>>,
     pub(super) swarm: Option<Swarm<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) film: Option<FilmStatus<'a>>,
     pub(super) clients: &'a [ClientView],
 }
 
@@ -87,6 +92,15 @@ struct VideoStatus {
     width: Option<u32>,
     height: Option<u32>,
     fps: Option<f64>,
+}
+
+/// The file that a film is.
+#[derive(Debug, Serialize)]
+pub(super) struct FilmStatus<'a> {
+    length: Option<u64>,
+    content_type: &'a str,
+    is_seekable: bool,
+    files: &'a [String],
 }
 
 /// What an engine says of its peers.
@@ -111,6 +125,11 @@ struct ClientStatus<'a> {
     bytes_sent: u64,
     lag_ms: u64,
     skipped: u64,
+    /// Of a film alone, like its length.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    length: Option<u64>,
 }
 
 /// A value, written as the text in which it is displayed.
@@ -156,6 +175,7 @@ impl<'a> From<&'a StreamView> for SessionStatus<'a> {
             stream_id: &view.stream_id,
             ace_id: Displayed(view.content.name.digest()),
             infohash: facts.infohash.map(Displayed),
+            channel: view.channel.as_ref().map(Slug::as_str),
             engine,
             engine_host,
             engine_port,
@@ -190,6 +210,12 @@ impl<'a> From<&'a StreamView> for SessionStatus<'a> {
             picture_missing_s: view.picture_missing.map(seconds),
             media: facts.media.as_deref().map(MediaStatus::from),
             swarm: view.swarm.as_deref().map(Swarm::from),
+            film: facts.film.as_ref().map(|film| FilmStatus {
+                length: film.length,
+                content_type: &film.content_type,
+                is_seekable: film.has_parts,
+                files: &facts.files,
+            }),
             clients: &view.clients,
         }
     }
@@ -232,10 +258,12 @@ impl<'a> From<&'a ClientView> for ClientStatus<'a> {
             address: Displayed(record.address),
             user_agent: record.user_agent.as_deref(),
             connected_at: Timestamp::of(record.connected_at),
-            protocol: record.protocol.name(),
+            protocol: client.film.map_or(record.protocol, |_| Protocol::Film).name(),
             bytes_sent: client.sent_bytes,
             lag_ms: milliseconds(client.lag),
             skipped: client.skips,
+            offset: client.film.map(|film| film.offset),
+            length: client.film.and_then(|film| film.length),
         }
     }
 }
@@ -263,7 +291,7 @@ impl From<&Engine> for EngineStatus {
 
 impl Timestamp {
     /// `None` for a clock that is set before the year 0 or after 9999.
-    fn of(at: SystemTime) -> Option<Self> {
+    pub(super) fn of(at: SystemTime) -> Option<Self> {
         let at = OffsetDateTime::from(at);
         let at = at.replace_nanosecond(at.nanosecond() / 1_000_000 * 1_000_000).ok()?;
         (0..=9999).contains(&at.year()).then_some(Self(at))
@@ -298,7 +326,7 @@ mod tests {
     use serde_json::json;
 
     use crate::id::{ContentKey, ContentName, EngineParams};
-    use crate::stream::client::{ClientRecord, Protocol};
+    use crate::stream::client::ClientRecord;
     use crate::stream::state::Outcome;
     use crate::stream::view::Facts;
     use crate::ts::media::PictureFormat;
@@ -330,9 +358,11 @@ mod tests {
             sent_bytes: 188,
             lag: Duration::from_millis(40),
             skips: 1,
+            film: None,
         };
         let view = StreamView {
             content: ContentKey { name: ContentName::Id(digest), params: EngineParams::default() },
+            channel: Some("canal-faro".parse().expect("a slug")),
             stream_id: "an-id".into(),
             state: State::Stopped(Outcome { why: Why::SessionLost, had_started: true }),
             restarts: 2,
@@ -354,6 +384,8 @@ mod tests {
                     audio: vec!["AAC"],
                     text: Vec::new(),
                 })),
+                film: None,
+                files: Arc::default(),
                 ran_for: None,
             }),
             clients: vec![client],
@@ -367,7 +399,7 @@ mod tests {
         };
         let (digest, at) = (digest.to_string(), "2023-11-14T22:13:20.5Z");
         let expected = json!({
-            "stream_id": "an-id", "ace_id": digest, "infohash": null,
+            "stream_id": "an-id", "ace_id": digest, "infohash": null, "channel": "canal-faro",
             "engine": "engine", "engine_host": "::1", "engine_port": 6878,
             "playback_session_id": "playback", "is_live": null, "is_active": false, "state": "stopped",
             "client_count": 1, "waiting_count": 1,

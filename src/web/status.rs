@@ -12,6 +12,7 @@ use crate::stats::Totals;
 use crate::stream::view::StreamView;
 use crate::threads::Threads;
 
+use super::channels::oldest_list_s;
 use super::context::Context;
 use super::shapes::EngineStatus;
 
@@ -42,6 +43,9 @@ pub struct Snapshot {
     pub(super) parked: u64,
     #[serde(skip)]
     pub(super) is_well: bool,
+    /// Since the oldest of the lists was fetched; `None` without a list.
+    #[serde(skip)]
+    pub(super) list_age_s: Option<f64>,
 }
 
 impl Snapshot {
@@ -67,6 +71,7 @@ impl Snapshot {
             threads: context.threads.iter().map(Threads::count).sum(),
             parked: context.parked.parked(),
             is_well: context.trouble().is_none(),
+            list_age_s: oldest_list_s(&context.channels.get()),
         }
     }
 

@@ -151,7 +151,7 @@ fn backlog_bytes(address: SocketAddr) -> Result<u64, Error> {
 pub(crate) fn viewers(count: usize, judges: usize) -> Result<String, Error> {
     let case = Case { clients: 1, still: 0, bits_per_second: Some(8_000_000) };
     let engine = case.engine()?;
-    let server = start(&Target::Proxy, engine.addr())?.ok_or("it was started")?;
+    let server = start(&Target::ours(), engine.addr())?.ok_or("it was started")?;
     let path = format!("/ace/getstream?id={ID}");
     let crowd = Crowd::connect(server.address, &path, judges, judges)?;
     let beside = |rss_kb: u64, backlog: u64| rss_kb as f64 - backlog as f64 / 1024.0;

@@ -3,7 +3,8 @@
 //! The proxy runs as a process of its own, so that its CPU time, memory and threads are its own; the simulated engine and
 //! the clients run here. Beside it, in the same run, runs the floor: one thread that writes the same bytes to as many
 //! sockets, gathered at 50 ms. Machines differ and are noisy, so the ratio to the floor is what to quote. With a URL a
-//! running rival is measured too (its CPU cannot be seen from here, so only its latencies are shown).
+//! running rival is measured too (its CPU cannot be seen from here, so only its latencies are shown), and with `--against
+//! PROGRAM` another build of acerelay, in turn with this one.
 //!
 //! Everything stays on the loopback interface and ends by itself: `cargo bench` within five minutes, `cargo bench --
 //! --quick` within two. `cargo bench -- joins` runs that part alone.
@@ -18,7 +19,7 @@ use std::process::ExitCode;
 
 use case::{Case, Outcome, Target};
 
-const USAGE: &str = "usage: cargo bench [-- [--quick] [PART]... [http://HOST:PORT/path]]";
+const USAGE: &str = "usage: cargo bench [-- [--quick] [PART]... [--against PROGRAM] [http://HOST:PORT/path]]";
 
 /// Clients that stream at one rate.
 struct Part {
@@ -96,11 +97,16 @@ type Error = Box<dyn std::error::Error>;
 
 fn run(arguments: &[&str]) -> Result<(), Error> {
     let is_part = |name: &str| [JOINS, HLS].contains(&name) || PARTS.iter().any(|part| part.name == name);
-    let (mut is_quick, mut wanted, mut rival) = (false, Vec::new(), None);
-    for &argument in arguments {
+    let (mut is_quick, mut wanted, mut others) = (false, Vec::new(), Vec::new());
+    let mut arguments = arguments.iter();
+    while let Some(&argument) = arguments.next() {
         match argument {
             "--quick" => is_quick = true,
-            url if url.starts_with("http://") => rival = Some(url),
+            "--against" => {
+                let program = arguments.next().ok_or(USAGE)?;
+                others.push(("other", Target::Proxy(program.into())));
+            }
+            url if url.starts_with("http://") => others.push(("rival", Target::Rival(url.to_owned()))),
             name if is_part(name) => wanted.push(name),
             _ => {
                 let names: Vec<_> = PARTS.iter().map(|part| part.name).collect();
@@ -117,18 +123,22 @@ fn run(arguments: &[&str]) -> Result<(), Error> {
             println!("{}: {}\n{}", part.name, part.title, Outcome::HEADING);
         }
         for &(clients, still) in crowds {
-            print(&Case { clients, still, bits_per_second: part.bits_per_second }, rival)?;
+            print(&Case { clients, still, bits_per_second: part.bits_per_second }, &others)?;
         }
     }
     if is_wanted(JOINS) {
-        println!("{JOINS}: 100 clients that join a running stream at once\n{}", case::join_storm()?);
+        println!("{JOINS}: 100 clients that join a running stream at once");
+        println!("acerelay   {}", case::join_storm(&Target::ours())?);
+        for (name, other) in others.iter().filter(|(_, other)| matches!(other, Target::Proxy(_))) {
+            println!("{name:<9}  {}", case::join_storm(other)?);
+        }
     }
     if is_wanted(HLS) {
         println!(
             "{HLS}: viewers at 8 Mbit/s, and as many clients of the endless stream\n{}",
             Outcome::HEADING
         );
-        print(&Case { clients: 100, still: 0, bits_per_second: Some(8_000_000) }, None)?;
+        print(&Case { clients: 100, still: 0, bits_per_second: Some(8_000_000) }, &[])?;
         let crowds: &[usize] = if is_quick { &[100] } else { &[0, 100, 200] };
         for &viewers in crowds {
             println!("{}", hls::viewers(viewers, 4)?);
@@ -137,15 +147,16 @@ fn run(arguments: &[&str]) -> Result<(), Error> {
     Ok(())
 }
 
-fn print(case: &Case, rival: Option<&str>) -> Result<(), Error> {
+fn print(case: &Case, others: &[(&str, Target)]) -> Result<(), Error> {
     // A client that takes nothing would stop the floor.
     let floor = Case { clients: case.clients - case.still, still: 0, ..*case };
     let outcome = floor.measure(&Target::Floor)?;
-    let proxy = case.measure(&Target::Proxy)?;
+    let proxy = case.measure(&Target::ours())?;
     println!("{}", proxy.row("acerelay", case, Some(&outcome)));
     println!("{}", outcome.row("floor", &floor, None));
-    if let Some(url) = rival {
-        println!("{}", case.measure(&Target::Rival(url.to_owned()))?.row("rival", case, None));
+    for (name, other) in others {
+        let is_seen = matches!(other, Target::Proxy(_));
+        println!("{}", case.measure(other)?.row(name, case, is_seen.then_some(&outcome)));
     }
     Ok(())
 }

@@ -92,6 +92,24 @@ fn on_a_full_engine_one_lingering_stream_gives_way_however_slow_its_stop_is() {
 }
 
 #[test]
+fn a_stream_on_an_engine_that_is_down_gives_way_to_nobody_since_that_would_not_help() {
+    let (down, full) = (engine(), engine());
+    let proxy = Proxy::start_with(&[&down, &full], |config| {
+        config.stream.linger = LONG;
+        config.engines[0].forwarded = true;
+        config.engines[1].max_streams = 2;
+    });
+    let_linger(&proxy, [1]);
+    down.refuse().expect("the port is kept");
+    proxy.wait_status("it is down", |status| status["engines"][0]["healthy"] == false);
+    let_linger(&proxy, [2]);
+    let watched = [open(&proxy, 3), open(&proxy, 4)];
+    proxy.wait_gone(nth_id(2));
+    assert_eq!(states(&proxy, 1..=1), ["lingering"]);
+    watched.into_iter().for_each(|viewer| assert_whole(&viewer.leave()));
+}
+
+#[test]
 fn two_that_come_to_a_full_engine_at_once_displace_two() {
     let engine = engine();
     let proxy = Proxy::start_with(&[&engine], |config| {

@@ -131,8 +131,11 @@ fn idle_time_begins_when_the_last_client_leaves() {
     assert_eq!(idle(&watching), Duration::ZERO);
     assert_eq!(proxy.session(ID)["idle_seconds"], 0.0);
     let stream = Arc::clone(watching.stream());
+    let left = std::time::Instant::now();
     drop(watching);
-    assert!(stream.view().idle_for < Duration::from_millis(100));
+    // As long as it is since then, however busy the machine is.
+    let idle_for = stream.view().idle_for;
+    assert!(idle_for <= left.elapsed(), "{idle_for:?}");
     pause(Duration::from_millis(200));
     assert!(stream.view().idle_for >= Duration::from_millis(200));
     assert!(proxy.session(ID)["idle_seconds"].as_f64() >= Some(0.2));

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use acerelay::config::Config;
 use acerelay::sim::{
-    BodyEvent, Burst, Call, Content, Delivery, EndedReaders, Entry, Getstream, Head, Health, Media, Numbered,
-    Order, PlaybackStep, RequestRecord, Script, SessionRules, Settings, SimEngine, Steps,
+    BodyEvent, Burst, Call, Content, Delivery, EndedReaders, Entry, Framing, Getstream, Head, Health, Media,
+    Numbered, Order, PlaybackStep, RequestRecord, Script, SessionRules, Settings, SimEngine, Steps,
 };
 
 use super::harness::{
@@ -390,6 +390,20 @@ fn the_end_of_a_film_is_its_end() {
     let proxy = Proxy::start_with(&[&engine], recovering);
     let (report, end) = Viewer::open(proxy.address, ID).finish();
     assert_eq!((report.numbered, end), (3000, End::Complete));
+    assert_all_stopped(&engine, 1);
+}
+
+#[test]
+fn a_film_that_is_lost_in_its_middle_is_not_begun_anew() {
+    let media = Media::Numbered(Numbered::at_rate(2_000_000).end_after(9000));
+    let delivery = Delivery { framing: Framing::Length(9000 * 188), ..super::harness::whole() };
+    let film = Content::film(ID, INFOHASH, media).delivery(delivery);
+    let engine = engine_with(film.script(lost_first(1, BodyEvent::Reset)));
+    let proxy = Proxy::start_with(&[&engine], recovering);
+    let mut viewer = Viewer::open(proxy.address, ID);
+    let end = viewer.take_to_end();
+    assert!(end != End::Complete && viewer.report().numbered < 3000, "{end:?}: {:?}", viewer.report());
+    proxy.wait_gone(ID);
     assert_all_stopped(&engine, 1);
 }
 

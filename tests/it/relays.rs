@@ -1,15 +1,16 @@
 //! A relay whose engine is another relay: what one does, a row of them does, and none stands behind itself.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use acerelay::config::{self, Config};
 use acerelay::id::Digest;
-use acerelay::sim::{Order, SimEngine};
+use acerelay::sim::{Content, Delivery, Media, Numbered, Order, SimEngine};
 use serde_json::Value;
 
 use super::harness::{
-    ID, INFOHASH, LONG, Proxy, Viewer, assert_all_stopped, assert_seamed, assert_whole, engine, in_parallel,
-    settings, stream_path,
+    ID, INFOHASH, LONG, Proxy, Running, Viewer, assert_all_stopped, assert_seamed, assert_whole, engine,
+    engine_with, in_parallel, settings, stream_path,
 };
 
 /// Has these relays for its engines.
@@ -187,4 +188,51 @@ fn a_rush_through_two_relays_is_one_session() {
     drop(outer);
     inner.wait_session(ID, "both have left", |session| session["client_count"] == 0);
     assert_all_stopped(&engine, 1);
+}
+
+/// What a tier costs, in processor time and in time. To be asked for:
+/// `cargo test --release --test it relays::what_a_tier_costs -- --ignored --nocapture`
+#[test]
+#[ignore = "measures for a minute"]
+fn what_a_tier_costs() {
+    const MEASURED: Duration = Duration::from_secs(10);
+    // Whole packets in a write: a packet cut in two would count as late.
+    let delivery = Delivery { skip_bytes: 0, write_bytes: vec![7 * 188], ..Delivery::default() };
+    let media = || Media::Numbered(Numbered::at_rate(8_000_000));
+    let engine = engine_with(Content::live(ID, INFOHASH, media()).delivery(delivery));
+    for tiers in 1..=4 {
+        let mut row: Vec<Running> = Vec::new();
+        for _ in 0..tiers {
+            let inner = row.last().map_or(engine.addr(), |relay| relay.address);
+            row.push(Running::start(&["--engine", &inner.to_string()]));
+        }
+        let outer = &row[row.len() - 1];
+        let began = Instant::now();
+        let mut viewer = Viewer::open(outer.address, ID);
+        let started = began.elapsed();
+        // The backlog of a joiner is older; what comes later is live.
+        viewer.take_packets(20_000);
+        let report = viewer.leave();
+        assert_whole(&report);
+        let mut viewer = Viewer::open(outer.address, ID);
+        viewer.take_packets(10_000);
+        let before = viewer.report().latency.clone();
+        let cpu: Vec<_> = row.iter().map(Running::cpu_seconds).collect();
+        let began = Instant::now();
+        while began.elapsed() < MEASURED {
+            viewer.take_packets(500);
+        }
+        let seconds = began.elapsed().as_secs_f64();
+        let cpu: Vec<_> = row.iter().zip(cpu).map(|(relay, before)| relay.cpu_seconds() - before).collect();
+        let latency = &viewer.report().latency;
+        let packets = (latency.count - before.count) as f64;
+        let per_tier: Vec<_> =
+            cpu.iter().map(|cpu| format!("{:.2}", cpu / (packets * 188.0 / 1e9))).collect();
+        println!(
+            "{tiers} tiers: start {started:.1?}, packets under way {:.1?} at the median, CPU s/GB from the engine on {} at {:.1} Mbit/s",
+            latency.quantile(0.5),
+            per_tier.join(" "),
+            packets * 188.0 * 8.0 / 1e6 / seconds,
+        );
+    }
 }

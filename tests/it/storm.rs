@@ -201,6 +201,7 @@ fn stream_without_linger() -> Arc<Stream> {
         Arc::default(),
         &Memory::new(settings.memory_bytes),
         Arc::new(Pool::new(Vec::new())),
+        Arc::default(),
     )
 }
 

@@ -10,7 +10,7 @@
 //! | freezes | `an_engine_that_freezes_costs_15_seconds`, `an_engine_that_freezes_after_a_recovery_costs_15_seconds_too`, `an_engine_that_is_frozen_from_the_start_costs_15_seconds`, `a_getstream_at_an_engine_that_freezes_is_answered_when_it_wakes_and_its_session_stopped` |
 //! | is killed | `an_engine_that_is_killed_costs_3_seconds` |
 //! | accepts and closes | `an_engine_that_accepts_and_closes_is_noticed_by_no_client`, `health::a_port_that_accepts_and_closes_has_nobody_behind_it` |
-//! | comes back | `an_engine_that_comes_back_after_9_seconds_brings_the_picture_within_3`, `a_newcomer_one_second_after_the_return_of_an_engine_gets_a_stream`, `health::one_check_serves_all_who_find_no_engine` |
+//! | comes back | `an_engine_that_comes_back_after_9_seconds_brings_the_picture_within_3`, `a_newcomer_one_second_after_the_return_of_an_engine_gets_a_stream`, `an_engine_that_comes_back_and_does_not_know_of_a_getstream_is_asked_anew`, `health::one_check_serves_all_who_find_no_engine` |
 //! | says late that it has not this content | `a_content_that_is_unknown_at_one_engine_is_told_late_and_held_against_nobody` |
 //! | dies between getstream and playback, or is out of order | `an_engine_that_dies_between_getstream_and_playback_costs_nobody_a_stream`, `whatever_is_an_engine_s_own_trouble_is_tried_elsewhere` |
 //! | forgets its session before it plays | `a_forgotten_session_is_not_held_against_the_next`, `a_playback_that_hangs_while_its_session_is_unknown_is_opened_anew` |
@@ -27,7 +27,9 @@
 use std::time::{Duration, Instant};
 
 use acerelay::config::{self, Config};
-use acerelay::sim::{Call, CallKind, Getstream, Order, PlaybackStep, Script, SimEngine, Steps, Stuck};
+use acerelay::sim::{
+    Call, CallKind, Getstream, Health, Order, PlaybackStep, Script, SimEngine, Steps, Stuck,
+};
 
 use super::harness::{
     ID, LONG, Proxy, SLACK, Viewer, assert_all_stopped, assert_seamed, assert_whole, engine, engine_of_nine,
@@ -347,6 +349,24 @@ fn an_engine_that_comes_back_after_9_seconds_brings_the_picture_within_3() {
     pause(Duration::from_secs(9));
     engine.accept().expect("it listens");
     seam_within(&mut viewer, Duration::from_secs(3));
+    assert_seamed(&viewer.leave(), 1);
+}
+
+/// As after a power cut: nobody is left who could answer what was asked before.
+#[test]
+fn an_engine_that_comes_back_and_does_not_know_of_a_getstream_is_asked_anew() {
+    let engine = scripted(Script::new().getstream(Steps::each([Getstream::Normal, Getstream::Hang])));
+    let proxy = shipped(&[&engine], |config| {
+        let second = Duration::from_secs(1);
+        config.health = config::Health { interval: second, timeout: second, failures: 2 };
+    });
+    let mut viewer = open_within(&proxy, LONG);
+    engine.order(ID, Order::End);
+    wait_engine(&engine, "it is asked anew", |counts| counts.getstreams_now == 1);
+    engine.set_health(Health::Hangs);
+    proxy.wait_status("it is down", |status| status["engines"][0]["healthy"] == false);
+    engine.set_health(Health::Ready);
+    seam_within(&mut viewer, Duration::from_secs(12));
     assert_seamed(&viewer.leave(), 1);
 }
 

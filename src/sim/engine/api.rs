@@ -232,7 +232,18 @@ impl Request<'_> {
             _ if matches!(health, Health::NoStatus | Health::NoPages) => not_found(),
             Some("get_media_files") => match self.named() {
                 Named::Known(content) => {
-                    let known = Arc::clone(&self.shared.lock().contents[content].content);
+                    let (step, known) = self.shared.update(|state| {
+                        let known = &mut state.contents[content];
+                        known.attempts.files += 1;
+                        (known.script.files.at(known.attempts.files - 1).clone(), Arc::clone(&known.content))
+                    });
+                    match step {
+                        Call::Slow(time) => {
+                            self.wait(time);
+                        }
+                        Call::Hang => return self.hang(|_| false),
+                        _ => {}
+                    }
                     Reply::Answer(Answer::json(
                         "result",
                         &media_files(&known, &self.shared.settings.dialect),
@@ -269,8 +280,14 @@ fn version() -> Value {
 }
 
 fn media_files(content: &Content, dialect: &Dialect) -> Value {
+    let names: Vec<&str> = match content.files.as_slice() {
+        [] => vec![&content.name],
+        files => files.iter().map(|file| file.name.as_str()).collect(),
+    };
+    let file = |(index, name)| json!({"index": index, "filename": name});
+    let files: Vec<Value> = names.into_iter().enumerate().map(file).collect();
     json!({
-        "files": [{"index": 0, "filename": content.name}],
+        "files": files,
         "name": content.name,
         "infohash": dialect.infohash_of(content).to_string(),
         "transport_type": "bt",

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::super::media::Media;
 use super::super::media::packet::PACKET_BYTES;
+use super::file::FilmFile;
 use super::listing::Hls;
 use super::script::Script;
 use crate::id::Digest;
@@ -23,11 +24,21 @@ pub struct Content {
     pub media: Media,
     /// How it leaves the engine.
     pub delivery: Delivery,
+    /// Whether getstream says that it does not know whether it is a broadcast.
+    pub is_untold: bool,
+    /// The files that it consists of; `_idx` names the one that is played. None: the media is.
+    pub files: Vec<FilmFile>,
     /// The list that its playback is, if it is one.
     pub hls: Option<Hls>,
+    /// What is made of each packet, if it is not sent as it is.
+    pub dress: Option<Dress>,
     /// What goes wrong with it.
     pub script: Script,
 }
+
+/// Makes of a packet, of which it is told the place in the broadcast, what is sent in its stead: several, none, or no packet at
+/// all.
+pub type Dress = fn(u64, &[u8; PACKET_BYTES], &mut Vec<u8>);
 
 impl Content {
     /// A broadcast.
@@ -40,7 +51,10 @@ impl Content {
             name: format!("simulated {infohash}"),
             media,
             delivery: Delivery::default(),
+            is_untold: false,
+            files: Vec::new(),
             hls: None,
+            dress: None,
             script: Script::default(),
         }
     }
@@ -55,6 +69,19 @@ impl Content {
         content
     }
 
+    /// A film that consists of these files.
+    #[must_use]
+    pub fn files(id: Digest, infohash: Digest, files: Vec<FilmFile>) -> Self {
+        Self { files, ..Self::film(id, infohash, Media::Clip) }
+    }
+
+    /// Whether it is a broadcast is not told.
+    #[must_use]
+    pub fn untold(mut self) -> Self {
+        self.is_untold = true;
+        self
+    }
+
     /// With another delivery.
     #[must_use]
     pub fn delivery(mut self, delivery: Delivery) -> Self {
@@ -66,6 +93,13 @@ impl Content {
     #[must_use]
     pub fn hls(mut self, hls: Hls) -> Self {
         self.hls = Some(hls);
+        self
+    }
+
+    /// In another dress.
+    #[must_use]
+    pub fn dress(mut self, dress: Dress) -> Self {
+        self.dress = Some(dress);
         self
     }
 

@@ -103,7 +103,7 @@ impl Request<'_> {
             "command_url": format!("{base}/ace/cmd/{tail}"),
             "infohash": dialect.infohash_of(&known).to_string(),
             "playback_session_id": session.id,
-            "is_live": i32::from(known.is_live),
+            "is_live": if known.is_untold { -1 } else { i32::from(known.is_live) },
             "is_encrypted": 0,
             "client_session_id": session.client_session_id,
         });
@@ -141,6 +141,7 @@ impl Request<'_> {
         let now = Instant::now();
         let mut wish = Wish {
             content,
+            file: record.param("_idx").and_then(|place| place.parse().ok()).unwrap_or(0),
             player: record
                 .param("pid")
                 .filter(|_| knows_pid)

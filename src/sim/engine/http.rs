@@ -262,11 +262,13 @@ impl AnswerHead {
 pub(super) fn status_line(status: u16) -> String {
     let reason = match status {
         200 => "OK",
+        206 => "Partial Content",
         302 => "Found",
         400 => "Bad Request",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
+        416 => "Requested Range Not Satisfiable",
         500 => "Internal Server Error",
         501 => "Not Implemented",
         503 => "Service Unavailable",

@@ -2,7 +2,7 @@
 //!
 //! The way of a request: `listener` accepts, `http` reads heads and writes answers, `api` sorts the calls (a `call` is
 //! one request with what was asked of it), `getstream`, `stat` and `playback` answer them; a `reader` has its place at a
-//! session and a `sender` sends it the body; `state` is what they share, `sessions` holds the rules. It must not know what
+//! session and a `sender` sends it the body, or `film` a part of a file; `state` is what they share, `sessions` holds the rules. It must not know what
 //! a proxy is, nor who judges what it sent.
 
 mod api;
@@ -10,6 +10,8 @@ mod call;
 mod content;
 mod counts;
 mod dialect;
+mod file;
+mod film;
 mod getstream;
 mod hls;
 mod http;
@@ -30,9 +32,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-pub use self::content::{Begin, Burst, Content, Delivery, Framing, Pace, Stuck};
+pub use self::content::{Begin, Burst, Content, Delivery, Dress, Framing, Pace, Stuck};
 pub use self::counts::{Counts, RequestRecord};
 pub use self::dialect::Dialect;
+pub use self::file::{FilmFile, Parts};
 pub use self::listing::{Hls, HlsKind};
 pub use self::script::{
     BodyEvent, Call, CallKind, Entry, Fill, Getstream, Head, Health, Order, PlaybackStep, Script, Steps,

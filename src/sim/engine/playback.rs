@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use super::call::{Reply, Request};
 use super::content::Framing;
+use super::film;
 use super::hls;
 use super::http::{Answer, status_line};
 use super::reader::{BodyEnd, Reader};
@@ -34,6 +35,7 @@ pub(super) fn entry(request: &Request<'_>, infohash: &str, token: &str) -> io::R
         let is_at_once = (session.asking > 0 || is_read) && !session.newest_reads;
         session.asking += 1;
         let since = session.buffers_since;
+        let is_at_once = is_at_once && state.contents[content].content.is_live;
         state.count(Some(content), |counts| counts.playbacks_at_once += u64::from(is_at_once));
         let known = &mut state.contents[content];
         known.attempts.playback += 1;
@@ -158,6 +160,11 @@ fn send_body(request: &Request<'_>, content: usize, ticket: Ticket) -> io::Resul
         let known = &state.contents[content];
         (Arc::clone(&known.content), known.added)
     };
+    if let Some(last) = known.files.len().checked_sub(1) {
+        let place = request.shared.lock().sessions.get_mut(&reader.token, content).map_or(0, |it| it.file);
+        let place = place.min(last);
+        return film::send(&reader, place, &known.files[place], &ticket.playback);
+    }
     let mut head = super::http::AnswerHead::new(200);
     if let Some(content_type) = &known.delivery.content_type {
         head = head.with("Content-Type", content_type);

@@ -40,7 +40,9 @@ impl<'a> Reader<'a> {
                 let older = state.bodies.values_mut().filter(|body| body.token == token);
                 older.for_each(|body| body.order = Order::End);
             }
-            if has_reader && !newest_reads {
+            // A film is read from several places at once, by any player that seeks.
+            let is_live = state.contents[content].content.is_live;
+            if has_reader && !newest_reads && is_live {
                 state.count(Some(content), |counts| counts.second_readers += 1);
                 if rules.second_reader_is_broken {
                     return None;

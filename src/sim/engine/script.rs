@@ -15,6 +15,8 @@ pub struct Script {
     pub stop: Steps<Call>,
     /// Of stat calls.
     pub stat: Steps<Call>,
+    /// Of `get_media_files`: slow ones, and those that hang.
+    pub files: Steps<Call>,
 }
 
 impl Script {
@@ -42,6 +44,13 @@ impl Script {
     #[must_use]
     pub fn stop(mut self, steps: impl Into<Steps<Call>>) -> Self {
         self.stop = steps.into();
+        self
+    }
+
+    /// With these answers to `get_media_files`.
+    #[must_use]
+    pub fn files(mut self, steps: impl Into<Steps<Call>>) -> Self {
+        self.files = steps.into();
         self
     }
 

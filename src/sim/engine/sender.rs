@@ -186,6 +186,12 @@ impl<'a> Sender<'a> {
             self.at = 0;
             let begin = self.pending.len();
             self.broadcast.append(self.next_packet, to, &mut self.pending);
+            if let Some(dress) = self.content.dress {
+                let plain = self.pending.split_off(begin);
+                for (place, packet) in (self.next_packet..).zip(plain.as_chunks().0) {
+                    dress(place, packet, &mut self.pending);
+                }
+            }
             if !self.has_picture {
                 packet::take_out_picture(&mut self.pending[begin..]);
             }

@@ -52,6 +52,8 @@ pub enum EndedReaders {
 pub(super) struct Session {
     /// Which content, by its place in the engine's list.
     pub(super) content: usize,
+    /// Which of the content's files, by its place.
+    pub(super) file: usize,
     /// The player; none is a player too.
     pub(super) player: Option<String>,
     /// The `playback_session_id` of the start answer.
@@ -76,6 +78,7 @@ pub(super) struct Session {
 /// What a getstream call asks for.
 pub(super) struct Wish {
     pub(super) content: usize,
+    pub(super) file: usize,
     pub(super) player: Option<String>,
     pub(super) client_session_id: i64,
     pub(super) newest_reads: bool,
@@ -148,10 +151,9 @@ impl Sessions {
     }
 
     pub(super) fn open(&mut self, wish: Wish, rules: SessionRules, now: Instant) -> Opened {
-        let same = self
-            .open
-            .iter_mut()
-            .find(|(_, session)| session.content == wish.content && session.player == wish.player);
+        let same = self.open.iter_mut().find(|(_, session)| {
+            (session.content, session.file) == (wish.content, wish.file) && session.player == wish.player
+        });
         if let Some((token, session)) = same
             && rules.reuse
             && !wish.is_forced
@@ -169,6 +171,7 @@ impl Sessions {
         let token = self.new_token();
         let session = Session {
             content: wish.content,
+            file: wish.file,
             player: wish.player,
             id: random_hex(40),
             client_session_id: wish.client_session_id,
@@ -273,6 +276,7 @@ mod tests {
     fn open(sessions: &mut Sessions, content: usize, player: Option<&str>) -> Opened {
         let wish = Wish {
             content,
+            file: 0,
             player: player.map(str::to_owned),
             client_session_id: -1,
             newest_reads: false,

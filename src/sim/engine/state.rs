@@ -4,7 +4,7 @@
 //! for counters, `control` those who wait inside a request. The only system call under it is a peek that
 //! does not block.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::TcpStream;
 use std::sync::{Arc, Weak};
@@ -86,6 +86,8 @@ pub(super) struct Playable {
     /// The first packet that nobody was given yet.
     pub(super) given: u64,
     pub(super) stuck: Option<Stuck>,
+    /// Pieces of its files that were downloaded for somebody: which file, which piece.
+    pub(super) pieces: HashSet<(usize, u64)>,
     /// When its last reader left.
     last_read: Instant,
     download: Option<Download>,
@@ -126,6 +128,7 @@ pub(super) struct Attempts {
     pub(super) playback: usize,
     pub(super) stop: usize,
     pub(super) stat: usize,
+    pub(super) files: usize,
 }
 
 /// A body that is being sent.
@@ -318,6 +321,7 @@ impl State {
             broadcast,
             given: 0,
             stuck: None,
+            pieces: HashSet::new(),
             last_read: now,
             download: None,
         });

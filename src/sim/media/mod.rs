@@ -5,6 +5,7 @@
 
 mod broadcast;
 mod clip;
+mod file;
 pub(in crate::sim) mod numbered;
 pub(in crate::sim) mod packet;
 
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 pub(in crate::sim) use self::broadcast::Broadcast;
 pub use self::broadcast::Restart;
+pub use self::file::FileBytes;
 pub use self::numbered::{Numbered, now_us};
 
 /// What is in a stream.

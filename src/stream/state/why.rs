@@ -76,6 +76,12 @@ impl Why {
         }
     }
 
+    /// What it means that a body cannot be read, or not any further.
+    #[must_use]
+    pub fn of_body(error: EngineError) -> Self {
+        if error.is_unknown_session() { Self::SessionLost } else { Self::Engine(Failed::playback(error)) }
+    }
+
     /// How this looks to the clients.
     #[must_use]
     pub fn ending(&self) -> Ending {

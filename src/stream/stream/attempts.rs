@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 
 use crate::engine::blame::Fault;
 use crate::engine::error::{EngineError, Failed};
+use crate::engine::file::File;
 use crate::engine::pool::Engine;
 use crate::engine::stat::Watched;
 use crate::id::{ContentName, Digest};
 use crate::stream::candidates::{Candidates, Failure, Others};
+use crate::stream::film::Film;
 use crate::stream::state::{Event, State, TRY, Why, Yield};
 use crate::stream::stopping::Opened;
 use crate::sync::atomic::Ordering;
@@ -30,6 +32,8 @@ pub(super) struct Current {
     pub(super) is_opened: bool,
     /// The engine's words when it was asked to play and was not ready.
     pub(super) refusal: Option<String>,
+    /// What it plays, if that is a film.
+    pub(super) film: Option<Arc<Film>>,
     /// Ends the fetcher's waiting or reading.
     pub(super) cut: Option<Box<dyn FnOnce() + Send>>,
 }
@@ -114,15 +118,16 @@ impl Stream {
 
     /// Takes the content to ask for next; `infohash_of` tells what is known of a content by its name.
     pub(in crate::stream) fn choose_source(&self, infohash_of: impl FnOnce(&ContentName) -> Option<Digest>) {
-        let sources = self.wanted.sources().len();
-        if sources == 1 {
+        let sources = self.sources();
+        if sources.len() == 1 {
             return;
         }
+        let order = self.past.order(self.key(), &sources, Instant::now());
         let at_hand = self.pool.at_hand();
         let mut core = self.core.lock();
         let is_start = core.life.activations == 0;
         let before = self.source.load(Ordering::Relaxed);
-        let next = core.candidates.next_source(sources, &at_hand, is_start).unwrap_or(before);
+        let next = core.candidates.next_source(&order, &at_hand, is_start).unwrap_or(before);
         self.source.store(next, Ordering::Release);
         drop(core);
         if next != before {
@@ -219,6 +224,44 @@ impl Stream {
         Ok(())
     }
 
+    /// Publishes the film that this attempt plays.
+    ///
+    /// # Errors
+    ///
+    /// When the attempt was given up in the meantime: nobody is to read it.
+    pub(in crate::stream) fn show(&self, film: &Arc<Film>) -> Result<(), Superseded> {
+        let mut core = self.core.lock();
+        if !core.is_current(film.attempt()) {
+            return Err(Superseded);
+        }
+        Arc::make_mut(&mut core.facts).film = Some(film.file().clone());
+        core.current.film = Some(Arc::clone(film));
+        Ok(())
+    }
+
+    /// The film that plays, if one does now.
+    #[must_use]
+    pub fn film(&self) -> Option<Arc<Film>> {
+        self.core.lock().current.film.clone()
+    }
+
+    /// The file that it is, if it was found to be a film, be its source there or not.
+    #[must_use]
+    pub fn file(&self) -> Option<File> {
+        self.core.lock().facts.film.clone()
+    }
+
+    /// Whether it was found to be a film.
+    #[must_use]
+    pub fn is_film(&self) -> bool {
+        self.core.lock().facts.film.is_some()
+    }
+
+    /// The engine does not play this film any more, for this reason: another source is looked for.
+    pub fn lose_film(&self, film: &Film, error: EngineError) {
+        self.lose_source(film.attempt(), Why::of_body(error));
+    }
+
     /// What else there is to try on these engines, once the current attempt has failed so.
     pub(super) fn others_after(
         &self,
@@ -246,7 +289,7 @@ impl Stream {
             candidates.fail(name, source, failure, String::new());
         }
         let is_start = core.life.activations == 0;
-        candidates.others((name, source), self.wanted.sources().len(), &at_hand, is_start)
+        candidates.others((name, source), self.sources().len(), &at_hand, is_start)
     }
 
     /// Notes that the current attempt was lost, whose parts these are. The rest is [`Loss::tell`]'s.
@@ -260,7 +303,16 @@ impl Stream {
         } else if let (Some(engine), Some(failure)) = (&engine, why.failure()) {
             core.candidates.fail(&engine.settings.name, source, failure, why.to_string());
         }
-        let content = self.wanted.sources()[source].name;
+        let content = self.content();
+        // What played for long has ended for a reason of the day, and is asked once more; anything else is dead for a while.
+        // What an engine does wrong is no content's fault.
+        let was_good = core.plays_since.take().is_some_and(|(_, is_good)| is_good);
+        let is_content_s =
+            matches!(why.failure(), Some(Failure::Content | Failure::Open)) && why != Why::SessionLost;
+        if !was_good && is_content_s {
+            self.past.fail(&content, why.to_string(), Instant::now());
+        }
+        let content = content.name;
         let life = &core.life;
         let next = life.state.is_open().then(|| (life.attempt, life.back_off()));
         Some(Loss { number, engine, content, why, was_active, had_started: life.activations > 0, next })

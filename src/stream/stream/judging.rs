@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::engine::stat::Watched;
 use crate::stream::candidates::{Failure, Others};
 use crate::stream::flow::PictureNews;
+use crate::stream::past::GOOD_AFTER;
 use crate::stream::state::{EngineState, Event, Hint, SourceReport, State, Why};
 
 use super::Stream;
@@ -47,7 +48,27 @@ impl Stream {
     pub fn tick(&self) -> Instant {
         self.judge(self.hear());
         self.tell_of_picture();
+        self.praise();
         self.next_look(Instant::now())
+    }
+
+    /// Has it remembered that the current source plays well.
+    fn praise(&self) {
+        let now = Instant::now();
+        let content = {
+            let mut core = self.core.lock();
+            let is_playing = matches!(core.life.state, State::Active | State::Lingering { .. });
+            match &mut core.plays_since {
+                Some((since, is_good))
+                    if is_playing && now.saturating_duration_since(*since) >= GOOD_AFTER =>
+                {
+                    *is_good = true;
+                    self.content()
+                }
+                _ => return,
+            }
+        };
+        self.past.praise(self.key(), &content, now);
     }
 
     fn next_look(&self, now: Instant) -> Instant {
@@ -98,6 +119,9 @@ impl Stream {
         // Looked at under the lock: the fetcher sees first packets before it reports them, so that a housekeeper that finds
         // the stream active does not find the silence before its recovery.
         let silent_for = Instant::now().saturating_duration_since(self.flow.last_picture());
+        // Who has paused a film takes nothing of it for hours, and a part that is not loaded yet is waited for. Only if the
+        // engine does not answer either, the silence says something.
+        let is_quiet = core.current.film.is_some() && !report.is_down && !report.has_fallen_silent;
         let given = self.flow.given();
         let others = self.others_after(&core, Some(Failure::Open), at_hand);
         let event = if report.is_unknown && silent_for >= ASK_AFTER_SILENCE {
@@ -109,6 +133,7 @@ impl Stream {
                 EngineReport { is_mute: true, .. } => EngineState::Mute,
                 _ => EngineState::Well,
             };
+            let silent_for = if is_quiet { Duration::ZERO } else { silent_for };
             let EngineReport { is_filling, hint, refusal, .. } = report;
             let picture_overdue = self.flow.picture_overdue();
             Event::Tick(SourceReport {

@@ -30,7 +30,7 @@ impl Seat {
 
     /// The client.
     #[must_use]
-    pub fn client(&self) -> &ClientRecord {
+    pub fn client(&self) -> &Arc<ClientRecord> {
         &self.client
     }
 
@@ -50,6 +50,11 @@ impl Seat {
                 return core.life.outcome_since(self.activations);
             }
         }
+    }
+
+    /// From now on it is the next outcome that is waited for, if the stream looks for a source.
+    pub fn wait_anew(&mut self) {
+        self.activations = self.stream.core.lock().life.activations;
     }
 
     /// Waits until an engine has opened a session for the stream, which is before it plays, or until it is known that none

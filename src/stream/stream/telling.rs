@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::id::Digest;
-use crate::stream::state::State;
-use crate::stream::view::{ClientView, StreamView};
+use crate::stream::state::{Outcome, State, Why};
+use crate::stream::view::{ClientView, FilmView, StreamView};
 use crate::sync::atomic::Ordering;
 use crate::ts::media::Media;
 
@@ -30,6 +30,11 @@ impl Stream {
         self.core.lock().facts.media.clone()
     }
 
+    /// Records what the files are called that it consists of.
+    pub(in crate::stream) fn record_files(&self, files: Vec<String>) {
+        Arc::make_mut(&mut self.core.lock().facts).files = files.into();
+    }
+
     /// The stream as it is now.
     #[must_use]
     pub fn view(&self) -> StreamView {
@@ -48,17 +53,22 @@ impl Stream {
         let mut clients = Vec::with_capacity(seats.len());
         let mut waiting = 0;
         for record in seats {
-            let Some(progress) = record.progress.get() else {
+            let Some(sent_bytes) = record.sent_bytes() else {
                 waiting += 1;
                 continue;
             };
-            let (sent_bytes, skips) = (progress.sent_bytes(), progress.skips());
-            let lag = self.fanout.lag_of(progress, now);
-            clients.push(ClientView { record, sent_bytes, lag, skips });
+            let (skips, lag) = match record.progress.get() {
+                Some(progress) => (progress.skips(), self.fanout.lag_of(progress, now)),
+                None => Default::default(),
+            };
+            let length = facts.film.as_ref().and_then(|film| film.length);
+            let film = record.film().map(|film| FilmView { offset: film.offset(), length });
+            clients.push(ClientView { record, sent_bytes, lag, skips, film });
         }
         let sent: u64 = clients.iter().map(|client| client.sent_bytes).sum();
         StreamView {
-            content: self.content().clone(),
+            content: self.content(),
+            channel: self.channel(),
             stream_id: Arc::clone(&self.stream_id),
             restarts: life.activations.saturating_sub(1),
             state: life.state,
@@ -73,6 +83,28 @@ impl Stream {
             picture_missing: self.flow.picture_missing(),
             keyframe_interval: self.fanout.keyframe_interval(),
         }
+    }
+
+    /// Why it never began, in one line, in which each of the texts is found that people look for. The closing line of one that
+    /// did begin comes later, since its clients may yet be sent the rest.
+    pub(in crate::stream) fn log_failed_start(&self) {
+        let State::Stopping(Outcome { why, had_started: false }) = self.state() else {
+            return;
+        };
+        let id = self.stream_id();
+        if !why.is_trouble() {
+            log::info!("Stream {id} ended before it started: {why}");
+            return;
+        }
+        let from = self.engine_name().map_or_else(String::new, |engine| format!(" from {engine}"));
+        let what = if let Why::ConnectTimeout(limit, _) = &why {
+            format!("Timeout waiting for connection of {id} after {}s{from}: {why}", limit.as_secs_f32())
+        } else if why.is_stream_s() {
+            format!("HTTP error streaming {id}{from}: {why}")
+        } else {
+            why.to_string()
+        };
+        log::warn!("Failed to initialize session for {id}: {what}");
     }
 
     /// The closing line of a stream that has run, once its last client has been sent the rest.

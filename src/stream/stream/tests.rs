@@ -18,6 +18,7 @@ fn the_silence_before_a_recovery_does_not_end_it() {
         client,
         &Memory::new(0),
         Arc::new(Pool::new(Vec::new())),
+        Arc::default(),
     );
     let stream = seat.stream();
     stream.flow.begin_source();

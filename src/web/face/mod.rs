@@ -95,7 +95,7 @@ pub(super) fn serve(context: &Context, request: Request, question: Question) {
 /// Answers a HEAD, which starts and ends nothing.
 pub(super) fn serve_head(request: Request, question: &Question) {
     if let Question::Play(_) = question {
-        request.stream_head(&super::live::HEADERS);
+        request.stream_head(&super::live::HEADERS, None);
     } else {
         request.respond(Response::empty(200).with("Content-Type", "application/json").for_every_page());
     }

@@ -192,7 +192,15 @@ mod tests {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
         let client = Arc::new(ClientRecord::new(1, Protocol::Ts, address, None));
         let pool = Arc::new(Pool::new(Vec::new()));
-        Stream::begin(key().into(), &config::Stream::default(), Arc::default(), client, &Memory::new(0), pool)
+        Stream::begin(
+            key().into(),
+            &config::Stream::default(),
+            Arc::default(),
+            client,
+            &Memory::new(0),
+            pool,
+            Arc::default(),
+        )
     }
 
     /// A playback of a player of this id at this address, with its lease.

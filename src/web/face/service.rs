@@ -67,24 +67,22 @@ impl Service {
 
     /// The answer.
     pub(super) fn answer(&self, context: &Context) -> Response {
-        let good = |value: Value| good(self.envelope, value);
         let bad = |text: &str| bad(self.envelope, text);
-        let to_value = |value: &Version| serde_json::to_value(value).unwrap_or_default();
         let text = match &self.method {
-            Method::Version => good(to_value(&Version::of(context))),
+            Method::Version => good(self.envelope, Version::of(context)),
             Method::Status => {
-                let version = to_value(&Version::of(context));
-                good(serde_json::json!({ "playlist_loaded": is_well(context), "version": version }))
+                let status = Status { playlist_loaded: is_well(context), version: Version::of(context) };
+                good(self.envelope, status)
             }
-            Method::Network => good(serde_json::json!({ "connected": is_well(context) })),
+            Method::Network => good(self.envelope, serde_json::json!({ "connected": is_well(context) })),
             // It opens nothing: what needs a token at an engine is not there.
             Method::Token => {
                 let parts: String =
                     std::iter::repeat_with(|| format!("{:016x}", fastrand::u64(..))).take(4).collect();
-                good(serde_json::json!({ "token": parts }))
+                good(self.envelope, serde_json::json!({ "token": parts }))
             }
             Method::Files(Ok(key)) => match files(context, key) {
-                Ok(files) => good(files),
+                Ok(files) => good(self.envelope, files),
                 Err(text) => bad(&text),
             },
             Method::Files(Err(_)) => bad(NO_FILE),
@@ -102,6 +100,13 @@ impl Service {
 
 /// An engine's words when it does not know a content's files.
 const NO_FILE: &str = "cannot get transport file";
+
+/// What an engine tells of how it is.
+#[derive(Serialize)]
+struct Status {
+    playlist_loaded: bool,
+    version: Version,
+}
 
 /// What an engine tells of its version.
 #[derive(Serialize)]

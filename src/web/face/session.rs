@@ -15,7 +15,7 @@ use crate::http::response::{Code, Response};
 use crate::stream::client::{ClientRecord, Protocol};
 use crate::stream::lease::Token;
 use crate::stream::state::{State, Why};
-use crate::stream::stream::Stream;
+use crate::stream::stream::{Seat, Stream};
 use crate::stream::streams::LOOK_INTERVAL;
 use crate::web::context::Context;
 use crate::web::{hls, live};
@@ -67,7 +67,7 @@ pub(super) fn play(context: &Context, request: Request, token: Option<Token>) {
         return request.respond(Response::error(Code::NotFound, &why).for_every_page());
     };
     let token = playback.token;
-    live::serve_with(context, request, playback.key.clone().into(), |seat| {
+    let begin = |seat: &Seat| {
         let (client, stream) = (seat.client(), Arc::clone(seat.stream()));
         let (address, user_agent) = (client.address, client.user_agent.clone());
         let reading = Reading { context, token, client: client.id, address, user_agent, stream };
@@ -76,7 +76,16 @@ pub(super) fn play(context: &Context, request: Request, token: Option<Token>) {
             context.streams.leases().end(token);
             reading
         })
-    });
+    };
+    live::serve_with(context, request, playback.key.clone().into(), begin, as_of_a_content);
+}
+
+/// What does not come is the content's fault, as a status of 404 tells a relay in front of this one: other contents may do.
+fn as_of_a_content(refusal: Response) -> Response {
+    match refusal.code {
+        Some(Code::EngineError | Code::StartTimeout) => Response { status: 404, ..refusal },
+        _ => refusal,
+    }
 }
 
 /// A player of a playback; dropped while it still has its seat.

@@ -176,6 +176,16 @@ impl Running {
         }
     }
 
+    /// The seconds of processor time that it has taken.
+    pub(crate) fn cpu_seconds(&self) -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it lives");
+        // Behind the name in brackets, which may hold blanks: utime and stime are fields 14 and 15 of the whole line.
+        let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+        let ticks: u64 = fields.skip(11).take(2).map(|field| field.parse::<u64>().expect("a number")).sum();
+        // The kernel counts in hundredths of a second on every platform that Rust has.
+        ticks as f64 / 100.0
+    }
+
     /// Waits for its end.
     pub(crate) fn wait(&mut self, limit: Duration) -> ExitStatus {
         let deadline = Instant::now() + limit;

@@ -57,6 +57,26 @@ fn a_picture_that_spans_pes_packets_is_a_keyframe_where_it_begins() {
     assert_eq!(starts(&tables, &bare.concat()), [found(0, KEY), found(1, PES)]);
 }
 
+#[test]
+fn packets_that_are_sent_twice_count_once() {
+    let tables = tables(&[(H264, VIDEO), (0x0F, AUDIO)]);
+    let behind_sei = [AUD, SPS, PPS, &[0, 0, 1, 0x06, 0x05, 0xFF, 0xFF, 0x10], &[0xAA; 526], IDR].concat();
+    let plain = [
+        Build::new(VIDEO, 0).pes_at(0xE0, 90_000, &behind_sei),
+        Build::new(AUDIO, 0).pes_at(0xC0, 90_000, &[0xAA; 300]),
+        Build::new(VIDEO, 4).pes_at(0xE0, 93_600, P_SLICE),
+    ]
+    .concat();
+    let expected = starts(&tables, &plain);
+    assert_eq!(expected.iter().filter(|start| start.kind == KEY).count(), 1, "{expected:?}");
+    let twice: Vec<_> = plain.chunks(PACKET_BYTES).flat_map(|packet| packet.repeat(2)).collect();
+    let found: Vec<_> = starts(&tables, &twice)
+        .into_iter()
+        .map(|start| Start { packet: start.packet / 2, ..start })
+        .collect();
+    assert_eq!(found, expected);
+}
+
 /// A PMT of one stream with these descriptors, on a PID where ATSC has its base tables.
 fn described(stream_type: u8, descriptors: &[u8]) -> PsiCache {
     let [network, map] = [Pid::new(0x10), Pid::new(0x1FFB)];

@@ -1,0 +1,134 @@
+//! Of which channels a guide is wanted, and what each is to be called in ours.
+//!
+//! Pure. Players match a guide to a playlist by the id that the playlist writes, byte for byte; people's lists and guides
+//! differ in it by upper and lower case, or have nothing but the name in common (playlist-facts.md section 4). So guides are
+//! matched kindly here, and what comes out has the playlist's own id.
+
+use std::collections::HashMap;
+
+/// The channels of a list, by what guides may call them.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    ids: Vec<Box<str>>,
+    by_id: HashMap<String, Vec<u32>>,
+    by_name: HashMap<String, Vec<u32>>,
+    digest: u64,
+}
+
+impl Wanted {
+    /// Of channels with the id that the playlist writes and the names that it gives them.
+    pub(super) fn new<'a>(channels: impl Iterator<Item = (&'a str, Vec<&'a str>)>) -> Self {
+        let mut wanted = Self::default();
+        let mut known: HashMap<&str, u32> = HashMap::new();
+        // FNV-1a, with an end behind each text.
+        let mut digest = 0xcbf2_9ce4_8422_2325_u64;
+        let mut note = |text: &str| {
+            for byte in text.bytes().chain([0xff]) {
+                digest = (digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+            }
+        };
+        for (id, names) in channels {
+            note(id);
+            let number = *known.entry(id).or_insert_with(|| {
+                wanted.ids.push(id.into());
+                wanted.ids.len() as u32 - 1
+            });
+            add(&mut wanted.by_id, id, number);
+            for name in names {
+                note(name);
+                add(&mut wanted.by_name, name, number);
+            }
+        }
+        wanted.digest = digest;
+        wanted
+    }
+
+    /// How many ids there are.
+    pub(super) fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// The id that the playlist writes.
+    pub(super) fn id(&self, number: u32) -> &str {
+        &self.ids[number as usize]
+    }
+
+    /// Those that a guide's id means.
+    pub(super) fn by_id(&self, id: &str) -> &[u32] {
+        self.by_id.get(&folded(id)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Those that a guide's name means.
+    pub(super) fn by_name(&self, name: &str) -> &[u32] {
+        self.by_name.get(&folded(name)).map_or(&[], Vec::as_slice)
+    }
+
+    /// The number of this id, exactly as the playlist writes it.
+    pub(super) fn number(&self, id: &str) -> Option<u32> {
+        self.by_id(id).iter().copied().find(|number| self.id(*number) == id)
+    }
+
+    /// Differs when other channels are wanted.
+    pub(super) fn digest(&self) -> u64 {
+        self.digest
+    }
+}
+
+fn add(map: &mut HashMap<String, Vec<u32>>, text: &str, number: u32) {
+    let folded = folded(text);
+    if folded.is_empty() {
+        return;
+    }
+    let numbers = map.entry(folded).or_default();
+    if !numbers.contains(&number) {
+        numbers.push(number);
+    }
+}
+
+/// Without what people write differently: case and blanks.
+fn folded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for word in text.split_whitespace() {
+        if !out.is_empty() {
+            out.push(' ');
+        }
+        out.extend(word.chars().flat_map(char::to_lowercase));
+    }
+    out
+}
+
+/// A set of numbers of channels.
+#[derive(Debug, Default)]
+pub(super) struct Numbers(Vec<bool>);
+
+impl Numbers {
+    /// Whether it was not there before.
+    pub(super) fn insert(&mut self, number: u32) -> bool {
+        let at = number as usize;
+        if self.0.len() <= at {
+            self.0.resize(at + 1, false);
+        }
+        !std::mem::replace(&mut self.0[at], true)
+    }
+
+    pub(super) fn contains(&self, number: u32) -> bool {
+        self.0.get(number as usize).copied().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guide_is_matched_kindly_and_named_exactly() {
+        let channels =
+            [("CanalFaro.xx", vec!["Canal  Faro"]), ("canalfaro.XX", vec![]), ("cine", vec!["Cine", ""])];
+        let wanted = Wanted::new(channels.into_iter());
+        assert_eq!(wanted.by_id("canalfaro.xx"), [0, 1]);
+        assert_eq!(wanted.by_name(" CANAL faro"), [0]);
+        assert_eq!((wanted.number("canalfaro.XX"), wanted.number("canalfaro.xx")), (Some(1), None));
+        assert_eq!((wanted.by_name("").len(), wanted.by_id("x").len(), wanted.len()), (0, 0, 3));
+        assert_ne!(wanted.digest(), Wanted::new([("cine", vec!["Cine"])].into_iter()).digest());
+    }
+}
