@@ -81,9 +81,9 @@
 //!
 //! `stream::directory`, then one `stream::stream`, then `stream::memory`, then one `stream::fanout`: whoever holds one may
 //! take those that follow, never one before it, and never two streams'. `stream::past`, and what a stream can be played
-//! from, may be taken under any of them. Every other lock is taken alone. Nobody does I/O, logs, or drops the last handle
-//! of a chunk under a lock. What a stream's threads share is locked by [`sync`], so that `stream::models` can run them in
-//! many orders.
+//! from, may be taken under any of them. Whoever holds the one of a stream's segments (`web::hls::broadcast`) may take that
+//! stream's `stream::fanout`. Every other lock is taken alone. Nobody does I/O, logs, or drops the last handle of a chunk
+//! under a lock. What a stream's threads share is locked by [`sync`], so that `stream::models` can run them in many orders.
 
 pub mod allocator;
 pub mod app;

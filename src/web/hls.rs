@@ -36,6 +36,13 @@ use super::place::ClientPlace;
 /// So long a list waits for its first segment. hls.js gives a request up after 20 s, most players earlier, and all ask again.
 const LIST_LIMIT: Duration = Duration::from_secs(18);
 
+/// Segments in a player's first list: Chromium's own HLS takes one with fewer for broken.
+const FIRST_SEGMENTS: usize = 3;
+
+/// A first list with fewer is given all the same after so long: hls.js gives a request up that brings nothing within 10 s. A source
+/// that comes no faster than it plays has three segments by then.
+const FIRST_LIMIT: Duration = Duration::from_millis(9500);
+
 /// A stream is started and has a bit rate to go by after so long.
 const YOUNG: Duration = Duration::from_secs(10);
 
@@ -107,9 +114,9 @@ pub(super) fn enter(context: &Context, request: &Request, wanted: Wanted) -> Res
             && client.address.ip() == address
             && client.user_agent.as_deref() == agent
             && *stream.key() == wanted.key
-            && stream.state().is_active()
     };
     if let Some(lease) = leases.find(is_its_own)
+        && lease.seat().stream().state().is_active()
         && leases.renew(lease.token(), now).is_some()
     {
         return Ok(lease);
@@ -233,7 +240,7 @@ fn wanted_of(context: &Context, stream_id: &str) -> Option<Wanted> {
 /// A viewer's list, once there is something in it.
 fn wait_for_list(lease: &Lease, token: Token) -> Response {
     let Some((stream, viewer)) = viewer_of(Some(lease)) else { return not_there() };
-    let deadline = Instant::now() + LIST_LIMIT;
+    let (deadline, patience) = (Instant::now() + LIST_LIMIT, Instant::now() + FIRST_LIMIT);
     loop {
         let seen = stream.fanout().event();
         if is_lost(stream) {
@@ -241,10 +248,13 @@ fn wait_for_list(lease: &Lease, token: Token) -> Response {
             return stream.state().why().map_or_else(not_there, Response::from).for_every_page();
         }
         let list = viewer.list(stream.fanout(), token);
-        if !list.is_empty {
+        let now = Instant::now();
+        let is_enough =
+            list.segments >= FIRST_SEGMENTS || list.is_ended || now >= patience || viewer.has_listed();
+        if list.segments > 0 && is_enough {
+            viewer.note_listed();
             return list_response(&list.text);
         }
-        let now = Instant::now();
         if list.is_ended {
             return Response::error(Code::EngineError, &"the stream ended before there was anything to list")
                 .for_every_page();

@@ -39,6 +39,7 @@ pub(super) struct Viewer {
     registration: Registration,
     _pass: Pass,
     is_unused: AtomicBool,
+    has_listed: AtomicBool,
     was_told_of_its_loss: AtomicBool,
     last_sequence: AtomicU64,
     /// Segments that it took one behind the other.
@@ -48,7 +49,7 @@ pub(super) struct Viewer {
 /// A viewer's list as text.
 pub(super) struct List {
     pub(super) text: String,
-    pub(super) is_empty: bool,
+    pub(super) segments: usize,
     pub(super) is_ended: bool,
 }
 
@@ -71,6 +72,7 @@ impl Viewer {
             registration,
             _pass: pass,
             is_unused: AtomicBool::new(true),
+            has_listed: AtomicBool::new(false),
             was_told_of_its_loss: AtomicBool::new(false),
             last_sequence: AtomicU64::new(NONE),
             in_a_row: AtomicU64::new(0),
@@ -87,6 +89,15 @@ impl Viewer {
     /// Whether it never asked for its own list.
     pub(super) fn is_unused(&self) -> bool {
         self.is_unused.load(Ordering::Relaxed)
+    }
+
+    /// Whether it was given its own list before.
+    pub(super) fn has_listed(&self) -> bool {
+        self.has_listed.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_listed(&self) {
+        self.has_listed.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn is_asked_to_leave(&self) -> bool {
@@ -108,7 +119,7 @@ impl Viewer {
         let (list, target) = self.broadcast.read(fanout, |segmenter| {
             let list = List {
                 text: playlist::media(segmenter, &format!("{token}/")),
-                is_empty: segmenter.listed().len() == 0,
+                segments: segmenter.listed().len(),
                 is_ended: segmenter.is_ended(),
             };
             (list, segmenter.target())
