@@ -1,5 +1,7 @@
 //! Films: parts of a file, over one engine session, as any file server would give them.
 
+mod elsewhere;
+
 use std::time::{Duration, Instant};
 
 use acerelay::sim::{BodyEvent, Content, FileBytes, FilmFile, Parts, PlaybackStep, Script, SimEngine, Steps};
