@@ -239,7 +239,7 @@ fn a_mistake_is_told_with_its_line_its_key_and_what_is_allowed() {
             "[stream]\nlinger = 5",
             "2: stream.linger: unknown key; [stream] takes connect_timeout_s, first_data_timeout_s, \
              stall_timeout_s, recover_timeout_s, linger_s, abandon_s, max_streams, backlog_s, backlog_mb, \
-             memory_mb, start_behind_s, keepalive_s",
+             memory_mb, start_behind_s, keepalive_s, hls_idle_s, hls_backlog_s, hls_backlog_mb",
         ),
         ("[log]\n\"a\\nb\" = 1", r"2: log.a\nb: unknown key; [log] takes level, file"),
         (

@@ -37,7 +37,7 @@ const LIMITS: Limits = Limits { time: Duration::from_secs(600), packed_bytes: MA
 pub const SILENCE_LIMIT: Duration = Duration::from_secs(660);
 
 /// How often the thread looks whether something is to be done.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Guides are made once or twice a day.
 const REFRESH_PAUSE: Duration = Duration::from_secs(12 * 3600);

@@ -92,7 +92,7 @@ fn until_the_stream_s_line(running: &Running) -> Vec<String> {
     running.log_until(&format!("Stream {ID} ended after "))
 }
 
-/// One of them takes its time: the line of the stream counts what it gets after the source's end as well.
+/// One of them takes its time: the line of the stream comes behind its last reader.
 #[test]
 fn of_a_film_that_a_client_takes_late() {
     const LATE: Duration = Duration::from_millis(2100);
@@ -102,23 +102,17 @@ fn of_a_film_that_a_client_takes_late() {
     let mut late = Client::open(&running);
     let mut prompt = Client::open(&running);
     assert_eq!(prompt.take_to_end(), End::Complete);
-    wait_engine(&engine, "its session is stopped", |counts| counts.stops == 1);
     pause(LATE);
     let behind = late.bytes;
+    assert_eq!(engine.counts().stops, 0, "a reader is left");
     assert_eq!(late.take_to_end(), End::Complete);
     assert!(late.bytes > behind + 1_000_000, "it was not late: {behind} of {}", late.bytes);
     let log = until_the_stream_s_line(&running);
-    prompt.assert_told(&log, "the stream ended");
-    late.assert_told(&log, "the stream ended");
+    wait_engine(&engine, "its session is stopped", |counts| counts.stops == 1);
     let line = log.iter().find(|line| line.contains(&late.address.to_string()) && line.contains(" left "));
     assert!(number(line.expect("its line"), " after ") >= LATE.as_secs(), "{line:?}");
     let told = told_of_stream(&log);
-    let (read, sent) = (engine.counts().bytes_sent, prompt.bytes + late.bytes);
-    let seconds = number(&told, "");
-    assert_eq!(
-        told,
-        format!("{seconds} s, {read} bytes in, {sent} bytes out, 0 restarts: the content ended")
-    );
+    assert!(told.contains(&format!("{} bytes out", prompt.bytes + late.bytes)), "{told}");
 }
 
 #[test]

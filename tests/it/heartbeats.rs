@@ -18,11 +18,11 @@ fn every_thread_that_must_never_stop_beats() {
     let proxy = Proxy::start(&[&engines[0], &engines[1]]);
     let heartbeats = proxy.app().service_threads().heartbeats();
     let is_there = |name: &str| heartbeats.ages().iter().any(|(beating, _)| beating == name);
-    for name in ["housekeeper", "http", "self-check", "engine-0", "engine-1"] {
+    for name in ["housekeeper", "http", "self-check", "lists", "guide", "engine-0", "engine-1"] {
         wait_until(|| is_there(name), name);
     }
     let ages = heartbeats.ages();
-    assert_eq!(ages.len(), 5, "{ages:?}");
+    assert_eq!(ages.len(), 7, "{ages:?}");
     let began = Instant::now();
     for (name, _) in ages {
         // It has beaten since this test began to look.

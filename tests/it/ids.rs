@@ -47,7 +47,7 @@ fn every_spelling_of_an_id_is_one_stream() {
         format!("/ace/getstream?id=acestream%3A%253Fcontent_id%3D{id}"),
         format!("/ace/getstream?%69d={id}"),
         format!("/ace/getstream?id={id}&_idx=0"),
-        format!("/ace/getstream?id={id}&pid=1&sid=2&format=json&rand=77&.ts"),
+        format!("/ace/getstream?id={id}&pid=1&sid=2&rand=77&.ts"),
         format!("/ace/getstream?rand=78&id={id}&quality="),
         format!("/ace/{id}.ts"),
         format!("/ace/{upper}"),

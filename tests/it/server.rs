@@ -65,8 +65,9 @@ fn an_answer_says_whether_its_connection_goes_on() {
 }
 
 /// Every field of a Session in the API.
-const SESSION_FIELDS: [&str; 27] = [
+const SESSION_FIELDS: [&str; 28] = [
     "stream_id",
+    "channel",
     "ace_id",
     "infohash",
     "engine",
