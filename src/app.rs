@@ -183,9 +183,12 @@ impl App {
         let tuner = tuner.enabled.then(|| tuner_of(tuner, &state, port));
         let list = Live::new(List::default());
         let (keeper, lists) = Keeper::new(Settings { channels, playlists }, state.clone(), Arc::clone(&list));
+        // Before the first look at it, so that no player is told at the start that there is no guide.
+        let has_guide = !epg.urls.is_empty() || !list.get().guides().is_empty();
+        let guide = if has_guide { Current::Awaited } else { Current::None };
         let context = Arc::new(Context {
             channels: list,
-            guide: Live::new(Current::None),
+            guide: Live::new(guide),
             state,
             streams,
             server: Arc::clone(&server),

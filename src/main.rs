@@ -93,6 +93,8 @@ fn run(settings: &Settings, mut config: Config, port: Option<Inherited>) -> Resu
             config.engines = vec![Engine::at(address.ip().into(), address.port())];
             config.channels = demo_channels()?;
             config.playlists.clear();
+            config.epg.urls = vec![demo.guide_url().parse()?];
+            config.tuner.enabled = true;
             // What is kept there belongs to the channels of the house.
             config.state_dir = None;
             Some(demo)

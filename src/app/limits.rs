@@ -25,8 +25,8 @@ const DESCRIPTORS_PER_STREAM: u64 = THREADS_PER_STREAM;
 const ENGINES: u64 = 16;
 
 /// Main, signals, housekeeper, http, self-check, and of `tiny_http` one that accepts and four that wait; twice, since a
-/// server that is built anew has its own.
-const SERVICE_THREADS: u64 = 20;
+/// server that is built anew has its own. Once, the log, lists and guide with a fetch each, and discovery.
+const SERVICE_THREADS: u64 = 20 + 6;
 
 /// Measured: a connection's threads, 31 kB for one with two of them.
 const BYTES_PER_CONNECTION: u64 = 32 * 1024;

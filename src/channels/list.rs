@@ -3,12 +3,15 @@
 //! Whoever holds it goes on with what he holds. Everything that people read in it (names, groups, logos) is strangers' text:
 //! free of control characters and bounded, but to be escaped wherever it goes.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::id::ContentKey;
 use crate::wanted::{Slug, Wanted};
+
+use super::m3u;
 
 /// All channels, by their numbers.
 #[derive(Debug, Default)]
@@ -188,10 +191,11 @@ impl List {
 }
 
 impl Channel {
-    /// What guides call it, and where nothing is said of that, its slug.
+    /// What the playlist says that guides call it: where nothing is known of that, its slug. Players compare it byte by
+    /// byte with the guide's, so whatever names a channel for them does it by this.
     #[must_use]
-    pub fn guide_id(&self) -> &str {
-        self.tvg_id.as_deref().unwrap_or_else(|| self.slug.as_str())
+    pub fn guide_id(&self) -> Cow<'_, str> {
+        m3u::said(self.tvg_id.as_deref().unwrap_or_else(|| self.slug.as_str()))
     }
 
     /// What has to be asked for to play it; `None` for what is not ours to play.

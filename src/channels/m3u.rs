@@ -4,6 +4,8 @@
 //! Bytes in, entries out, and back: what is written reads back to the same. What a `"` or a line's end would be needed for
 //! cannot be said in this format. It must not know what an address leads to.
 
+use std::borrow::Cow;
+
 use super::lines::{lines, without_mark};
 use super::text::{clean, clean_id};
 
@@ -287,12 +289,7 @@ pub(super) fn write<'a>(
     for (key, value) in attributes {
         if !value.is_empty() {
             out.extend([" ", key, "=\""]);
-            // A picture's address keeps its commas, for whoever decodes it; other values are read by people.
-            if value.contains("://") {
-                push_said(out, value, "%2C");
-            } else {
-                push_said(out, value, "");
-            }
+            out.push_str(&said(value));
             out.push('"');
         }
     }
@@ -304,6 +301,17 @@ pub(super) fn write<'a>(
         out.extend([option, "\n"]);
     }
     out.extend([url, "\n"]);
+}
+
+/// The value of an attribute as it is written; what is written once is not written otherwise again.
+pub(super) fn said(value: &str) -> Cow<'_, str> {
+    if !value.contains(['"', ',']) {
+        return Cow::Borrowed(value);
+    }
+    let mut out = String::with_capacity(value.len() + 8);
+    // A picture's address keeps its commas, for whoever decodes it; other values are read by people.
+    push_said(&mut out, value, if value.contains("://") { "%2C" } else { "" });
+    Cow::Owned(out)
 }
 
 /// The text, with what cannot be said in this format said otherwise.

@@ -52,10 +52,10 @@ pub fn write(list: &List, base: &str, choice: &Choice) -> String {
     }
     out.push('\n');
     for channel in list.channels().iter().filter(|channel| choice.takes(channel)) {
-        let number = channel.number.to_string();
+        let (number, guide_id) = (channel.number.to_string(), channel.guide_id());
         let own = [
             ("channel-id", channel.slug.as_str()),
-            ("tvg-id", channel.guide_id()),
+            ("tvg-id", &guide_id),
             ("tvg-name", &channel.name),
             ("tvg-chno", &number),
             ("tvg-logo", channel.logo.as_deref().unwrap_or_default()),

@@ -371,7 +371,7 @@ fn wanted_of(list: &List) -> Wanted {
     let channels = list.channels().iter().map(|channel| {
         let named = channel.attributes.iter().filter(|(name, _)| name.eq_ignore_ascii_case("tvg-name"));
         let names = named.map(|(_, value)| &**value).chain([&*channel.name]).collect();
-        (channel.guide_id(), names)
+        (channel.guide_id(), channel.tvg_id.as_deref(), names)
     });
     Wanted::new(channels)
 }

@@ -4,6 +4,7 @@
 //! differ in it by upper and lower case, or have nothing but the name in common (playlist-facts.md section 4). So guides are
 //! matched kindly here, and what comes out has the playlist's own id.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 /// The channels of a list, by what guides may call them.
@@ -16,10 +17,13 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    /// Of channels with the id that the playlist writes and the names that it gives them.
-    pub(super) fn new<'a>(channels: impl Iterator<Item = (&'a str, Vec<&'a str>)>) -> Self {
+    /// Of channels with the id that the playlist writes, the one that they have where it could not be written so, and the
+    /// names that the playlist gives them.
+    pub(super) fn new<'a>(
+        channels: impl Iterator<Item = (Cow<'a, str>, Option<&'a str>, Vec<&'a str>)>,
+    ) -> Self {
         let mut wanted = Self::default();
-        let mut known: HashMap<&str, u32> = HashMap::new();
+        let mut known: HashMap<Cow<'a, str>, u32> = HashMap::new();
         // FNV-1a, with an end behind each text.
         let mut digest = 0xcbf2_9ce4_8422_2325_u64;
         let mut note = |text: &str| {
@@ -27,13 +31,17 @@ impl Wanted {
                 digest = (digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
             }
         };
-        for (id, names) in channels {
-            note(id);
-            let number = *known.entry(id).or_insert_with(|| {
-                wanted.ids.push(id.into());
+        for (id, original, names) in channels {
+            note(&id);
+            let number = *known.entry(id.clone()).or_insert_with(|| {
+                wanted.ids.push((*id).into());
                 wanted.ids.len() as u32 - 1
             });
-            add(&mut wanted.by_id, id, number);
+            add(&mut wanted.by_id, &id, number);
+            if let Some(original) = original.filter(|original| **original != *id) {
+                note(original);
+                add(&mut wanted.by_id, original, number);
+            }
             for name in names {
                 note(name);
                 add(&mut wanted.by_name, name, number);
@@ -122,13 +130,22 @@ mod tests {
 
     #[test]
     fn a_guide_is_matched_kindly_and_named_exactly() {
-        let channels =
-            [("CanalFaro.xx", vec!["Canal  Faro"]), ("canalfaro.XX", vec![]), ("cine", vec!["Cine", ""])];
+        let channels = [
+            ("CanalFaro.xx".into(), None, vec!["Canal  Faro"]),
+            ("canalfaro.XX".into(), None, vec![]),
+            ("cine".into(), Some("cine"), vec!["Cine", ""]),
+            ("a b".into(), Some("a, b"), vec![]),
+        ];
         let wanted = Wanted::new(channels.into_iter());
+        assert_eq!(
+            (wanted.by_id("A, B"), wanted.number("a b")),
+            (&[3][..], Some(3)),
+            "an id that cannot be written"
+        );
         assert_eq!(wanted.by_id("canalfaro.xx"), [0, 1]);
         assert_eq!(wanted.by_name(" CANAL faro"), [0]);
         assert_eq!((wanted.number("canalfaro.XX"), wanted.number("canalfaro.xx")), (Some(1), None));
-        assert_eq!((wanted.by_name("").len(), wanted.by_id("x").len(), wanted.len()), (0, 0, 3));
-        assert_ne!(wanted.digest(), Wanted::new([("cine", vec!["Cine"])].into_iter()).digest());
+        assert_eq!((wanted.by_name("").len(), wanted.by_id("x").len(), wanted.len()), (0, 0, 4));
+        assert_ne!(wanted.digest(), Wanted::new([("cine".into(), None, vec!["Cine"])].into_iter()).digest());
     }
 }

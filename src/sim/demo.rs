@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::engine::{BodyEvent, Content, Delivery, FilmFile, Getstream, PlaybackStep, Script, SimEngine};
+use super::guide;
 use super::media::{FileBytes, Media};
 use crate::id::Digest;
 
@@ -65,6 +66,9 @@ pub const LIST: [Listed; 6] = [
     ("Offline", "Trouble", &[CHANNELS[2].id]),
 ];
 
+/// Where the engine's port has the guide, too, so that it takes the way of every other guide.
+const GUIDE_PATH: &str = "/guide.xml";
+
 const COLD_START: Duration = Duration::from_secs(8);
 
 /// A running demo engine.
@@ -99,6 +103,7 @@ impl Demo {
             ..FilmFile::new("test film.mp4", FileBytes::Film)
         };
         engine.add(Content::files(FILM.id, FILM.infohash, vec![file]));
+        engine.serve(GUIDE_PATH, || guide::make(&LIST.map(|(name, group, _)| (name, group))));
         Ok(Self { engine })
     }
 
@@ -106,6 +111,12 @@ impl Demo {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.engine.addr()
+    }
+
+    /// Where the guide of its channels is fetched from.
+    #[must_use]
+    pub fn guide_url(&self) -> String {
+        format!("{}{GUIDE_PATH}", self.engine.url())
     }
 
     /// The stream URLs to paste into a player, at the proxy's address.
@@ -116,7 +127,9 @@ impl Demo {
             text.push_str(&format!("  http://{proxy}/ace/getstream?id={id}\n      {what}\n"));
         }
         text.push_str(&format!(
-            "\nOr all six channels of its list at once:\n  http://{proxy}/playlist.m3u\n"
+            "\nOr all six channels of its list at once, and what is on (TiviMate, Kodi, VLC):\n  \
+             http://{proxy}/playlist.m3u\n  http://{proxy}/epg.xml\n\
+             \nOr as a tuner, a HDHomeRun at this address (Plex, Jellyfin, Emby):\n  {proxy}\n"
         ));
         text.push_str(&format!("\nWhat goes on: http://{proxy}/ (for programs: /proxy/status, /metrics)\n"));
         text

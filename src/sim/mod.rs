@@ -12,6 +12,7 @@
 
 pub mod demo;
 pub mod engine;
+mod guide;
 pub mod judge;
 pub mod media;
 #[cfg(test)]

@@ -227,6 +227,13 @@ impl Directory {
         self.table.lock().infohash_of(name)
     }
 
+    /// Whether another stream plays this content, as far as that is known.
+    pub(super) fn is_taken(&self, content: &ContentKey, by: &Arc<Stream>) -> bool {
+        let table = self.table.lock();
+        let is_other = |other: &&Arc<Stream>| !Arc::ptr_eq(other, by) && other.state().is_open();
+        table.live.values().filter(is_other).any(|other| table.plays(other, content))
+    }
+
     /// Whether a stream is being stopped, so that room is to be expected.
     pub(super) fn expects_room(&self) -> bool {
         self.table.lock().live.values().any(|stream| matches!(stream.state(), State::Stopping(_)))

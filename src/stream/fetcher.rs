@@ -290,7 +290,8 @@ impl Run<'_> {
     fn reserve(&self, next: &NextAttempt) -> Result<Reservation, Unavailable> {
         let Resources { directory, pool, .. } = self.resources;
         let stream = self.stream;
-        stream.choose_source(|content| directory.infohash_of(content));
+        stream
+            .choose_source(|name| directory.infohash_of(name), |content| directory.is_taken(content, stream));
         let wish = Wish {
             name: stream.content().name,
             content: self.content(),

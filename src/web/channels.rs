@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::channels::list::{Channel, List, Report, Skipped};
 use crate::channels::playlist::{self, Choice};
+use crate::guide::current::Current;
 use crate::http::request::Request;
 use crate::http::response::{Code, Response};
 use crate::id::ContentName;
@@ -44,7 +45,7 @@ pub(super) fn playlist(context: &Context, request: &Request, choice: Choice) -> 
         return Response::error(Code::BadRequest, &detail);
     };
     let list = context.channels.get();
-    let choice = Choice { has_guide: !list.guides().is_empty(), ..choice };
+    let choice = Choice { has_guide: !matches!(*context.guide.get(), Current::None), ..choice };
     let tag = tag_of(&list, &base, &choice);
     let is_known = request.header("If-None-Match").is_some_and(|known| {
         known.split(',').map(str::trim).any(|known| known.trim_start_matches("W/") == tag || known == "*")

@@ -216,3 +216,21 @@ fn a_source_that_was_good_is_asked_once_more_and_one_that_needs_its_time_gets_it
     assert!(engine.counts_of(nth_id(1)).getstreams >= 2, "it was asked once more");
     assert_seamed(&viewer.leave(), 1);
 }
+
+#[test]
+fn a_switch_leaves_a_content_alone_that_another_stream_plays() {
+    let engine = engine_of_nine(&Script::new());
+    engine.set_script(nth_id(1), Script::new().playback(PlaybackStep::after(3_000_000, BodyEvent::End)));
+    let proxy = start(&engine, |config| config.channels = vec![channel("Canal Faro", &[1, 2, 5])]);
+    let mut viewer = watch(&proxy, "/ch/canal-faro.ts");
+    viewer.take_packets(100);
+    // Behind it: a channel joins a content of its own that plays already.
+    let mut other = watch(&proxy, &stream_path(nth_id(2)));
+    other.take_packets(100);
+    engine.set_script(nth_id(1), not_there());
+    viewer.take_seams(1);
+    viewer.take_packets(500);
+    assert_seamed(&viewer.leave(), 1);
+    assert_whole(&other.leave());
+    assert_eq!((opened(&engine, 2), opened(&engine, 5)), (1, 1));
+}

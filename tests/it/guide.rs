@@ -229,10 +229,15 @@ fn the_last_good_guide_outlives_a_bad_one_and_the_process() {
         assert!(Instant::now() < deadline, "it is asked anew");
         crate::harness::pause(std::time::Duration::from_millis(20));
     }
-    // The next one is good again, so that the one before was dealt with.
-    *server.answer.lock() = ("200 OK\r\nETag: \"three\"".to_owned(), guide(&["Third"]));
-    assert!(wait_guide(&proxy, "it is there", |status, _| status == 200).contains("First"));
+    // It asks for one guide after the other: once it asks again, it has dealt with the half of one.
     reloaded(&|config| config.epg.days = 5);
+    while server.questions.lock().len() == asked + 1 {
+        assert!(Instant::now() < deadline, "it is asked once more");
+        crate::harness::pause(std::time::Duration::from_millis(20));
+    }
+    assert!(wait_guide(&proxy, "it is there", |status, _| status == 200).contains("First"));
+    *server.answer.lock() = ("200 OK\r\nETag: \"three\"".to_owned(), guide(&["Third"]));
+    reloaded(&|config| config.epg.days = 6);
     wait_guide(&proxy, "the new one is there", |status, text| status == 200 && text.contains("Third"));
     drop(proxy);
 
@@ -241,4 +246,25 @@ fn the_last_good_guide_outlives_a_bad_one_and_the_process() {
     wait_guide(&proxy, "the last good one is there", |status, text| status == 200 && text.contains("Third"));
     drop(proxy);
     std::fs::remove_dir_all(&state).expect("it is ours");
+}
+
+#[test]
+fn the_playlist_names_the_guide_and_both_call_a_channel_the_same() {
+    let engine = engine();
+    let mut body =
+        String::from("<tv><channel id=\"Faro, &quot;one&quot;\"><display-name>x</display-name></channel>");
+    body.push_str(&programme("Faro, &quot;one&quot;", 1, "On air"));
+    let server = GuideServer::start((body + "</tv>").as_bytes());
+    let urls = [server.url()];
+    let proxy = Proxy::start_with(&[&engine], |config| {
+        with_guides(&urls)(config);
+        config.channels[0].tvg_id = "Faro, \"one\"".into();
+    });
+    // Also before it has come.
+    let playlist = proxy.get("/playlist.m3u").text();
+    assert!(playlist.contains(&format!("url-tvg=\"http://{}/epg.xml\"", proxy.address)), "{playlist}");
+    let written = playlist.split("tvg-id=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("an id");
+    let guide = wait_guide(&proxy, "it is there", |status, text| status == 200 && text.contains("On air"));
+    assert!(guide.contains(&format!("<channel id=\"{written}\"")), "{written}: {guide}");
+    assert!(guide.contains(&format!(" channel=\"{written}\"")), "{written}: {guide}");
 }

@@ -9,7 +9,10 @@ const NOON: i64 = 1_795_608_000;
 const WINDOW: Window = Window { from: NOON - 6 * 3600, to: NOON + 3 * DAY };
 
 fn wanted() -> Wanted {
-    Wanted::new([("CanalFaro.xx", vec!["Canal Faro"]), ("cine-rojo", vec!["Cine & Rojo"])].into_iter())
+    Wanted::new(
+        [("CanalFaro.xx".into(), None, vec!["Canal Faro"]), ("cine-rojo".into(), None, vec!["Cine & Rojo"])]
+            .into_iter(),
+    )
 }
 
 fn run(text: &[u8]) -> (Vec<String>, Found, Option<Fault>) {

@@ -111,7 +111,13 @@ impl Request<'_> {
             ["content", infohash, name] => return playback::content(self, infohash, name),
             ["webui", "api", "service"] => self.service(&health),
             ["server", "api"] => self.server_api(&health),
-            _ => Reply::Answer(Answer::error(404, "File not found")),
+            _ => {
+                let make = self.shared.lock().documents.get(self.record.path.as_str()).copied();
+                Reply::Answer(match make {
+                    Some(make) => Answer::text(200, "application/xml", make()),
+                    None => Answer::error(404, "File not found"),
+                })
+            }
         };
         Ok(reply)
     }

@@ -148,6 +148,13 @@ impl SimEngine {
         self.shared.control(|state| state.add(content));
     }
 
+    /// Serves XML under this path as well, made for each who asks for it.
+    pub fn serve(&self, path: &'static str, make: fn() -> String) {
+        self.shared.control(|state| {
+            state.documents.insert(path, make);
+        });
+    }
+
     /// Replaces the script of the content with this content id or infohash, and counts its attempts anew.
     /// Bodies that run already keep theirs.
     ///

@@ -42,6 +42,8 @@ pub(super) struct State {
     pub(super) is_frozen: bool,
     pub(super) slam: Slam,
     pub(super) contents: Vec<Playable>,
+    /// What else is served, by its path; made for each who asks.
+    pub(super) documents: HashMap<&'static str, fn() -> String>,
     pub(super) sessions: Sessions,
     pub(super) bodies: HashMap<u64, Body>,
     pub(super) connections: HashMap<u64, Weak<TcpStream>>,

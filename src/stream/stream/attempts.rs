@@ -10,7 +10,7 @@ use crate::engine::error::{EngineError, Failed};
 use crate::engine::file::File;
 use crate::engine::pool::Engine;
 use crate::engine::stat::Watched;
-use crate::id::{ContentName, Digest};
+use crate::id::{ContentKey, ContentName, Digest};
 use crate::stream::candidates::{Candidates, Failure, Others};
 use crate::stream::film::Film;
 use crate::stream::state::{Event, State, TRY, Why, Yield};
@@ -116,13 +116,24 @@ impl Stream {
         self.core.lock().is_current(attempt)
     }
 
-    /// Takes the content to ask for next; `infohash_of` tells what is known of a content by its name.
-    pub(in crate::stream) fn choose_source(&self, infohash_of: impl FnOnce(&ContentName) -> Option<Digest>) {
+    /// Takes the content to ask for next; `infohash_of` tells what is known of a content by its name. Once it has played, what
+    /// another stream plays is left out: an engine must not get a second session of a content, and clients cannot change
+    /// streams.
+    pub(in crate::stream) fn choose_source(
+        &self,
+        infohash_of: impl FnOnce(&ContentName) -> Option<Digest>,
+        is_taken: impl Fn(&ContentKey) -> bool,
+    ) {
         let sources = self.sources();
         if sources.len() == 1 {
             return;
         }
-        let order = self.past.order(self.key(), &sources, Instant::now());
+        let mut order = self.past.order(self.key(), &sources, Instant::now());
+        if self.core.lock().life.activations > 0 {
+            let free: Vec<_> = order.iter().copied().filter(|&source| !is_taken(&sources[source])).collect();
+            // Nothing is free: then it waits for what it had, which at least is known.
+            order = if free.is_empty() { vec![self.source.load(Ordering::Relaxed)] } else { free };
+        }
         let at_hand = self.pool.at_hand();
         let mut core = self.core.lock();
         let is_start = core.life.activations == 0;
