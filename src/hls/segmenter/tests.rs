@@ -402,6 +402,7 @@ enum Happening {
     /// Pictures that nobody looks at.
     Unseen(u64),
     MemoryTakes(u64),
+    Timeless,
 }
 
 fn happenings() -> impl Strategy<Value = Happening> {
@@ -411,6 +412,7 @@ fn happenings() -> impl Strategy<Value = Happening> {
         2 => prop_oneof![1..CYCLE, Just(CYCLE - 5 * SECOND), Just(2 * SECOND)].prop_map(Happening::Jump),
         1 => (1..100u64).prop_map(Happening::Unseen),
         1 => (1..30u64).prop_map(Happening::MemoryTakes),
+        1 => Just(Happening::Timeless),
     ]
 }
 
@@ -438,6 +440,7 @@ proptest! {
                     source.backlog.give_up(seconds * SECOND / step * BYTES);
                     source.look(None);
                 }
+                Happening::Timeless => source.has_times = !source.has_times,
             }
         }
         if ends {
