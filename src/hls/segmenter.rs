@@ -43,6 +43,12 @@ const MAX_RETIRED: usize = 16;
 /// A stream that shows no keyframe for so long (ticks) is begun between them.
 const KEYFRAME_WAIT: u64 = 2 * SECOND;
 
+/// So many segments of a young stream may be short, so that players, of which some want three, soon have something to begin with.
+const YOUNG_SEGMENTS: u64 = 3;
+
+/// After them so many are of middling length: who has just begun has little to play until the next one is whole.
+const GROWING_SEGMENTS: u64 = 3;
+
 /// The length of a segment that ends where nothing tells its length: one picture at 25 a second.
 const PICTURE: u64 = SECOND / 25;
 
@@ -72,6 +78,8 @@ pub struct Segmenter {
     open: Option<Open>,
     listed: VecDeque<Segment>,
     retired: VecDeque<Segment>,
+    /// The number of the first segment.
+    first: u64,
     /// The number of the next segment.
     next: u64,
     /// Offset of the byte behind the newest segment.
@@ -87,7 +95,17 @@ struct Open {
     is_discontinuity: bool,
 }
 
+/// Within which a segment ends, in ticks.
+#[derive(Clone, Copy)]
+struct Lengths {
+    /// From here on it ends at the next keyframe.
+    least: u64,
+    /// It ends before here even without one.
+    most: u64,
+}
+
 /// Where a segment ends.
+#[derive(Clone, Copy)]
 struct Cut {
     /// Index of the mark that it ends at.
     at: usize,
@@ -103,6 +121,7 @@ impl Segmenter {
             open: None,
             listed: VecDeque::new(),
             retired: VecDeque::new(),
+            first,
             next: first,
             cut_to: 0,
             discontinuities: 0,
@@ -146,7 +165,7 @@ impl Segmenter {
             self.open = Some(Open { offset: marks[0].offset, is_discontinuity });
         }
         let target = self.target.unwrap_or_else(|| target_for(marks));
-        while let Some(cut) = next_cut(marks, target * SECOND) {
+        while let Some(cut) = next_cut(marks, target * SECOND, self.lengths(target * SECOND)) {
             self.target = Some(target);
             let end = &marks[cut.at];
             self.close(&marks[0], end.offset, cut.ticks);
@@ -163,6 +182,17 @@ impl Segmenter {
             self.is_ended = true;
         }
         self.shorten();
+    }
+
+    /// What the next segment is cut by, with this target (ticks).
+    fn lengths(&self, target: u64) -> Lengths {
+        match self.next - self.first {
+            0..YOUNG_SEGMENTS => Lengths { least: target / 6, most: target / 3 },
+            number if number < YOUNG_SEGMENTS + GROWING_SEGMENTS => {
+                Lengths { least: target / 3, most: target }
+            }
+            _ => Lengths { least: target / 2, most: target },
+        }
     }
 
     fn has_begun(&self) -> bool {
@@ -285,24 +315,34 @@ fn target_for(marks: &[Mark]) -> u64 {
     longest.div_ceil(SECOND).clamp(USUAL_TARGET, MAX_TARGET)
 }
 
-/// Where the segment ends that begins at the first of these marks.
-fn next_cut(marks: &[Mark], target: u64) -> Option<Cut> {
+/// Where the segment ends that begins at the first of these marks, never longer than the target.
+fn next_cut(marks: &[Mark], target: u64, lengths: Lengths) -> Option<Cut> {
     let (first, rest) = marks.split_first()?;
-    // The last mark within the target, in case no keyframe is.
-    let mut last_within = None;
+    // The last mark within the most, in case no keyframe is late enough, and the last keyframe: behind a cut between keyframes, the
+    // segments would never begin with one again where a group is as long as the target.
+    let (mut last_within, mut last_keyframe) = (None, None);
     for (at, mark) in rest.iter().enumerate().map(|(index, mark)| (index + 1, mark)) {
         if mark.is_jump {
             let ticks = extrapolate(&marks[..at], mark.offset);
             return Some(Cut { at, ticks: ticks.min(target) });
         }
         let ticks = elapsed(first, mark);
-        if ticks > target {
-            return Some(last_within.unwrap_or(Cut { at, ticks: target }));
+        if ticks > lengths.most
+            && let Some(cut) = last_keyframe.or(last_within)
+        {
+            return Some(cut);
         }
-        if mark.kind == StartKind::Keyframe && ticks >= target / 2 {
+        if ticks > target {
+            return Some(Cut { at, ticks: target });
+        }
+        if mark.kind == StartKind::Keyframe && ticks >= lengths.least {
             return Some(Cut { at, ticks });
         }
-        last_within = Some(Cut { at, ticks: ticks.max(1) });
+        let cut = Some(Cut { at, ticks: ticks.max(1) });
+        last_within = cut;
+        if mark.kind == StartKind::Keyframe {
+            last_keyframe = cut;
+        }
     }
     None
 }

@@ -18,6 +18,10 @@ const PES_MARKS_APART: Duration = Duration::from_millis(500);
 /// The same by the stream's own time, of 90 kHz.
 const PES_TICKS_APART: u64 = 45_000;
 
+/// Jumps so many bytes apart all have their mark, whatever else is left out. With what they hold, marks are no more than a
+/// twentieth of the backlog then.
+const MIN_BETWEEN_JUMPS: u64 = 100 * 188;
+
 /// What counts as recent for the bit rate: long enough to even out the bursts of an engine.
 pub(super) const RECENT: Duration = Duration::from_secs(5);
 
@@ -147,8 +151,10 @@ impl Backlog {
             // The one before was a candidate only; it is dropped unless it is a keyframe or stands alone.
             Some(last) if last.kind == StartKind::Pes => {
                 let before = self.marks.iter().rev().nth(1);
-                // Where the stream jumps there has to be a mark, unless it does so all the time.
-                let is_needed = |before: &Mark| last.is_jump && !before.is_jump;
+                // Where the stream jumps there has to be a mark, unless it does so every few packets.
+                let is_needed = |before: &Mark| {
+                    last.is_jump && (!before.is_jump || last.offset - before.offset >= MIN_BETWEEN_JUMPS)
+                };
                 if before.is_some_and(|before| is_close(before, last) && !is_needed(before)) {
                     mark.is_jump |= last.is_jump;
                     self.marks.pop_back();

@@ -39,9 +39,9 @@ const LIST_LIMIT: Duration = Duration::from_secs(18);
 /// Segments in a player's first list: Chromium's own HLS takes one with fewer for broken.
 const FIRST_SEGMENTS: usize = 3;
 
-/// A first list with fewer is given all the same after so long: hls.js gives a request up that brings nothing within 10 s. A source
-/// that comes no faster than it plays has three segments by then.
-const FIRST_LIMIT: Duration = Duration::from_millis(9500);
+/// A first list with fewer is given all the same after so long: ExoPlayer gives a request up that brings nothing within 8 s. A
+/// source that comes no faster than it plays mostly has three segments by then, since the first ones are short.
+const FIRST_LIMIT: Duration = Duration::from_millis(7500);
 
 /// A stream is started and has a bit rate to go by after so long.
 const YOUNG: Duration = Duration::from_secs(10);
