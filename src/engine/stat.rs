@@ -38,7 +38,7 @@ pub struct Stat {
     pub uploaded: Option<u64>,
     /// Percent of what is being buffered.
     pub progress: Option<u64>,
-    /// Where the broadcast is: those of [`LIVE_POSITION`] that it tells, as it writes them.
+    /// Where the broadcast is: those of `LIVE_POSITION` that it tells, as it writes them.
     pub live_position: Vec<(&'static str, String)>,
 }
 

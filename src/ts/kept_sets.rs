@@ -2,7 +2,7 @@
 //! for a decoder that comes later.
 //!
 //! Most encoders repeat them at each keyframe; some send them once at the begin, and a decoder that comes later can do nothing
-//! with such a stream. Here the last ones of the first video stream are kept, at most [`MAX_BYTES`] of them, and put into a PES
+//! with such a stream. Here the last ones of the first video stream are kept, at most `MAX_BYTES` of them, and put into a PES
 //! packet of their own. It does not know who needs them.
 
 use super::packet::{PACKET_BYTES, Packet, Pid, SYNC_BYTE};

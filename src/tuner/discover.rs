@@ -22,7 +22,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 /// While somebody else has the port it is tried so often: a proxy that is started anew meets the one before it.
 const RETRY_PAUSE: Duration = Duration::from_secs(10);
 
-/// The thread beats each [`LOOK_INTERVAL`] and makes no call that waits.
+/// The thread beats each `LOOK_INTERVAL` and makes no call that waits.
 pub const SILENCE_LIMIT: Duration = Duration::from_secs(30);
 
 /// Answers a second, and as many at once: clients ask twice, and a house has a few.

@@ -1,6 +1,6 @@
 //! The face of an engine: programs that want an AceStream engine find one here, and share its streams with everybody.
 //!
-//! [`Question`] reads which of an engine's questions a request is; `start` answers getstream, `session` what is asked about a
+//! `Question` reads which of an engine's questions a request is; `start` answers getstream, `session` what is asked about a
 //! playback, `service` what is asked about the engine; `playbacks` knows who plays what, and `envelope` how an engine writes
 //! its answers. How a player is fed is the matter of `live`, and without `format=json` getstream is a stream at once, as ever.
 //! What an engine answers stands in engine-contract.md.
