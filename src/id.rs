@@ -6,6 +6,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::fnv::fnv32;
+
 /// The 160-bit name of a content, written as 40 hex digits: a content id or an infohash.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest([u8; 20]);
@@ -249,13 +251,9 @@ impl ContentKey {
         if self.params.0.is_empty() {
             return digest.to_string();
         }
-        // FNV-1a, 32 bits: the id must stay the same from run to run, and only people read it.
-        let mut hash = 0x811c_9dc5_u32;
-        for (name, value) in self.params.iter() {
-            for byte in [name, "=", value, "&"].iter().flat_map(|text| text.bytes()) {
-                hash = (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
-            }
-        }
+        // The id must stay the same from run to run, and only people read it.
+        let texts = self.params.iter().flat_map(|(name, value)| [name, "=", value, "&"]);
+        let hash = fnv32(texts.flat_map(str::bytes));
         format!("{digest}-{hash:08x}")
     }
 }

@@ -44,7 +44,7 @@
 //!    hls        what is listed: a stream cut into segments, and lists as text; pure
 //! 2  stream     streams, their sources and their clients
 //! 1  engine     how engines are asked, and which one is taken
-//! 0  allocator  config  escape  id  stats  sync  threads  ts  wanted
+//! 0  allocator  config  escape  fnv  id  stats  sync  threads  ts  wanted
 //! ```
 //!
 //! - `stream` names neither HTTP nor sockets; `http` knows no streams and no engines; `engine` knows no streams; `ts` reads
@@ -92,6 +92,7 @@ pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod escape;
+pub mod fnv;
 pub mod guide;
 pub mod hls;
 pub mod http;

@@ -15,6 +15,7 @@ use crossbeam_channel::{Receiver, Sender, select};
 use crate::allocator;
 use crate::config::{self, Live, Place};
 use crate::escape::Escaped;
+use crate::fnv::fnv64;
 
 use super::list::{Channel, List, Report};
 use super::m3u::{self, M3u};
@@ -386,11 +387,7 @@ fn file_of(place: &Place) -> String {
         Place::Web(url) => url.as_str().to_owned(),
         Place::File(path) => path.display().to_string(),
     };
-    // FNV-1a, 64 bits: the same from run to run.
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    format!("list-{hash:016x}.m3u")
+    format!("list-{:016x}.m3u", fnv64(text.bytes()))
 }
 
 fn read_register(state: &StateDir) -> Register {

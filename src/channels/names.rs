@@ -4,6 +4,7 @@
 //! where the configuration wants it, words of quality are taken off. Pure.
 
 use crate::config::Merge;
+use crate::fnv::fnv32;
 use crate::id::Digest;
 use crate::wanted::Slug;
 
@@ -83,17 +84,12 @@ pub(super) fn slug(name: &str) -> Slug {
     let text = text.trim_matches('-');
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
     let text = match text {
-        "" => format!("ch-{:08x}", fnv(name)),
+        "" => format!("ch-{:08x}", fnv32(name.bytes())),
         text if is_number => format!("ch-{text}"),
         text => text.to_owned(),
     };
     // Letters, digits and single dashes, neither end a dash: always a slug.
     text.parse().unwrap_or_else(|_| unreachable!("it was made of what a slug has"))
-}
-
-/// FNV-1a, 32 bits: the same from run to run.
-fn fnv(text: &str) -> u32 {
-    text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use crate::channels::list::List;
 use crate::channels::sources::{FetchError, Fetched, Fetcher, Limits, Validators};
 use crate::channels::state::StateDir;
 use crate::config::{self, Live, SourceUrl};
+use crate::fnv::{Fnv64, fnv64};
 
 use super::current::{Copy, Current, Edition};
 use super::filter::{Window, filter};
@@ -36,7 +37,8 @@ const LIMITS: Limits = Limits { time: Duration::from_secs(600), packed_bytes: MA
 /// The longest that the thread is silent: a server that answers nothing until the time of a fetch is over.
 pub const SILENCE_LIMIT: Duration = Duration::from_secs(660);
 
-/// How often the thread looks whether something is to be done.
+/// How often the thread looks whether something is to be done: seldom, since each look wakes a small box, and nobody waits for
+/// a guide.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Guides are made once or twice a day.
@@ -197,7 +199,7 @@ impl GuideKeeper {
                     source
                 }
                 None => {
-                    let name = format!("guide-{:016x}.part", fnv(url.as_str().as_bytes()));
+                    let name = format!("guide-{:016x}.part", fnv64(url.as_str().bytes()));
                     let part = self.state.open_file(&name).ok().flatten();
                     let header = part.and_then(|file| Elements::open(file).ok()).map(|(header, _)| header);
                     let age = header.as_ref().map(|header| unix_now().saturating_sub(header.fetched_at));
@@ -322,9 +324,9 @@ impl GuideKeeper {
             None => Ok(None),
         };
         let write = |out: &mut dyn Write| merge(sources.len(), &open, wanted, from, out);
-        let mut digest = Digest(FNV_BEGIN);
+        let mut digest = Fnv64::default();
         write(&mut digest)?;
-        if matches!(&*self.current.get(), Current::Here(edition) if edition.digest == digest.0) {
+        if matches!(&*self.current.get(), Current::Here(edition) if edition.digest == digest.hash()) {
             return Ok(());
         }
         self.state.replace(PLAIN, |file| {
@@ -337,7 +339,7 @@ impl GuideKeeper {
             write(&mut out)?;
             out.finish()?.flush()
         })?;
-        let edition = Edition { digest: digest.0, plain: self.open(PLAIN)?, packed: self.open(PACKED)? };
+        let edition = Edition { digest: digest.hash(), plain: self.open(PLAIN)?, packed: self.open(PACKED)? };
         self.current.replace(Current::Here(edition));
         Ok(())
     }
@@ -391,35 +393,4 @@ fn urls(list: &List, epg: &config::Epg) -> Vec<SourceUrl> {
 fn unix_now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-}
-
-const FNV_BEGIN: u64 = 0xcbf2_9ce4_8422_2325;
-
-/// FNV-1a: the same in every version of the program.
-fn fnv(bytes: &[u8]) -> u64 {
-    let mut digest = Digest(FNV_BEGIN);
-    digest.add(bytes);
-    digest.0
-}
-
-/// Takes what is written for nothing but its digest.
-struct Digest(u64);
-
-impl Digest {
-    fn add(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-}
-
-impl Write for Digest {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.add(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

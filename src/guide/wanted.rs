@@ -7,6 +7,8 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use crate::fnv::Fnv64;
+
 /// The channels of a list, by what guides may call them.
 #[derive(Debug, Default)]
 pub(super) struct Wanted {
@@ -24,13 +26,9 @@ impl Wanted {
     ) -> Self {
         let mut wanted = Self::default();
         let mut known: HashMap<Cow<'a, str>, u32> = HashMap::new();
-        // FNV-1a, with an end behind each text.
-        let mut digest = 0xcbf2_9ce4_8422_2325_u64;
-        let mut note = |text: &str| {
-            for byte in text.bytes().chain([0xff]) {
-                digest = (digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-            }
-        };
+        let mut digest = Fnv64::default();
+        // With an end behind each text.
+        let mut note = |text: &str| digest.add(text.bytes().chain([0xff]));
         for (id, original, names) in channels {
             note(&id);
             let number = *known.entry(id.clone()).or_insert_with(|| {
@@ -47,7 +45,7 @@ impl Wanted {
                 add(&mut wanted.by_name, name, number);
             }
         }
-        wanted.digest = digest;
+        wanted.digest = digest.hash();
         wanted
     }
 

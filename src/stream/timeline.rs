@@ -4,6 +4,9 @@
 //! Where places to start carry their time, that decides, measured by how far the clock ran on between them; else the clock
 //! alone does. It takes values and keeps the last of each.
 
+use std::iter;
+
+use crate::fnv::fnv64;
 use crate::ts::follow::ClockStep;
 use crate::ts::psi::PsiCache;
 
@@ -87,17 +90,13 @@ impl Timeline {
     }
 }
 
-/// FNV-1a over PIDs and types.
+/// A hash over PIDs and types; 0 without any.
 fn streams_of(tables: &PsiCache) -> u64 {
-    let bytes = tables.streams().flat_map(|stream| {
+    let mut bytes = tables.streams().flat_map(|stream| {
         let [high, low] = stream.pid.get().to_be_bytes();
         [high, low, stream.stream_type]
     });
-    let step = |hash: u64, byte| {
-        (if hash == 0 { 0xcbf2_9ce4_8422_2325 } else { hash } ^ u64::from(byte))
-            .wrapping_mul(0x0000_0100_0000_01b3)
-    };
-    bytes.fold(0, step)
+    bytes.next().map_or(0, |first| fnv64(iter::once(first).chain(bytes)))
 }
 
 #[cfg(test)]

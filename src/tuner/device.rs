@@ -3,6 +3,7 @@
 use std::fs;
 
 use crate::config::{self, DeviceId};
+use crate::fnv::fnv32;
 
 /// What our ids begin with: no number range of real devices, some of which clients take for old ones without HTTP.
 const PREFIX: u32 = 0x1ACE_0000;
@@ -81,10 +82,8 @@ fn made_id(port: u16) -> DeviceId {
     of_seed(&format!("{}:{port}", identity.trim()))
 }
 
-/// FNV-1a (RFC draft-eastlake-fnv): the same in every version of the program, unlike the standard library's hash.
 fn of_seed(seed: &str) -> DeviceId {
-    let hash =
-        seed.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let hash = fnv32(seed.bytes());
     DeviceId::checked(PREFIX | (hash ^ hash >> 16) & 0xFFFF)
 }
 

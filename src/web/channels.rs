@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::channels::list::{Channel, List, Report, Skipped};
 use crate::channels::playlist::{self, Choice};
+use crate::fnv::fnv64;
 use crate::guide::current::Current;
 use crate::http::request::Request;
 use crate::http::response::{Code, Response};
@@ -67,11 +68,7 @@ pub(super) fn playlist(context: &Context, request: &Request, choice: Choice) -> 
 fn tag_of(list: &List, base: &str, choice: &Choice) -> String {
     let flags = [if choice.is_hls { "1" } else { "0" }, if choice.has_guide { "1" } else { "0" }];
     let texts = [base, choice.group.as_deref().unwrap_or("\0"), choice.search.as_deref().unwrap_or("\0")];
-    // FNV-1a, 64 bits.
-    let bytes = texts.iter().chain(&flags).flat_map(|text| text.bytes().chain([0xff]));
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = fnv64(texts.iter().chain(&flags).flat_map(|text| text.bytes().chain([0xff])));
     format!("\"{:x}-{hash:x}\"", list.version())
 }
 
