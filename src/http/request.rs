@@ -340,6 +340,9 @@ impl Drop for StreamConnection {
     }
 }
 
+/// The chunk that ends a chunked body (RFC 9112 section 7.1).
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
 /// How a body is delimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Coding {
@@ -371,9 +374,19 @@ impl Body {
     }
 
     /// Whether a client may ask for something else once it has read all of it.
-    #[must_use]
-    pub fn goes_on_behind(&self) -> bool {
+    fn goes_on_behind(&self) -> bool {
         self.coding != Coding::Raw && !self.is_last
+    }
+
+    /// Ends it as its coding asks for, once all of it was written. Tells whether its client knows that it is whole and may ask
+    /// for something else; if not, the connection has to be ended.
+    pub fn end(&mut self) -> bool {
+        let is_ended = match self.coding {
+            Coding::Raw => false,
+            Coding::Length => true,
+            Coding::Chunked => self.write(LAST_CHUNK).is_ok_and(|written| written == LAST_CHUNK.len()),
+        };
+        is_ended && self.flush().unwrap_or(false) && self.goes_on_behind()
     }
 
     /// Writes some of these bytes and tells how many; zero when the client took nothing for a slice of time.

@@ -22,7 +22,7 @@ use crate::stream::streams::LOOK_INTERVAL;
 use crate::wanted::Wanted;
 
 use super::context::Context;
-use super::place::{self, ClientPlace, StartOutcome};
+use super::place::{self, ClientPlace, NotAdmitted, StartOutcome};
 
 /// A paused film is kept so long: longer than any pause of which the viewer has not forgotten that he made it. Who comes back
 /// later asks again, from where he was. One whose device is gone is found out by the system, within a quarter of an hour.
@@ -34,9 +34,6 @@ const MUTE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Sources that one request may find lost before it is told so.
 const MAX_LOSSES: u32 = 4;
-
-/// The chunk that ends a chunked body (RFC 9112 section 7.1).
-const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// The file that is wanted, if it is known to be one.
 pub(super) fn known(context: &Context, wanted: &Wanted) -> Option<File> {
@@ -112,31 +109,28 @@ fn as_headers<'a>(headers: &'a [(&'static str, String)]) -> Vec<(&'a str, &'a st
     headers.iter().map(|(name, value)| (*name, value.as_str())).collect()
 }
 
-/// Serves a part of a film to one client, who holds this meanwhile, and for no longer than its seat.
+/// Serves a part of a film to one client, who holds this meanwhile, and for no longer than its seat. `told` makes of a refusal
+/// what it is told.
 #[inline(never)]
-pub(super) fn serve<T>(context: &Context, request: Request, mut place: ClientPlace, held: T) {
+pub(super) fn serve<T>(
+    context: &Context,
+    request: Request,
+    mut place: ClientPlace,
+    held: T,
+    told: impl FnOnce(Response) -> Response,
+) {
     match open(context, &request, &mut place) {
         Ok((answer, reading)) => {
             let client = FilmClient { context, place, reading };
             client.run(request, &answer);
             drop(held);
         }
-        Err(NotOpened::Refused(response)) => {
+        Err(not_admitted) => {
             // Before it is answered: a client that has read the answer may ask for something else at once.
             drop(place);
-            place::refuse(context, request, response);
+            place::turn_away(context, request, not_admitted, told);
         }
-        // Nobody reads what it is answered.
-        Err(NotOpened::ClientLeft) => drop(request),
     }
-}
-
-/// Why a client gets no part of a film.
-enum NotOpened {
-    /// It is told why.
-    Refused(Response),
-    /// Nobody is there any more who could be told.
-    ClientLeft,
 }
 
 /// Opens the part that is asked for, in whichever engine session has it.
@@ -145,21 +139,21 @@ fn open(
     context: &Context,
     request: &Request,
     place: &mut ClientPlace,
-) -> Result<(Answer, Reading), NotOpened> {
+) -> Result<(Answer, Reading), NotAdmitted> {
     let deadline = Instant::now() + place::start_limit(&context.stream.get());
-    let at_capacity = |detail: &'static str| NotOpened::Refused(Response::error(Code::AtCapacity, &detail));
+    let at_capacity = |detail: &'static str| NotAdmitted::Refused(Response::error(Code::AtCapacity, &detail));
     let mut losses = 0;
     loop {
         let stream = Arc::clone(place.seat.stream());
         if let Some(film) = stream.film() {
-            let answer = Answer::to(request, film.file()).map_err(NotOpened::Refused)?;
+            let answer = Answer::to(request, film.file()).map_err(NotAdmitted::Refused)?;
             match film.read(answer.span, deadline) {
                 Ok(reading) => match wait_opened(&reading, request, place, deadline)? {
                     None => return Ok((answer, reading)),
                     Some(error) if error.is_loss_of_session() && losses < MAX_LOSSES => {
                         stream.lose_film(&film, error);
                     }
-                    Some(error) => return Err(NotOpened::Refused(Response::from(&Why::of_body(error)))),
+                    Some(error) => return Err(NotAdmitted::Refused(Response::from(&Why::of_body(error)))),
                 },
                 Err(NoReading::Over) => {}
                 Err(NoReading::TooMany) => {
@@ -173,7 +167,7 @@ fn open(
         losses += 1;
         if losses > MAX_LOSSES {
             let detail = "the film was lost as often as it was found";
-            return Err(NotOpened::Refused(Response::error(Code::EngineError, &detail)));
+            return Err(NotAdmitted::Refused(Response::error(Code::EngineError, &detail)));
         }
         wait_found(context, request, place, deadline)?;
     }
@@ -185,7 +179,7 @@ fn wait_found(
     request: &Request,
     place: &mut ClientPlace,
     deadline: Instant,
-) -> Result<(), NotOpened> {
+) -> Result<(), NotAdmitted> {
     place.seat.wait_anew();
     loop {
         let ClientPlace { seat, registration, connection, .. } = &*place;
@@ -194,12 +188,12 @@ fn wait_found(
             StartOutcome::SameAs(other) => *other,
             // It is not the film that failed, but the stream, which did not look any further.
             StartOutcome::Failed(_) if has_lost_film(place) => seat.stream().wanted().clone(),
-            StartOutcome::Failed(response) => return Err(NotOpened::Refused(response)),
+            StartOutcome::Failed(response) => return Err(NotAdmitted::Refused(response)),
             StartOutcome::ClientLeft => return Err(client_left(place)),
         };
         let is_there = || request.is_awaited(&place.connection);
         let seat = context.streams.seat(&wanted, place.seat.client(), is_there);
-        place.seat = seat.map_err(|no_seat| NotOpened::Refused(Response::from(&no_seat)))?;
+        place.seat = seat.map_err(|no_seat| NotAdmitted::Refused(Response::from(&no_seat)))?;
     }
 }
 
@@ -209,12 +203,12 @@ fn has_lost_film(place: &ClientPlace) -> bool {
     stream.is_film() && stream.state().why().is_some_and(Why::is_trouble)
 }
 
-fn client_left(place: &ClientPlace) -> NotOpened {
+fn client_left(place: &ClientPlace) -> NotAdmitted {
     // A client that has closed only its own half would else wait for us to close ours.
     place.connection.handle().shutdown();
     let (record, id) = (place.seat.client(), place.seat.stream().stream_id());
     log::info!("Client {} left stream {id} before its part came", record.id);
-    NotOpened::ClientLeft
+    NotAdmitted::ClientLeft
 }
 
 /// Waits until the engine gives the part, or says why it does not.
@@ -223,7 +217,7 @@ fn wait_opened(
     request: &Request,
     place: &ClientPlace,
     deadline: Instant,
-) -> Result<Option<EngineError>, NotOpened> {
+) -> Result<Option<EngineError>, NotAdmitted> {
     let mut failure = None;
     let outcome = |until| match reading.wait_opened(until)? {
         Ok(()) => Some(StartOutcome::Running),
@@ -234,7 +228,7 @@ fn wait_opened(
     };
     match place::wait(request, &place.connection, &place.registration, deadline, outcome) {
         StartOutcome::Running | StartOutcome::SameAs(_) => Ok(failure),
-        StartOutcome::Failed(response) => Err(NotOpened::Refused(response)),
+        StartOutcome::Failed(response) => Err(NotAdmitted::Refused(response)),
         StartOutcome::ClientLeft => Err(client_left(place)),
     }
 }
@@ -405,12 +399,7 @@ impl FilmClient<'_> {
             return false;
         }
         self.place.connection.release();
-        let is_ended = match body.coding() {
-            Coding::Raw => false,
-            Coding::Length => true,
-            Coding::Chunked => body.write(LAST_CHUNK).is_ok_and(|written| written == LAST_CHUNK.len()),
-        };
-        is_ended && body.flush().unwrap_or(false) && body.goes_on_behind()
+        body.end()
     }
 
     #[inline(never)]

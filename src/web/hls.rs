@@ -12,6 +12,7 @@ mod dismissed;
 pub mod kept;
 mod viewer;
 
+use std::convert::identity;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,8 +31,8 @@ use crate::wanted::Wanted;
 
 use self::viewer::Viewer;
 use super::context::Context;
-use super::live::{self, NotAdmitted};
-use super::place::ClientPlace;
+use super::live;
+use super::place::{ClientPlace, NotAdmitted, turn_away};
 
 /// So long a list waits for its first segment. hls.js gives a request up after 20 s, most players earlier, and all ask again.
 const LIST_LIMIT: Duration = Duration::from_secs(18);
@@ -87,7 +88,7 @@ pub(super) fn serve(context: &Context, request: Request, wanted: Wanted) {
             let rate = if is_young { 0 } else { stream.fanout().bitrate_bps(Instant::now()) };
             request.respond(list_response(&playlist::multivariant(&uri, rate, size)));
         }
-        Err(not_admitted) => live::turn_away(context, request, not_admitted),
+        Err(not_admitted) => turn_away(context, request, not_admitted, identity),
     }
 }
 
@@ -206,7 +207,7 @@ fn serve_list(context: &Context, request: Request, lease: Option<Arc<Lease>>, pi
             let response = wait_for_list(&lease, piece.token);
             request.respond(response);
         }
-        Err(not_admitted) => live::turn_away(context, request, not_admitted),
+        Err(not_admitted) => turn_away(context, request, not_admitted, identity),
     }
 }
 

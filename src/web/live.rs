@@ -30,13 +30,12 @@ use crate::wanted::Wanted;
 
 use super::context::Context;
 use super::film;
-use super::place::{ClientPlace, LATE, StartOutcome, refuse, start_limit, wait_started};
+use super::place::{
+    ClientPlace, LATE, NotAdmitted, StartOutcome, refuse, start_limit, turn_away, wait_started,
+};
 
 /// Null packets to a client of a quiet source follow each other at this distance.
 const NULL_INTERVAL: Duration = Duration::from_secs(1);
-
-/// The chunk that ends a chunked body (RFC 9112 section 7.1).
-const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// The headers of a stream.
 pub(super) const HEADERS: [(&str, &str); 5] = [
@@ -59,14 +58,10 @@ pub(super) fn head(context: &Context, request: Request, wanted: &Wanted) {
     }
 }
 
-/// Serves a stream to one client until either ends.
-pub(super) fn serve(context: &Context, request: Request, wanted: Wanted) {
-    serve_with(context, request, wanted, |_| Some(()), |refusal| refusal);
-}
-
-/// The same for a client that has something to hold meanwhile, which `begin` gives once its stream runs. It is let go while the
-/// client still has its seat. Where there is nothing to hold, there is no stream; `told` makes of a refusal what it is told.
-pub(super) fn serve_with<T>(
+/// Serves a stream or a part of a film to one client, until either ends. What it has to hold meanwhile `begin` gives once its
+/// stream runs; it is let go while the client still has its seat. Where there is nothing to hold, there is no stream. `told` makes
+/// of a refusal what it is told.
+pub(super) fn serve<T>(
     context: &Context,
     request: Request,
     wanted: Wanted,
@@ -80,7 +75,7 @@ pub(super) fn serve_with<T>(
                 return refuse(context, request, told(Response::from(&Why::Asked)));
             };
             if place.seat.stream().is_film() {
-                return film::serve(context, request, place, held);
+                return film::serve(context, request, place, held, told);
             }
             let subscription = place.seat.join();
             let keepalive = context.stream.get().keepalive;
@@ -89,17 +84,8 @@ pub(super) fn serve_with<T>(
             client.run(request);
             drop(held);
         }
-        Err(NotAdmitted::Refused(response)) => refuse(context, request, told(response)),
-        Err(not_admitted) => turn_away(context, request, not_admitted),
+        Err(not_admitted) => turn_away(context, request, not_admitted, told),
     }
-}
-
-/// Why a client gets no stream.
-pub(super) enum NotAdmitted {
-    /// It is told why.
-    Refused(Response),
-    /// Nobody is there any more who could be told.
-    ClientLeft,
 }
 
 /// Finds room for a client, and waits until its stream runs.
@@ -156,15 +142,6 @@ pub(super) fn admit(
                 return Err(client_left(&wanted));
             }
         }
-    }
-}
-
-/// Tells a client why it is not admitted, if it is there still.
-pub(super) fn turn_away(context: &Context, request: Request, not_admitted: NotAdmitted) {
-    match not_admitted {
-        NotAdmitted::Refused(response) => refuse(context, request, response),
-        // Nobody reads what it is answered.
-        NotAdmitted::ClientLeft => drop(request),
     }
 }
 
@@ -322,8 +299,6 @@ impl ClientStream<'_> {
         }
         // Before the last chunk goes out: a client that has read it may ask for something else at once.
         self.place.connection.release();
-        body.write(LAST_CHUNK).is_ok_and(|written| written == LAST_CHUNK.len())
-            && body.flush().unwrap_or(false)
-            && body.goes_on_behind()
+        body.end()
     }
 }

@@ -9,14 +9,14 @@ use crate::escape::Escaped;
 use crate::http::request::{Request, StreamConnection};
 use crate::http::response::{Code, Response};
 use crate::http::turnstile::Pass;
+use crate::stream::client::ClientRecord;
 use crate::stream::state::Why;
-use crate::stream::stream::Seat;
+use crate::stream::stream::{Seat, Stream};
 use crate::stream::streams::LOOK_INTERVAL;
 use crate::wanted::Wanted;
 
 use super::connections::Registration;
 use super::context::Context;
-use super::tuner::{self, said_as_a_device};
 
 /// A start is given up here so long after all its phases should be over: streams end their starts by themselves.
 const START_MARGIN: Duration = Duration::from_secs(2);
@@ -33,27 +33,66 @@ pub(super) struct ClientPlace {
     pub(super) connection: StreamConnection,
 }
 
+/// One line for a client that has come; `by` says how it takes the stream, if that is not as most do.
+#[inline(never)]
+pub(super) fn log_arrival(record: &ClientRecord, stream: &Stream, by: &str) {
+    let agent = record.user_agent.as_deref().unwrap_or("no user agent");
+    log::info!(
+        "Client {} connected to stream {} from {} ({}){by}",
+        record.id,
+        stream.stream_id(),
+        record.address,
+        Escaped(agent)
+    );
+}
+
+/// One line for a client that has gone.
+pub(super) fn log_departure(
+    record: &ClientRecord,
+    stream: &Stream,
+    came: Instant,
+    bytes: u64,
+    skips: u64,
+    why: &str,
+) {
+    log::info!(
+        "Client {} from {} left stream {} after {} s, {bytes} bytes, {skips} skips: {why}",
+        record.id,
+        record.address,
+        stream.stream_id(),
+        came.elapsed().as_secs(),
+    );
+}
+
 impl ClientPlace {
-    #[inline(never)]
     pub(super) fn log_arrival(&self) {
-        let (record, id) = (self.seat.client(), self.seat.stream().stream_id());
-        let agent = record.user_agent.as_deref().unwrap_or("no user agent");
-        log::info!(
-            "Client {} connected to stream {id} from {} ({})",
-            record.id,
-            record.address,
-            Escaped(agent)
-        );
+        log_arrival(self.seat.client(), self.seat.stream(), "");
     }
 
     pub(super) fn log_departure(&self, began: Instant, bytes: u64, skips: u64, why: &str) {
-        let (record, id) = (self.seat.client(), self.seat.stream().stream_id());
-        log::info!(
-            "Client {} from {} left stream {id} after {} s, {bytes} bytes, {skips} skips: {why}",
-            record.id,
-            record.address,
-            began.elapsed().as_secs(),
-        );
+        log_departure(self.seat.client(), self.seat.stream(), began, bytes, skips, why);
+    }
+}
+
+/// Why a client gets nothing.
+pub(super) enum NotAdmitted {
+    /// It is told why.
+    Refused(Response),
+    /// Nobody is there any more who could be told.
+    ClientLeft,
+}
+
+/// Tells a client why it gets nothing, in the words that `told` makes of it, if it is there still.
+pub(super) fn turn_away(
+    context: &Context,
+    request: Request,
+    not_admitted: NotAdmitted,
+    told: impl FnOnce(Response) -> Response,
+) {
+    match not_admitted {
+        NotAdmitted::Refused(response) => refuse(context, request, told(response)),
+        // Nobody reads what it is answered.
+        NotAdmitted::ClientLeft => drop(request),
     }
 }
 
@@ -62,7 +101,6 @@ pub(super) fn refuse(context: &Context, request: Request, response: Response) {
     if let Some(code) = response.code {
         context.stats.add_refusal(code.name());
     }
-    let response = if tuner::is_asked(request.target()) { said_as_a_device(response) } else { response };
     // A web player may read why there is no picture.
     request.respond(response.for_every_page());
 }

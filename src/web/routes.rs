@@ -3,6 +3,7 @@
 //! Pure routing: `Route::of` reads method and target, [`handle`] hands over. A target's text goes no further than
 //! here.
 
+use std::convert::identity;
 use std::time::Instant;
 
 use crate::channels::playlist::Choice;
@@ -10,6 +11,7 @@ use crate::http::request::{Method, Request};
 use crate::http::response::{Code, Response};
 use crate::id::{ContentKey, KeyError};
 use crate::stream::state::{Event, Why};
+use crate::wanted::Wanted;
 
 use super::admin::{Admin, Claim};
 use super::channels;
@@ -221,28 +223,22 @@ pub fn handle(context: &Context, request: Request) {
     match (request.method(), route) {
         (Method::Get, Route::Engine(question)) => face::serve(context, request, question),
         (Method::Head, Route::Engine(question)) => face::serve_head(request, &question),
-        (Method::Get, Route::Stream(Ok(key))) => live::serve(context, request, key.into()),
-        // Players look before they play; that must neither wait nor start anything.
-        (Method::Head, Route::Stream(Ok(key))) => live::head(context, request, &key.into()),
-        (method @ (Method::Get | Method::Head), Route::Channel(slug)) => {
-            match channels::wanted(context, &slug) {
-                Ok(wanted) if method == Method::Get => live::serve(context, request, wanted),
-                Ok(wanted) => live::head(context, request, &wanted),
-                Err(response) => request.respond(response.for_every_page()),
-            }
-        }
+        (Method::Get | Method::Head, Route::Stream(Ok(key))) => play(context, request, key.into(), identity),
+        (Method::Get | Method::Head, Route::Channel(slug)) => match channels::wanted(context, &slug) {
+            Ok(wanted) => play(context, request, wanted, identity),
+            Err(response) => request.respond(response.for_every_page()),
+        },
         (Method::Get | Method::Head, Route::Hls(Ok(key))) => hls::serve(context, request, key.into()),
         (Method::Get | Method::Head, Route::ChannelHls(slug)) => match channels::wanted(context, &slug) {
             Ok(wanted) => hls::serve(context, request, wanted),
             Err(response) => request.respond(response.for_every_page()),
         },
         (Method::Get | Method::Head, Route::HlsPiece(piece)) => hls::serve_piece(context, request, &piece),
-        (method @ (Method::Get | Method::Head), Route::Tuner(tuner::Asked::Channel(number)))
+        (Method::Get | Method::Head, Route::Tuner(tuner::Asked::Channel(number)))
             if context.tuner.is_some() =>
         {
             match tuner::wanted(context, number) {
-                Ok(wanted) if method == Method::Get => live::serve(context, request, wanted),
-                Ok(wanted) => live::head(context, request, &wanted),
+                Ok(wanted) => play(context, request, wanted, tuner::said_as_a_device),
                 Err(response) => request.respond(response),
             }
         }
@@ -251,6 +247,15 @@ pub fn handle(context: &Context, request: Request) {
             let response = answer(context, &request, route);
             request.respond(if is_open { response.for_every_page() } else { response });
         }
+    }
+}
+
+/// Gives what is wanted; `told` makes of a refusal what its client is told. Players look before they play, by a HEAD, and that must
+/// neither wait nor start anything.
+fn play(context: &Context, request: Request, wanted: Wanted, told: fn(Response) -> Response) {
+    match request.method() {
+        Method::Head => live::head(context, request, &wanted),
+        _ => live::serve(context, request, wanted, |_| Some(()), told),
     }
 }
 

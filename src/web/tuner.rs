@@ -11,7 +11,6 @@ use crate::wanted::Wanted;
 
 use super::base::base_url;
 use super::context::Context;
-use super::target::Target;
 
 /// What of a tuner is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,13 +84,6 @@ pub(super) fn wanted(context: &Context, number: Option<u32>) -> Result<Wanted, R
         let detail = "there is no channel of this number; /lineup.json lists them";
         said_as_a_device(Response::error(Code::NotFound, &detail))
     })
-}
-
-/// Whether a channel of the tuner is asked for, so that a refusal is said as a device says it.
-pub(super) fn is_asked(target: &str) -> bool {
-    let names = Target::of(target).names.unwrap_or_default();
-    let names: Vec<_> = names.iter().map(String::as_str).collect();
-    matches!(Asked::of(&names), Some(Asked::Channel(_)))
 }
 
 /// Answers what a tuner is asked. `None` where none is switched on, and for what is answered as everywhere.

@@ -77,7 +77,7 @@ pub(super) fn play(context: &Context, request: Request, token: Option<Token>) {
             reading
         })
     };
-    live::serve_with(context, request, playback.key.clone().into(), begin, as_of_a_content);
+    live::serve(context, request, playback.key.clone().into(), begin, as_of_a_content);
 }
 
 /// What does not come is the content's fault, as a status of 404 tells a relay in front of this one: other contents may do.

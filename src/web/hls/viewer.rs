@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::config;
-use crate::escape::Escaped;
 use crate::hls::playlist;
 use crate::hls::segmenter::USUAL_TARGET;
 use crate::http::turnstile::Pass;
@@ -19,6 +18,7 @@ use crate::stream::state::Why;
 use crate::stream::stream::{Seat, Stream};
 
 use super::super::connections::Registration;
+use super::super::place::{log_arrival, log_departure};
 use super::broadcast::{Broadcast, SegmentBody};
 
 /// A player that plays asks at least once in a target duration. Who asked for nothing for longer may be the same that asks for the
@@ -80,10 +80,7 @@ impl Viewer {
     }
 
     pub(super) fn log_arrival(&self) {
-        let agent = self.record.user_agent.as_deref().unwrap_or("no user agent");
-        let (id, address) = (self.record.id, self.record.address);
-        let stream = self.stream.stream_id();
-        log::info!("Client {id} connected to stream {stream} from {address} ({}), by HLS", Escaped(agent));
+        log_arrival(&self.record, &self.stream, ", by HLS");
     }
 
     /// Whether it never asked for its own list.
@@ -169,15 +166,7 @@ impl Viewer {
 impl Drop for Viewer {
     fn drop(&mut self) {
         let progress = self.pieces.progress();
-        log::info!(
-            "Client {} from {} left stream {} after {} s, {} bytes, {} skips: {}",
-            self.record.id,
-            self.record.address,
-            self.stream.stream_id(),
-            self.came.elapsed().as_secs(),
-            progress.sent_bytes(),
-            progress.skips(),
-            self.why_it_left(),
-        );
+        let (bytes, skips, why) = (progress.sent_bytes(), progress.skips(), self.why_it_left());
+        log_departure(&self.record, &self.stream, self.came, bytes, skips, &why);
     }
 }
