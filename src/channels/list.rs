@@ -164,7 +164,6 @@ impl List {
 
     /// The channel of this number.
     #[must_use]
-    #[allow(dead_code, reason = "a tuner will be the first to ask by number")]
     pub fn by_number(&self, number: u32) -> Option<&Arc<Channel>> {
         let at = self.channels.binary_search_by_key(&number, |channel| channel.number).ok()?;
         self.channels.get(at)
@@ -172,7 +171,6 @@ impl List {
 
     /// Where the lists say that guides are, each once: http or https.
     #[must_use]
-    #[allow(dead_code, reason = "a guide will be the first to read it")]
     pub fn guides(&self) -> &[Box<str>] {
         &self.guides
     }

@@ -96,6 +96,7 @@ impl Lease {
 }
 
 /// Why there is no lease: there are as many as there may be. The seat is given back by dropping it.
+#[allow(dead_code, reason = "all but tests drop the seat without a look at it")]
 pub struct NoLease(pub Seat);
 
 impl fmt::Debug for NoLease {

@@ -19,7 +19,6 @@ pub mod fanout;
 mod fetcher;
 pub mod film;
 mod flow;
-#[allow(dead_code, reason = "HLS will be the first to use it")]
 pub mod lease;
 pub mod marks;
 pub mod memory;
