@@ -130,15 +130,18 @@ fn read_engines(document: &mut DeTable<'_>, engines: &mut Vec<Engine>, findings:
     }
 }
 
-/// Reads all tables of this name, each from its default, with the places where they begin.
+/// Reads all tables of this name, each from its default, and holds what each must be by itself; with the places where they begin.
+/// `None` if one could not be read: a refused value stands as the default one, and more would be told of that.
 fn read_tables<'i, T>(
     document: &mut DeTable<'i>,
     name: &'static str,
     max: usize,
     findings: &mut Findings,
     read: fn(DeTable<'i>, &mut Findings) -> T,
-) -> Vec<(usize, T)> {
-    let Some((span, value)) = tree::take(document, name) else { return Vec::new() };
+    check: fn(&T) -> Result<(), Refused>,
+) -> Option<(Vec<usize>, Vec<T>)> {
+    let (mut offsets, mut tables) = (Vec::new(), Vec::new());
+    let Some((span, value)) = tree::take(document, name) else { return Some((offsets, tables)) };
     let key = || Some(name.to_owned());
     let allowed = || format!("write [[{name}]] for each, with its keys below");
     let DeValue::Array(array) = value else {
@@ -147,9 +150,9 @@ fn read_tables<'i, T>(
             key(),
             Refused::new(format!("{} is no list", raw::shown(&value)), allowed()),
         );
-        return Vec::new();
+        return None;
     };
-    let mut tables = Vec::new();
+    let mistakes_before = findings.count();
     for element in array {
         let offset = element.span().start;
         if tables.len() >= max {
@@ -158,7 +161,10 @@ fn read_tables<'i, T>(
             break;
         }
         match element.into_inner() {
-            DeValue::Table(table) => tables.push((offset, read(table, findings))),
+            DeValue::Table(table) => {
+                offsets.push(offset);
+                tables.push(read(table, findings));
+            }
             other => {
                 findings.add(
                     offset,
@@ -168,7 +174,15 @@ fn read_tables<'i, T>(
             }
         }
     }
-    tables
+    if findings.count() > mistakes_before {
+        return None;
+    }
+    for (offset, table) in offsets.iter().zip(&tables) {
+        if let Err(refused) = check(table) {
+            findings.add(*offset, key(), refused);
+        }
+    }
+    Some((offsets, tables))
 }
 
 fn read_channel(table: DeTable<'_>, findings: &mut Findings) -> Channel {
@@ -184,36 +198,18 @@ fn read_playlist(table: DeTable<'_>, findings: &mut Findings) -> Playlist {
 }
 
 fn read_channels(document: &mut DeTable<'_>, channels: &mut Vec<Channel>, findings: &mut Findings) {
-    let mistakes_before = findings.count();
-    let tables = read_tables(document, "channels", MAX_CHANNELS, findings, read_channel);
-    if findings.count() > mistakes_before {
-        return;
-    }
-    for (offset, channel) in &tables {
-        if let Err(refused) = check_channel(channel) {
-            findings.add(*offset, Some("channels".to_owned()), refused);
-        }
-    }
-    let offsets: Vec<_> = tables.iter().map(|(offset, _)| *offset).collect();
-    *channels = tables.into_iter().map(|(_, channel)| channel).collect();
+    let read = read_tables(document, "channels", MAX_CHANNELS, findings, read_channel, check_channel);
+    let Some((offsets, read)) = read else { return };
+    *channels = read;
     if let Err((index, refused)) = check_channels(channels) {
         findings.add(offsets[index], Some("channels".to_owned()), refused);
     }
 }
 
 fn read_playlists(document: &mut DeTable<'_>, playlists: &mut Vec<Playlist>, findings: &mut Findings) {
-    let mistakes_before = findings.count();
-    let tables = read_tables(document, "playlists", MAX_PLAYLISTS, findings, read_playlist);
-    if findings.count() > mistakes_before {
-        return;
-    }
-    for (offset, playlist) in &tables {
-        if let Err(refused) = check_playlist(playlist) {
-            findings.add(*offset, Some("playlists".to_owned()), refused);
-        }
-    }
-    let offsets: Vec<_> = tables.iter().map(|(offset, _)| *offset).collect();
-    *playlists = tables.into_iter().map(|(_, playlist)| playlist).collect();
+    let read = read_tables(document, "playlists", MAX_PLAYLISTS, findings, read_playlist, check_playlist);
+    let Some((offsets, read)) = read else { return };
+    *playlists = read;
     if let Err((index, refused)) = check_playlists(playlists) {
         findings.add(offsets[index], Some("playlists".to_owned()), refused);
     }
