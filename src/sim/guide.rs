@@ -1,6 +1,6 @@
 //! The guide of `--demo`: what is on, made from the clock, for as many days as anybody keeps.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use time::OffsetDateTime;
 
 const HOUR: i64 = 3600;
 
@@ -12,8 +12,7 @@ const HOURS_AHEAD: i64 = 4 * 24;
 
 /// A guide in XMLTV around the present, for channels of these names and groups.
 pub(super) fn make(channels: &[(&str, &str)]) -> String {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    guide_at(channels, i64::try_from(since.as_secs()).unwrap_or_default())
+    guide_at(channels, OffsetDateTime::now_utc().unix_timestamp())
 }
 
 /// A guide around this second of Unix time: one programme an hour on each channel.
@@ -47,18 +46,10 @@ fn guide_at(channels: &[(&str, &str)], now: i64) -> String {
 
 /// A second of Unix time as XMLTV writes it.
 fn xmltv_time(second: i64) -> String {
-    let (day, rest) = (second.div_euclid(24 * HOUR), second.rem_euclid(24 * HOUR));
-    // The civil calendar, counted from 1 March of the year 0, so that the leap day is a year's last.
-    let shifted = day + 719_468;
-    let (era, of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * of_year + 2) / 153;
-    let date = of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = era * 400 + year_of_era + i64::from(month <= 2);
-    let (hour, minute, second) = (rest / HOUR, rest % HOUR / 60, rest % 60);
-    format!("{year:04}{month:02}{date:02}{hour:02}{minute:02}{second:02} +0000")
+    let at = OffsetDateTime::from_unix_timestamp(second).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let (year, month, day) = (at.year(), u8::from(at.month()), at.day());
+    let (hour, minute, second) = at.to_hms();
+    format!("{year:04}{month:02}{day:02}{hour:02}{minute:02}{second:02} +0000")
 }
 
 #[cfg(test)]

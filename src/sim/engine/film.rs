@@ -9,8 +9,8 @@ use std::time::Instant;
 use super::call::Reply;
 use super::file::{FilmFile, Parts};
 use super::http::AnswerHead;
-use super::reader::{BodyEnd, Reader};
-use super::script::{BodyEvent, Order, PlaybackStep};
+use super::reader::{BodyEnd, Course, Reader};
+use super::script::{BodyEvent, PlaybackStep};
 use super::state::WaitEnd;
 
 /// Engines count in these (engine-contract.md section 3).
@@ -103,22 +103,12 @@ impl Body<'_> {
             if let Some(end) = self.do_events() {
                 return Ok(end);
             }
-            let is_stalled = {
-                let state = self.reader.request.shared.lock();
-                match self.reader.order(&state) {
-                    _ if state.is_stopping => return Ok(BodyEnd::Clean),
-                    _ if state.is_frozen => true,
-                    Order::Resume => false,
-                    Order::Stall => true,
-                    Order::End => return Ok(BodyEnd::Clean),
-                    Order::Reset => return Ok(BodyEnd::Reset),
-                }
-            };
-            if is_stalled {
-                if self.reader.wait_out_stall() == WaitEnd::Gone {
-                    return Ok(BodyEnd::Clean);
-                }
-                continue;
+            match self.reader.course() {
+                Course::GoOn => {}
+                Course::Stall if self.reader.wait_out_stall() == WaitEnd::Gone => return Ok(BodyEnd::Clean),
+                // Something may have happened meanwhile.
+                Course::Stall => continue,
+                Course::End(end) => return Ok(end),
             }
             let piece = self.at / PIECE_BYTES;
             if !self.has(piece) {

@@ -18,6 +18,13 @@ pub(super) enum BodyEnd {
     Reset,
 }
 
+/// What becomes of a body.
+pub(super) enum Course {
+    GoOn,
+    Stall,
+    End(BodyEnd),
+}
+
 /// A place at a session, counted from entering to dropping.
 pub(super) struct Reader<'a> {
     pub(super) request: &'a Request<'a>,
@@ -84,6 +91,19 @@ impl<'a> Reader<'a> {
         }
         let is_stuck = state.contents[self.content].stuck.is_some();
         if order == Order::Resume && is_stuck { Order::Stall } else { order }
+    }
+
+    /// What becomes of its body now.
+    pub(super) fn course(&self) -> Course {
+        let state = self.request.shared.lock();
+        match self.order(&state) {
+            _ if state.is_stopping => Course::End(BodyEnd::Clean),
+            _ if state.is_frozen => Course::Stall,
+            Order::Resume => Course::GoOn,
+            Order::Stall => Course::Stall,
+            Order::End => Course::End(BodyEnd::Clean),
+            Order::Reset => Course::End(BodyEnd::Reset),
+        }
     }
 
     /// Whether a write that blocks is to be tried again.

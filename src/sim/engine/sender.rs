@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::super::media::{Broadcast, packet, packet::PACKET_BYTES};
 use super::content::{Begin, Content, Framing, Pace};
-use super::reader::{BodyEnd, Reader};
-use super::script::{BodyEvent, Order, PlaybackStep};
+use super::reader::{BodyEnd, Course, Reader};
+use super::script::{BodyEvent, PlaybackStep};
 use super::state::WaitEnd;
 
 /// What one write of an unlimited body may hold at most, whatever its script asks for.
@@ -84,22 +84,12 @@ impl<'a> Sender<'a> {
             if let Some(end) = self.do_events() {
                 return Ok(end);
             }
-            let is_stalled = {
-                let state = self.reader.request.shared.lock();
-                match self.reader.order(&state) {
-                    _ if state.is_stopping => return Ok(BodyEnd::Clean),
-                    _ if state.is_frozen => true,
-                    Order::Resume => false,
-                    Order::Stall => true,
-                    Order::End => return Ok(BodyEnd::Clean),
-                    Order::Reset => return Ok(BodyEnd::Reset),
-                }
-            };
-            if is_stalled {
-                if self.reader.wait_out_stall() == WaitEnd::Gone {
-                    return Ok(BodyEnd::Clean);
-                }
-                continue;
+            match self.reader.course() {
+                Course::GoOn => {}
+                Course::Stall if self.reader.wait_out_stall() == WaitEnd::Gone => return Ok(BodyEnd::Clean),
+                // Something may have happened meanwhile.
+                Course::Stall => continue,
+                Course::End(end) => return Ok(end),
             }
             let wanted = self.next_write_bytes();
             self.fill(wanted);
