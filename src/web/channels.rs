@@ -19,6 +19,7 @@ use crate::wanted::{Slug, Wanted};
 
 use super::base::base_url;
 use super::context::Context;
+use super::etag::is_known;
 use super::shapes::Timestamp;
 
 /// What a `group` or a `search` may have; more finds nothing anyway.
@@ -48,13 +49,10 @@ pub(super) fn playlist(context: &Context, request: &Request, choice: Choice) -> 
     let list = context.channels.get();
     let choice = Choice { has_guide: !matches!(*context.guide.get(), Current::None), ..choice };
     let tag = tag_of(&list, &base, &choice);
-    let is_known = request.header("If-None-Match").is_some_and(|known| {
-        known.split(',').map(str::trim).any(|known| known.trim_start_matches("W/") == tag || known == "*")
-    });
     let head = |response: Response| {
         response.with("ETag", tag.clone()).with("Cache-Control", "no-cache").with("Vary", "Host")
     };
-    if is_known {
+    if is_known(request, &tag) {
         return head(Response::empty(304));
     }
     let text = playlist::write(&list, &base, &choice);
